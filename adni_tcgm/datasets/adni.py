@@ -1,0 +1,296 @@
+"""MRI + FDG-PET of people with mild cognitive impairment, from a prepared folder: who converts to dementia?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
+from adni_tcgm.datasets.adni_regions import region_features
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
+
+CLASSES = ("stable", "converter")
+# MCI whose outcome within the horizon nobody knows: they train without a label.
+POOL = ("censored", "reverter")
+UNUSED = ("not_mci", "no_diagnosis")
+SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
+MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class AdniConfig:
+    """What to read and how to split.
+
+    path: the prepared folder. features: "voxels" (maps cut to `crop`) or "regions" (a table of measurements).
+    margin: voxels kept around the crop for random shifts; None means the crop's own default. regions: "signature" (few,
+    chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
+    """
+
+    path: str
+    features: str = "voxels"
+    crop: str = "hippocampi"
+    margin: int | None = None
+    regions: str = "signature"
+    label_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        if not 0 < self.label_rate <= 1:
+            raise ValueError(f"label_rate is {self.label_rate}; it must be > 0 and at most 1")
+        if self.margin is not None and self.margin < 0:
+            raise ValueError(f"margin is {self.margin} voxels; it must be 0 or more")
+
+    @property
+    def margin_voxels(self) -> int:
+        return CROPS[self.crop].margin if self.margin is None else self.margin
+
+    @property
+    def crop_shape(self) -> tuple[int, int, int]:
+        """What a classifier sees, without the margin."""
+        return CROPS[self.crop].shape
+
+
+@dataclass(frozen=True)
+class AdniSplits(Splits):
+    """`Splits` with the norms that standardized them (`modality feature mean sd n`) and who was left out, and why."""
+
+    norms: pd.DataFrame = field(default_factory=pd.DataFrame)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def load(config: AdniConfig, seed: int) -> AdniSplits:
+    """Train, validation and test people (60/20/20 by group), standardized by the training people, labels hidden.
+
+    Labeled people (stable or converter) are drawn into the three splits, raw and prepared ones alike; people whose
+    outcome is unknown join training without a label, unless their group is in validation or test. The split depends on
+    the seed only, and the labels shown at a low rate are among those shown at a higher one.
+    """
+    people, left_out = read_people(config.path)
+    split = draw_splits(people, np.random.default_rng([seed, 0]))
+    left_out |= Counter(f"group in {where}" for where in split[split.str.startswith("not_")].str[4:])
+    used = ~split.str.startswith("not_")
+    people, split = people[used].reset_index(drop=True), split[used].reset_index(drop=True)
+    visible = draw_visible_labels(people, split, config.label_rate, np.random.default_rng([seed, 1]))
+
+    inputs, present, features = _read_inputs(config, people)
+    norms = fit_norms(inputs, present, (split == "train").to_numpy(), features)
+    _standardize(inputs, present, norms, features)
+    labels = np.where(visible, _class_index(people), UNLABELED)
+    parts = {}
+    for name in SHARES:
+        rows = np.flatnonzero(split == name)
+        parts[name] = _batch(people, inputs, present, labels, rows)
+    rows = [
+        SplitRow(person.sample_id, person.group_id, where, person.status if person.status in CLASSES else "", shown)
+        for person, where, shown in zip(people.itertuples(), split, visible.tolist(), strict=True)
+    ]
+    shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
+    return AdniSplits(shapes, CLASSES, **parts, rows=rows, norms=norms, left_out=dict(left_out))
+
+
+def load_people(config: AdniConfig, norms: pd.DataFrame, path: str | Path) -> MultimodalBatch:
+    """Everybody in another prepared folder as one batch, standardized by the given norms of the training people.
+
+    Labels are the true ones of stable and converting people, UNLABELED for people whose outcome is unknown. With
+    `margin=0` in the config the volumes have the size of the crop itself, which is all that prediction needs.
+    """
+    config = replace(config, path=str(path))
+    people, _ = read_people(path)
+    inputs, present, features = _read_inputs(config, people)
+    _standardize(inputs, present, norms, features)
+    return _batch(people, inputs, present, _class_index(people), np.arange(len(people)))
+
+
+def read_people(path: str | Path) -> tuple[pd.DataFrame, Counter]:
+    """The rows of `manifest.tsv` that can be used, with `sample_id` and `status` added, and how many others and why.
+
+    `status` is the manifest's label or, where that is empty, its label_reason: stable, converter, censored, reverter.
+    """
+    manifest = Path(path) / "manifest.tsv"
+    if not manifest.is_file():
+        raise FileNotFoundError(f"{manifest}: no manifest here; a prepared folder is written by the preprocess stage")
+    people = pd.read_csv(manifest, sep="\t", dtype=str, keep_default_na=False)
+    people["sample_id"] = people.participant_id + "_" + people.session_id
+    people["status"] = people.label.where(people.label != "", people.label_reason)
+    _check_people(people, manifest)
+    reasons = pd.Series("", index=people.index)
+    reasons[people.gm_path.eq("") & people.pet_path.eq("")] = "no images"
+    reasons[people.status.isin(UNUSED)] = people.status
+    reasons[people.qc == "fail"] = "qc fail"
+    kept = people[reasons == ""].reset_index(drop=True)
+    return kept, Counter(reasons[reasons != ""])
+
+
+def _check_people(people: pd.DataFrame, manifest: Path) -> None:
+    repeated = people.sample_id[people.sample_id.duplicated()]
+    if len(repeated):
+        raise ValueError(f"{repeated.iloc[0]} stands twice in {manifest}; a visit of a person has one row")
+    groups = people.groupby("participant_id").group_id.nunique()
+    if (groups > 1).any():
+        raise ValueError(f"{groups.idxmax()} has {groups.max()} group_ids in {manifest}; a person belongs to one group")
+    known = CLASSES + POOL + UNUSED
+    strange = people[~people.status.isin(known)]
+    if len(strange):
+        person = strange.iloc[0]
+        raise ValueError(f"{person.sample_id} has label {person.status!r} in {manifest}; known: {', '.join(known)}")
+
+
+def draw_splits(people: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
+    """A split for each person: train, validation or test; "not_<split>" for unlabeled people whose group is there.
+
+    Whole groups are dealt out, groups with a raw person first, so that raw people are spread like everybody else.
+    Raises ValueError when no draw gives every split both classes.
+    """
+    labeled = people[people.status.isin(CLASSES)]
+    for _ in range(MAX_DRAWS):
+        home = _deal_groups(labeled, rng)
+        where = labeled.group_id.map(home)
+        if all(set(labeled.status[where == split]) == set(CLASSES) for split in SHARES):
+            break
+    else:
+        counts = ", ".join(f"{(labeled.status == name).sum()} {name}" for name in CLASSES)
+        raise ValueError(
+            f"{MAX_DRAWS} draws of {labeled.group_id.nunique()} groups ({counts}) left a split without one of the "
+            f"classes; every split needs both"
+        )
+    split = people.group_id.map(home)
+    unlabeled = ~people.status.isin(CLASSES)
+    # A group without any labeled person is new to the splits: it joins the training pool.
+    split = split.where(~unlabeled | split.isin(["train"]) | split.isna(), "not_" + split.fillna(""))
+    return split.fillna("train")
+
+
+def _deal_groups(labeled: pd.DataFrame, rng: np.random.Generator) -> dict[str, str]:
+    """group_id -> split. Each group goes where most people are still wanted; big groups make the shares approximate."""
+    sizes = labeled.groupby("group_id").size()
+    raw = labeled.kind.eq("raw").groupby(labeled.group_id).any()
+    home: dict[str, str] = {}
+    wanted_in_all = _apportion(len(labeled))
+    dealt = dict.fromkeys(SHARES, 0)
+    for with_raw in (True, False):
+        groups = rng.permutation(sizes.index[raw == with_raw].tolist()).tolist()
+        if with_raw:
+            wanted = _apportion(int(sizes[raw].sum()))
+            if len(groups) > 1 and wanted["test"] == 0:
+                wanted |= {"test": 1, "train": wanted["train"] - 1}
+        else:
+            wanted = {split: wanted_in_all[split] - dealt[split] for split in SHARES}
+        for group in groups:
+            split = max(SHARES, key=wanted.get)
+            home[group] = split
+            wanted[split] -= sizes[group]
+            dealt[split] += sizes[group]
+    return home
+
+
+def _apportion(people: int) -> dict[str, int]:
+    """How many people each split should get; the shares add up exactly (largest remainder)."""
+    exact = {split: share * people for split, share in SHARES.items()}
+    counts = {split: int(value + 1e-9) for split, value in exact.items()}
+    by_remainder = sorted(SHARES, key=lambda split: counts[split] - exact[split])
+    for split in by_remainder[: people - sum(counts.values())]:
+        counts[split] += 1
+    return counts
+
+
+def draw_visible_labels(
+    people: pd.DataFrame, split: pd.Series, label_rate: float, rng: np.random.Generator
+) -> np.ndarray:
+    """(N,) bool: which labels are shown. All of validation and test; of training a random share, both classes in it."""
+    labeled = people.status.isin(CLASSES).to_numpy()
+    candidates = rng.permutation(np.flatnonzero(labeled & (split == "train").to_numpy()))
+    shown = max(int(label_rate * len(candidates) + 0.5), len(CLASSES))
+    status = people.status.to_numpy()[candidates]
+    chosen, rest = list(candidates[:shown]), candidates[shown:]
+    missing = set(CLASSES) - set(status[:shown])
+    for name in missing:
+        # All chosen ones are of the other class; the last gives way to the first of the missing class.
+        chosen[-1] = next(row for row in rest if people.status.iloc[row] == name)
+    visible = labeled & (split != "train").to_numpy()
+    visible[chosen] = True
+    return visible
+
+
+def _class_index(people: pd.DataFrame) -> np.ndarray:
+    index = {name: position for position, name in enumerate(CLASSES)}
+    return people.status.map(lambda status: index.get(status, UNLABELED)).to_numpy(dtype=np.int64)
+
+
+def _read_inputs(
+    config: AdniConfig, people: pd.DataFrame
+) -> tuple[dict[str, torch.Tensor], np.ndarray, dict[str, list[str]]]:
+    """modality -> (N, *shape) float32 as measured, zeros where absent; who has which, (N, M) bool; feature names."""
+    present = np.stack([people[column].ne("").to_numpy() for column in MODALITIES.values()], axis=1)
+    if config.features == "voxels":
+        crops = {name: read_crops(config.path, people, name, config.crop, config.margin_voxels) for name in MODALITIES}
+        inputs = {name: torch.from_numpy(values).unsqueeze(1) for name, values in crops.items()}
+        return inputs, present, {name: ["voxel"] for name in inputs}
+    tables = region_features(config.path, people, present, config.regions)
+    inputs = {name: torch.tensor(table.to_numpy(), dtype=torch.float32) for name, table in tables.items()}
+    return inputs, present, {name: list(table.columns) for name, table in tables.items()}
+
+
+def fit_norms(
+    inputs: dict[str, torch.Tensor], present: np.ndarray, rows: np.ndarray, features: dict[str, list[str]]
+) -> pd.DataFrame:
+    """Mean and SD of each feature over the samples in `rows` ((N,) bool) that have the modality; labels play no part.
+
+    Volumes have one feature, "voxel": one mean and SD over all their voxels, which keeps the contrast between places.
+    """
+    records = []
+    for column, (name, values) in enumerate(inputs.items()):
+        chosen = np.flatnonzero(rows & present[:, column])
+        if not len(chosen):
+            raise ValueError(f"no training sample has modality {name!r}; its norms cannot be measured")
+        # One person at a time: a double copy of all volumes would not fit beside them.
+        people = [values[row].numpy().reshape(-1, len(features[name])) for row in chosen]
+        mean = np.nanmean([person.mean(0, dtype=np.float64) for person in people], axis=0)
+        sd = np.sqrt(np.nanmean([np.square(person - mean).mean(0) for person in people], axis=0))
+        records += [
+            {"modality": name, "feature": feature, "mean": float(m), "sd": float(s), "n": len(chosen)}
+            for feature, m, s in zip(features[name], mean, sd, strict=True)
+        ]
+    return pd.DataFrame(records)
+
+
+def _standardize(
+    inputs: dict[str, torch.Tensor], present: np.ndarray, norms: pd.DataFrame, features: dict[str, list[str]]
+) -> None:
+    """(value - mean) / sd in place, since 2,000 people fill gigabytes; absent rows go back to zero."""
+    for column, (name, values) in enumerate(inputs.items()):
+        rows = norms[norms.modality == name]
+        if rows.feature.tolist() != features[name]:
+            raise ValueError(
+                f"norms of modality {name!r} are for features {rows.feature.tolist()}; the data have {features[name]}"
+            )
+        mean = torch.tensor(rows["mean"].to_numpy(), dtype=torch.float32)
+        # A feature that never varied carries nothing; dividing by 1 keeps it at zero.
+        sd = torch.tensor(rows["sd"].replace(0, 1).to_numpy(), dtype=torch.float32)
+        values.sub_(mean).div_(sd)
+        values[torch.from_numpy(~present[:, column])] = 0
+        if values.ndim == 2:
+            # A region outside the field of view stands at the training mean.
+            values.nan_to_num_(0)
+
+
+def _batch(
+    people: pd.DataFrame, inputs: dict[str, torch.Tensor], present: np.ndarray, labels: np.ndarray, rows: np.ndarray
+) -> MultimodalBatch:
+    everybody = len(rows) == len(people)
+    chosen = people.iloc[rows]
+    return MultimodalBatch(
+        sample_ids=chosen.sample_id.tolist(),
+        # Indexing copies; a whole evaluation set of 2,000 people must not exist twice.
+        inputs={name: values if everybody else values[torch.from_numpy(rows)] for name, values in inputs.items()},
+        present=torch.from_numpy(present[rows]),
+        labels=torch.from_numpy(labels[rows]),
+        groups=chosen.group_id.tolist(),
+    )

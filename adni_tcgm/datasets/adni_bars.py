@@ -1,0 +1,177 @@
+"""The bars for brains: what simple, well-known predictors reach on the same split with the same labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from adni_tcgm.datasets.adni import CLASSES, AdniConfig, read_people
+from adni_tcgm.datasets.adni_maps import MODALITIES, read_crops
+from adni_tcgm.datasets.adni_regions import summaries
+from adni_tcgm.evaluation.bars import LinearKernel, bar_row, logistic_scores, mean_z_scores, svm_scores
+from adni_tcgm.tcgm.batch import UNLABELED, SplitRow, Splits
+
+SEVERITY = ["hippocampus_ml", "meta_roi_suvr", "age"]
+DEFICITS = ["hippocampus_ml", "meta_roi_suvr"]
+# People whose voxels are in memory at once.
+CHUNK = 200
+NUISANCE = ["age", "male", "tiv_ml"]
+
+
+@dataclass(frozen=True)
+class _People:
+    """N people of one prepared folder: index of their class (UNLABELED where unknown) and what is measured of them."""
+
+    path: Path
+    people: pd.DataFrame
+    labels: np.ndarray
+
+    def select(self, rows: slice) -> _People:
+        return _People(self.path, self.people.iloc[rows], self.labels[rows])
+
+    @property
+    def table(self) -> pd.DataFrame:
+        table = summaries(self.path, self.people.sample_id.tolist())
+        return table.assign(male=table.sex.str.upper().str.startswith("M").astype(float))
+
+    def present(self, modality: str) -> np.ndarray:
+        return self.people[MODALITIES[modality]].ne("").to_numpy()
+
+    def voxels(self, config: AdniConfig, modality: str) -> np.ndarray:
+        """(N, D) float32: the crop without its margin."""
+        margin = config.margin_voxels
+        crops = read_crops(self.path, self.people, modality, config.crop, margin)
+        inner = [slice(margin, size - margin) for size in crops.shape[1:]]
+        return crops[(slice(None), *inner)].reshape(len(crops), -1)
+
+
+def compute_bars(
+    config: AdniConfig,
+    splits: Splits,
+    prepared: str | Path,
+    evaluation: str | Path | None = None,
+    bayes: Mapping[str, float] | None = None,
+) -> list[dict]:
+    """Rows `bar labels modality features n_labels split n auc accuracy balanced_accuracy`.
+
+    Bars: linear SVM on standardized voxels (MRI, PET, both), logistic regression on hippocampal volume, meta-ROI proxy
+    and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size. `labels`
+    says which were used: "visible" (those of the label rate), "visible+validation" (the paper's whole budget), "all"
+    (every training label, hidden ones too: what the data could give) or "none". Judged on the test split and, where
+    given, on the prepared folder `evaluation`. A single modality is judged on the people who have it; missing PET
+    stands at the training mean in a combination. bayes: name -> AUC, known only for simulated people.
+    """
+    prepared = Path(prepared)
+    train = _from_rows(prepared, splits.rows, ("train", "validation"))
+    judged = {"test": _from_rows(prepared, splits.rows, ("test",))}
+    if evaluation is not None:
+        people, _ = read_people(evaluation)
+        labels = people.status.map(_class_index).to_numpy()
+        judged["evaluation"] = _People(Path(evaluation), people, labels)
+    budgets = _label_budgets(train, splits.rows)
+    rows = [*_table_bars(train, judged, budgets), *_voxel_bars(config, train, judged, budgets)]
+    return rows + [
+        {
+            "bar": f"Bayes, {name}",
+            "labels": "truth",
+            "modality": "all",
+            "features": "truth",
+            "split": "exact",
+            "auc": auc,
+        }
+        | dict.fromkeys(("n_labels", "n", "accuracy", "balanced_accuracy"))
+        for name, auc in (bayes or {}).items()
+    ]
+
+
+def _class_index(status: str) -> int:
+    return CLASSES.index(status) if status in CLASSES else UNLABELED
+
+
+def _from_rows(prepared: Path, rows: list[SplitRow], parts: tuple[str, ...]) -> _People:
+    chosen = pd.DataFrame([row.__dict__ for row in rows if row.split in parts])
+    people = read_people(prepared)[0].set_index("sample_id").loc[chosen.sample_id].reset_index()
+    people = people.assign(split=chosen.split.to_numpy())
+    return _People(prepared, people, chosen.label.map(_class_index).to_numpy())
+
+
+def _label_budgets(train: _People, rows: list[SplitRow]) -> dict[str, np.ndarray]:
+    """Name -> (N,) class index or UNLABELED: which labels a bar may learn from."""
+    shown = {row.sample_id: row.label_visible for row in rows}
+    visible = train.people.sample_id.map(shown).to_numpy(dtype=bool)
+    training = (train.people.split == "train").to_numpy()
+    chosen = {"visible": visible & training, "visible+validation": visible, "all": training}
+    return {name: np.where(mask, train.labels, UNLABELED) for name, mask in chosen.items()}
+
+
+def _table_bars(
+    train: _People, judged: dict[str, _People], budgets: dict[str, np.ndarray]
+) -> Iterator[dict[str, object]]:
+    # Means and SDs come from the training split, and from validation too where its labels are used.
+    training = (train.people.split == "train").to_numpy()
+    everything = train.table
+    tables = {name: people.table for name, people in judged.items()}
+    for bar, columns in (
+        ("logistic regression, hippocampus + meta-ROI proxy + age", SEVERITY),
+        ("age + sex + TIV", NUISANCE),
+    ):
+        for budget in ("visible", "visible+validation"):
+            rows = training | (budgets[budget] >= 0)
+            values = [table[columns].to_numpy() for table in tables.values()]
+            scores = logistic_scores(everything[columns].to_numpy()[rows], budgets[budget][rows], values)
+            yield from _rows(bar, budget, budgets[budget], "all", "summaries", judged, scores)
+    values = [table[DEFICITS].to_numpy() for table in tables.values()]
+    scores = mean_z_scores(everything[DEFICITS].to_numpy()[training], (-1.0, -1.0), values)
+    none = np.full(len(train.labels), UNLABELED)
+    yield from _rows("mean of the two deficit z-scores", "none", none, "all", "summaries", judged, scores)
+
+
+def _voxel_bars(
+    config: AdniConfig, train: _People, judged: dict[str, _People], budgets: dict[str, np.ndarray]
+) -> Iterator[dict[str, object]]:
+    training = (train.people.split == "train").to_numpy()
+    grams, kernels, features = {}, {}, {}
+    for name in MODALITIES:
+        present = train.present(name)
+        kernel = LinearKernel(train.voxels(config, name), present, measured=training)
+        grams[name] = kernel.products(kernel.training)
+        kernels[name] = [_products(kernel, people, config, name) for people in judged.values()]
+        features[name] = kernel.features
+    # Voxels side by side: inner products add up, each modality with as many terms as it has voxels.
+    shares = {name: count / sum(features.values()) for name, count in features.items()}
+    grams["all"] = sum(shares[name] * grams[name] for name in shares)
+    kernels["all"] = [sum(shares[name] * kernels[name][i] for name in shares) for i in range(len(judged))]
+    for name, gram in grams.items():
+        for budget, labels in budgets.items():
+            usable = labels if name == "all" else np.where(train.present(name), labels, UNLABELED)
+            scores = svm_scores(gram, usable, kernels[name])
+            yield from _rows("linear SVM on voxels", budget, usable, name, config.crop, judged, scores)
+
+
+def _products(kernel: LinearKernel, people: _People, config: AdniConfig, modality: str) -> np.ndarray:
+    """Kernel rows of all people, a chunk of them at a time: 2,000 people's voxels need not be in memory together."""
+    chunks = [people.select(slice(start, start + CHUNK)) for start in range(0, len(people.labels), CHUNK)]
+    rows = [
+        kernel.products(kernel.standardize(chunk.voxels(config, modality), chunk.present(modality))) for chunk in chunks
+    ]
+    return np.concatenate(rows)
+
+
+def _rows(
+    bar: str,
+    budget: str,
+    used: np.ndarray,
+    modality: str,
+    features: str,
+    judged: dict[str, _People],
+    scores: list[np.ndarray | None],
+) -> Iterator[dict[str, object]]:
+    names = {"bar": bar, "labels": budget, "modality": modality, "features": features}
+    names["n_labels"] = int((used >= 0).sum())
+    for (split, people), values in zip(judged.items(), scores, strict=True):
+        having = None if modality == "all" else people.present(modality)
+        yield bar_row(people.labels, values, {**names, "split": split}, having)

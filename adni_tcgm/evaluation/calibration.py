@@ -1,0 +1,133 @@
+"""Make posteriors mean what they say: each modality first, then their combination once more.
+
+With two modalities and two classes the gain leaves the relative scale of the modalities open, and severity that they
+share counts twice in the combination; so scales come from labeled validation samples, before and after combining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from adni_tcgm.tcgm.aggregator import aggregate
+
+# A posterior of exactly 0 has no logarithm to rescale; e^-30 is far below anything that 60 labels can tell.
+SMALLEST_LOG_POSTERIOR = -30.0
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """log-posterior -> log_softmax(log-posterior / temperature + intercept). `samples` is how many it was fitted on."""
+
+    temperature: float
+    intercept: tuple[float, ...]
+    samples: int
+
+    def apply(self, log_posterior: np.ndarray) -> np.ndarray:
+        """(B, C) log-posteriors in and out."""
+        log_posterior = np.maximum(np.asarray(log_posterior, dtype=float), SMALLEST_LOG_POSTERIOR)
+        return log_softmax(log_posterior / self.temperature + np.array(self.intercept), axis=1)
+
+
+def fit_rescaling(log_posterior: np.ndarray, labels: np.ndarray, ridge: float = 1.0) -> Rescaling:
+    """The temperature and intercepts that minimize the summed log-loss + ridge/2 (log^2 temperature + |intercept|^2).
+
+    log_posterior: (B, C); labels: (B,) class indices. The ridge is a normal prior of variance 1/ridge around "leave it
+    as it is", so that few labels change little and none change nothing.
+    """
+    log_posterior = np.maximum(np.asarray(log_posterior, dtype=float), SMALLEST_LOG_POSTERIOR)
+    classes = log_posterior.shape[1]
+    targets = np.eye(classes)[np.asarray(labels)].reshape(-1, classes)
+
+    def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scale, intercept = np.exp(parameters[0]), parameters[1:]
+        fitted = log_softmax(log_posterior * scale + intercept, axis=1)
+        error = np.exp(fitted) - targets
+        slope = np.concatenate([[(error * log_posterior).sum() * scale], error.sum(0)])
+        return -(fitted * targets).sum() + ridge / 2 * parameters @ parameters, slope + ridge * parameters
+
+    # Six natural-log units of scale either way are far outside anything useful and keep exp() finite.
+    bounds = [(-6.0, 6.0)] + [(None, None)] * classes
+    found = minimize(objective, np.zeros(1 + classes), jac=True, method="L-BFGS-B", bounds=bounds)
+    return Rescaling(float(np.exp(-found.x[0])), tuple(map(float, found.x[1:])), len(targets))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One rescaling for each modality and one for "all", with the log-prior that combines the modalities."""
+
+    rescalings: dict[str, Rescaling]
+    log_prior: tuple[float, ...]
+
+    @property
+    def modalities(self) -> list[str]:
+        return [name for name in self.rescalings if name != "all"]
+
+    def apply(self, log_posteriors: Mapping[str, np.ndarray], present: np.ndarray) -> dict[str, np.ndarray]:
+        """Calibrated (B, C) log-posteriors for each modality and "all"; `present` is (B, M) bool in modality order."""
+        calibrated = {name: self.rescalings[name].apply(_array(log_posteriors[name])) for name in self.modalities}
+        combined = _combine(calibrated, self.log_prior, present) if calibrated else _array(log_posteriors["all"])
+        return calibrated | {"all": self.rescalings["all"].apply(combined)}
+
+    def to_json(self) -> dict:
+        return {
+            "log_prior": list(self.log_prior),
+            "rescalings": {
+                name: {"temperature": r.temperature, "intercept": list(r.intercept), "samples": r.samples}
+                for name, r in self.rescalings.items()
+            },
+        }
+
+    @staticmethod
+    def from_json(content: Mapping) -> Calibration:
+        return Calibration(
+            {
+                name: Rescaling(r["temperature"], tuple(r["intercept"]), r["samples"])
+                for name, r in content["rescalings"].items()
+            },
+            tuple(content["log_prior"]),
+        )
+
+
+def fit_calibration(
+    log_posteriors: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    present: np.ndarray,
+    log_prior: np.ndarray,
+    ridge: float = 1.0,
+) -> Calibration:
+    """Fit on the validation split: modality by modality, then on the combination of the calibrated modalities.
+
+    log_posteriors: modality -> (B, C), in the order of the columns of `present` (B, M); an entry "all" is used only by
+    methods that have no posterior per modality. labels: (B,), negative where unknown; log_prior: (C,).
+    """
+    labels, present = _array(labels).astype(int), _array(present).astype(bool)
+    log_prior = tuple(float(value) for value in log_prior)
+    modalities = [name for name in log_posteriors if name != "all"]
+    if modalities and present.shape != (len(labels), len(modalities)):
+        raise ValueError(
+            f"present has shape {present.shape}; expected {(len(labels), len(modalities))} for {modalities}"
+        )
+    rescalings = {}
+    for column, name in enumerate(modalities):
+        rows = (labels >= 0) & present[:, column]
+        rescalings[name] = fit_rescaling(_array(log_posteriors[name])[rows], labels[rows], ridge)
+    calibrated = {name: rescalings[name].apply(_array(log_posteriors[name])) for name in modalities}
+    combined = _combine(calibrated, log_prior, present) if modalities else _array(log_posteriors["all"])
+    rows = labels >= 0
+    return Calibration(rescalings | {"all": fit_rescaling(combined[rows], labels[rows], ridge)}, log_prior)
+
+
+def _combine(log_posteriors: Mapping[str, np.ndarray], log_prior: tuple[float, ...], present: np.ndarray) -> np.ndarray:
+    stacked = torch.from_numpy(np.stack(list(log_posteriors.values())))
+    prior = torch.tensor(log_prior, dtype=stacked.dtype)
+    return aggregate(stacked, prior, torch.from_numpy(_array(present).astype(bool))).numpy()
+
+
+def _array(values: np.ndarray | torch.Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -1,0 +1,91 @@
+"""What a method is, and the model that most methods share: one classifier for each modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adni_tcgm.tcgm.aggregator import aggregate
+from adni_tcgm.tcgm.batch import MultimodalBatch
+
+# The contract itself lives beside the trainer, the only one that relies on it.
+from adni_tcgm.tcgm.trainer import Method, Spec
+
+__all__ = [
+    "ClassifierConfig",
+    "ClassifierPerModality",
+    "Method",
+    "ModalityClassifiers",
+    "Spec",
+    "labeled_cross_entropy",
+]
+
+
+class ClassifierConfig(Protocol):
+    """The settings of a network in `nets`; the network has `features(x) -> z` and `head(z) -> (B, classes) logits`."""
+
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module: ...
+
+
+class ModalityClassifiers(nn.Module):
+    """One classifier for each modality, and the class prior that they share and that combines them."""
+
+    def __init__(self, spec: Spec, classifier: ClassifierConfig | Mapping[str, ClassifierConfig]) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleDict()
+        for modality in spec.modalities:
+            config = classifier[modality.name] if isinstance(classifier, Mapping) else classifier
+            self.classifiers[modality.name] = config.build(modality.shape, len(spec.classes))
+        self.register_buffer("log_prior", spec.log_prior.clone())
+
+    def seen(self, batch: MultimodalBatch, name: str) -> Tensor:
+        """(B,) bool: which samples have that modality. Absent inputs never reach a classifier, nor its statistics."""
+        return batch.present[:, list(batch.inputs).index(name)]
+
+    def log_posteriors(self, batch: MultimodalBatch) -> Tensor:
+        """log h: (M, B, C), modalities in the order of `batch.inputs`; the log prior where a modality is absent."""
+        rows = []
+        for name, inputs in batch.inputs.items():
+            index = self.seen(batch, name).nonzero().squeeze(1)
+            log_posterior = self.log_prior.repeat(len(batch), 1)
+            if len(index):
+                logits = self.classifiers[name](inputs[index]).float()
+                log_posterior = log_posterior.index_copy(0, index, logits.log_softmax(-1))
+            rows.append(log_posterior)
+        return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class ClassifierPerModality:
+    """Base of the methods whose model is `ModalityClassifiers`.
+
+    classifier: settings of the network, the same for every modality or one for each name.
+    """
+
+    classifier: ClassifierConfig | Mapping[str, ClassifierConfig]
+
+    def build(self, spec: Spec) -> ModalityClassifiers:
+        return ModalityClassifiers(spec, self.classifier)
+
+    def after_step(self, model: ModalityClassifiers) -> None:
+        """Nothing follows a step."""
+
+    def predict(self, model: ModalityClassifiers, batch: MultimodalBatch) -> dict[str, Tensor]:
+        log_posteriors = model.log_posteriors(batch)
+        combined = aggregate(log_posteriors, model.log_prior, batch.present)
+        return {**dict(zip(batch.inputs, log_posteriors, strict=True)), "all": combined}
+
+
+def labeled_cross_entropy(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
+    """Cross-entropy of each classifier on the samples that have its modality (paper section 4.3), summed over them."""
+    loss = torch.zeros((), device=batch.labels.device)
+    for name, inputs in batch.inputs.items():
+        seen = model.seen(batch, name)
+        if seen.any():
+            loss = loss + F.cross_entropy(model.classifiers[name](inputs[seen]).float(), batch.labels[seen])
+    return loss

@@ -1,0 +1,40 @@
+"""A small classifier for vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """`hidden=()` is a linear classifier. No batch normalization, so a batch may hold a single sample."""
+
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+
+    def build(self, shape: tuple[int, ...], classes: int) -> MLP:
+        if len(shape) != 1:
+            raise ValueError(f"input shape {shape}; the MLP takes vectors, shape (k,)")
+        return MLP(self, shape[0], classes)
+
+
+class MLP(nn.Module):
+    """(B, k) vectors -> (B, classes) logits."""
+
+    def __init__(self, config: MLPConfig, inputs: int, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = inputs
+        for hidden in config.hidden:
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
+            width = hidden
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))

@@ -1,0 +1,263 @@
+"""Run folders: one fit, one folder, readable without anything that trained it.
+
+A folder appears whole or not at all: it is written under another name and renamed at the end, `metrics.json` last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import yaml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
+    from adni_tcgm.tcgm.trainer import Fitted
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "nibabel", "antspyx", "SimpleITK", "safetensors")
+HISTORY = (
+    "round",
+    "loss_labeled",
+    "loss_unlabeled",
+    "gain",
+    "validation_loss",
+    "validation_accuracy",
+    "lr_l",
+    "lr_u",
+    "seconds",
+)
+METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
+# Results on top of those: a separate evaluation set, the validation split, and posteriors after calibration.
+MORE_METRICS = ("test_calibrated", "validation", "validation_calibrated", "evaluation", "evaluation_calibrated")
+COMPLETE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder as plain tables and JSON. What the run did not have (norms, recipe, …) is None."""
+
+    path: Path
+    config: dict
+    environment: dict
+    metrics: dict
+    splits: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    norms: pd.DataFrame | None
+    calibration: dict | None
+    recipe: dict | None
+    prepared: dict | None
+
+    @property
+    def prepared_path(self) -> Path | None:
+        """The prepared folder the run was trained on, if it is still where it was and has the same manifest."""
+        if self.prepared is None:
+            return None
+        path = (self.path / self.prepared["path"]).resolve()
+        manifest = path / "manifest.tsv"
+        return path if manifest.is_file() and _sha256(manifest) == self.prepared["manifest_sha256"] else None
+
+
+def save_run(
+    run_dir: str | Path,
+    fitted: Fitted,
+    splits: Splits,
+    *,
+    config: Mapping,
+    metrics: Mapping,
+    predictions: pd.DataFrame,
+    norms: pd.DataFrame | None = None,
+    calibration: Mapping | None = None,
+    prepared: str | Path | None = None,
+) -> Path:
+    """Write the run folder; an older one of that name is replaced once the new one is finished.
+
+    config: plain values only. predictions: from `prediction_table`. calibration: its JSON form. prepared: the folder of
+    maps that was trained on; its `recipe.json` is copied. Raises ValueError where metrics lack or add a key.
+    """
+    check_metrics(metrics)
+    run_dir = Path(run_dir)
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{run_dir.name}-", dir=run_dir.parent))
+    try:
+        unfinished.chmod(0o755)
+        # Through JSON: dataclasses hold tuples, which plain YAML has no word for.
+        plain = json.loads(json.dumps(config))
+        (unfinished / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+        write_json(unfinished / "environment.json", environment())
+        save_weights(unfinished / "weights.safetensors", fitted.model)
+        _write_table(unfinished / "splits.tsv", split_table(splits))
+        _write_table(unfinished / "history.tsv", history_table(fitted.history))
+        _write_table(unfinished / "predictions.tsv", predictions)
+        if norms is not None:
+            _write_table(unfinished / "norms.tsv", norms)
+        if calibration is not None:
+            write_json(unfinished / "calibration.json", calibration)
+        if prepared is not None:
+            prepared = Path(prepared)
+            recipe = prepared / "recipe.json"
+            if recipe.is_file():
+                shutil.copyfile(recipe, unfinished / "recipe.json")
+            where = Path(os.path.relpath(prepared.resolve(), run_dir.resolve())).as_posix()
+            manifest = _sha256(prepared / "manifest.tsv")
+            write_json(unfinished / "prepared.json", {"path": where, "manifest_sha256": manifest})
+        write_json(unfinished / COMPLETE, metrics)
+        if run_dir.exists():
+            shutil.rmtree(run_dir)
+        os.replace(unfinished, run_dir)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return run_dir
+
+
+def is_complete(run_dir: str | Path) -> bool:
+    return (Path(run_dir) / COMPLETE).is_file()
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """Read a finished run. Needs neither torch nor the data. Raises FileNotFoundError where no run was finished."""
+    path = Path(run_dir)
+    if not is_complete(path):
+        raise FileNotFoundError(f"{path}: no finished run here ({COMPLETE} is missing)")
+    return Run(
+        path=path,
+        config=yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),
+        environment=_read_json(path / "environment.json"),
+        metrics=_read_json(path / COMPLETE),
+        # Names stay text: a sample may be called 0012.
+        splits=_read_table(path / "splits.tsv", ("sample_id", "group_id", "split", "label")),
+        history=pd.read_csv(path / "history.tsv", sep="\t"),
+        predictions=_read_table(path / "predictions.tsv", ("sample_id", "split", "modality", "label")),
+        norms=_read_table(path / "norms.tsv", ("modality", "feature")) if (path / "norms.tsv").is_file() else None,
+        calibration=_read_json(path / "calibration.json"),
+        recipe=_read_json(path / "recipe.json"),
+        prepared=_read_json(path / "prepared.json"),
+    )
+
+
+def save_weights(file: str | Path, model: nn.Module) -> None:
+    from safetensors.torch import save_model
+
+    save_model(model, str(file))
+
+
+def load_weights(run_dir: str | Path, model: nn.Module) -> None:
+    """Fill `model`, built as it was for the run, with the weights of the run; every tensor must fit."""
+    from safetensors.torch import load_model
+
+    load_model(model, str(Path(run_dir) / "weights.safetensors"), strict=True)
+
+
+def prediction_table(
+    split: str,
+    batch: MultimodalBatch,
+    log_posteriors: Mapping[str, np.ndarray],
+    calibrated: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+) -> pd.DataFrame:
+    """One row per sample and modality (and "all") with posteriors before and after calibration.
+
+    log_posteriors, calibrated: modality or "all" -> (B, C) log-posteriors. `label` is empty where it is unknown or was
+    hidden; `present` says whether the sample has that modality ("all": always).
+    """
+    labels = ["" if label < 0 else classes[label] for label in batch.labels.tolist()]
+    columns = list(batch.inputs)
+    tables = []
+    for name, values in log_posteriors.items():
+        table = {"sample_id": list(batch.sample_ids), "split": split, "modality": name}
+        for prefix, logs in (("p_", values), ("p_calibrated_", calibrated[name])):
+            posterior = np.exp(np.asarray(logs, dtype=float))
+            table |= {prefix + label: posterior[:, c].round(6) for c, label in enumerate(classes)}
+        there = batch.present[:, columns.index(name)].tolist() if name in columns else True
+        tables.append(pd.DataFrame(table | {"label": labels, "present": there}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def split_table(splits: Splits) -> pd.DataFrame:
+    """`splits.tsv`: sample_id group_id split label label_visible."""
+    columns = ("sample_id", "group_id", "split", "label", "label_visible")
+    return pd.DataFrame([{column: getattr(row, column) for column in columns} for row in splits.rows], columns=columns)
+
+
+def history_table(history: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """`history.tsv`: the columns of the contract first, empty where a method has none, then any further ones."""
+    table = pd.DataFrame(list(history))
+    return table.reindex(columns=[*HISTORY, *(column for column in table.columns if column not in HISTORY)])
+
+
+def check_metrics(metrics: Mapping) -> None:
+    """Raises ValueError where a key of the contract is missing or an unknown one is there."""
+    missing = [key for key in METRICS if key not in metrics]
+    unknown = [key for key in metrics if key not in METRICS + MORE_METRICS]
+    if missing or unknown:
+        raise ValueError(f"metrics lack {missing} and add {unknown}; allowed: {METRICS} and optionally {MORE_METRICS}")
+
+
+def environment() -> dict:
+    """Versions that a result depends on; nothing that names the machine or its user."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "packages": versions,
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of this source tree; None when it is installed elsewhere or there is no git."""
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+    try:
+        # An environment inside somebody's own repository is not ours to report.
+        git("ls-files", "--error-unmatch", here.name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_json(file: Path, content: Mapping) -> None:
+    """Strict JSON: NaN and infinity are refused, since other readers would."""
+    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_json(file: Path) -> dict | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _write_table(file: Path, table: pd.DataFrame) -> None:
+    table.to_csv(file, sep="\t", index=False, lineterminator="\n")
+
+
+def _read_table(file: Path, text: Sequence[str]) -> pd.DataFrame:
+    table = pd.read_csv(file, sep="\t", dtype=dict.fromkeys(text, str))
+    return table.fillna(dict.fromkeys(text, ""))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

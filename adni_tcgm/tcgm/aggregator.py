@@ -1,0 +1,32 @@
+"""The aggregator ζ (paper section 4.2): one posterior from the classifiers of all modalities that are present."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def aggregate(log_posteriors: Tensor, log_prior: Tensor, present: Tensor | None = None) -> Tensor:
+    """log ζ with ζ_c ∝ p_c ∏_{m in O} h^m_c / p_c over the present modalities O; the paper's ∏_m h^m_c / p_c^(M-1).
+
+    log_posteriors (M, B, C), log_prior (C,), present (B, M) bool or None when nothing is missing -> (B, C).
+    Rows of an absent modality are never read.
+    """
+    evidence = log_posteriors - log_prior
+    if present is not None:
+        evidence = torch.where(present.T.unsqueeze(-1), evidence, 0.0)
+    return (log_prior + evidence.sum(0)).log_softmax(-1)
+
+
+def label_prior(labels: Tensor, classes: int, smoothing: float = 1.0) -> Tensor:
+    """Class prior p (C,) from the visible ones among `labels` (B,); `smoothing` is added to the count of each class.
+
+    Negative labels are unlabeled samples. Smoothing keeps an unseen class possible; without any label p is uniform.
+    """
+    if smoothing <= 0:
+        raise ValueError(f"smoothing is {smoothing}; it must be > 0, or the prior of an unseen class would be 0")
+    counts = torch.bincount(labels[labels >= 0], minlength=classes)
+    if len(counts) > classes:
+        raise ValueError(f"found label {len(counts) - 1}; {classes} classes allow 0 to {classes - 1}")
+    smoothed = counts.float() + smoothing
+    return smoothed / smoothed.sum()

@@ -1,0 +1,104 @@
+"""What the learner learns from: samples seen through several modalities, some of them labeled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+UNLABELED = -1
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One way of seeing a sample. `shape` is that of a single input, without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MultimodalBatch:
+    """B samples in M modalities.
+
+    sample_ids: B names.
+    inputs: modality name -> (B, *shape) float32; rows of an absent modality hold zeros and are never read.
+    present: (B, M) bool, columns in the order of `inputs`; every sample has at least one modality.
+    labels: (B,) int64, class index or UNLABELED.
+    groups: B names; samples of one group (a person, an anatomy, a speaker) never straddle two splits.
+    """
+
+    sample_ids: Sequence[str]
+    inputs: dict[str, Tensor]
+    present: Tensor
+    labels: Tensor
+    groups: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        size = len(self.sample_ids)
+        for name, values in self.inputs.items():
+            if len(values) != size:
+                raise ValueError(f"modality {name!r} has {len(values)} rows; the batch has {size} sample ids")
+        if self.present.shape != (size, len(self.inputs)):
+            raise ValueError(f"present has shape {tuple(self.present.shape)}; expected {(size, len(self.inputs))}")
+        if self.labels.shape != (size,):
+            raise ValueError(f"labels have shape {tuple(self.labels.shape)}; expected {(size,)}")
+        if size and not self.present.any(1).all():
+            absent = self.sample_ids[int((~self.present.any(1)).nonzero()[0])]
+            raise ValueError(f"sample {absent!r} has no modality at all; every sample needs at least one")
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def select(self, index: Tensor) -> MultimodalBatch:
+        """The samples at `index` ((n,) int64 or (B,) bool), in that order."""
+        if index.dtype == torch.bool:
+            index = index.nonzero().squeeze(1)
+        order = index.tolist()
+        return MultimodalBatch(
+            sample_ids=[self.sample_ids[i] for i in order],
+            inputs={name: values[index] for name, values in self.inputs.items()},
+            present=self.present[index],
+            labels=self.labels[index],
+            groups=[self.groups[i] for i in order] if self.groups else (),
+        )
+
+    def with_inputs(self, inputs: dict[str, Tensor]) -> MultimodalBatch:
+        return replace(self, inputs=inputs)
+
+    def to(self, device: torch.device | str) -> MultimodalBatch:
+        return replace(
+            self,
+            inputs={name: values.to(device) for name, values in self.inputs.items()},
+            present=self.present.to(device),
+            labels=self.labels.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One line of `splits.tsv`. `label` is a class name or "" where nobody knows it."""
+
+    sample_id: str
+    group_id: str
+    split: str
+    label: str
+    label_visible: bool
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set.
+
+    `train.labels` holds only the labels that the label rate shows; all others are UNLABELED. `validation` and `test`
+    keep theirs. `rows` is the record written to `splits.tsv`; training never reads it.
+    """
+
+    modalities: Sequence[Modality]
+    classes: Sequence[str]
+    train: MultimodalBatch
+    validation: MultimodalBatch
+    test: MultimodalBatch
+    rows: Sequence[SplitRow] = ()

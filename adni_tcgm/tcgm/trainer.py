@@ -1,0 +1,268 @@
+"""Training with few labels: a labeled and an unlabeled step in each round (paper section 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf, isfinite, nan
+from time import perf_counter
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam
+from tqdm import tqdm
+
+from adni_tcgm.tcgm.aggregator import label_prior
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.gain import total_correlation_gain
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a method must know to build its model. log_prior: (C,) log class prior from the visible labels."""
+
+    modalities: Sequence[Modality]
+    classes: Sequence[str]
+    log_prior: Tensor
+
+
+class Method(Protocol):
+    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else."""
+
+    def build(self, spec: Spec) -> nn.Module:
+        """All that is trained, with freshly drawn weights."""
+
+    def labeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor:
+        """To be minimized on a batch in which every label is known."""
+
+    def unlabeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor | None:
+        """To be minimized on a batch whose labels are not read; None: this method takes no unlabeled step."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Called after each step of an optimizer, for a teacher or a moving average."""
+
+    def predict(self, model: nn.Module, batch: MultimodalBatch) -> dict[str, Tensor]:
+        """Modality name -> (B, C) log-posterior (the log prior where it is absent); "all" -> that of all present."""
+
+
+class Augmentation(Protocol):
+    """Random views for training, one fixed view for evaluation."""
+
+    def __call__(self, batch: MultimodalBatch, generator: Generator) -> MultimodalBatch: ...
+
+    def center(self, batch: MultimodalBatch) -> MultimodalBatch: ...
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast to train; batch size and rates default to the paper's for ADNI.
+
+    rounds: each is one labeled step and, after `warm_up_rounds`, one unlabeled step. The warm-up is there because
+        classifiers that still output the prior have a gain of zero with zero gradient.
+    gamma_l, gamma_u: learning rates of the labeled and the unlabeled step.
+    patience: validations without improvement before training stops; None: never.
+    prior_smoothing: what `label_prior` adds to the count of each class.
+    device: "auto", "cpu" or "cuda".
+    """
+
+    rounds: int = 300
+    batch_size_labeled: int = 12
+    batch_size_unlabeled: int = 12
+    gamma_l: float = 1e-3
+    gamma_u: float = 1e-3
+    weight_decay: float = 0.0
+    warm_up_rounds: int = 20
+    validate_every: int = 10
+    patience: int | None = None
+    prior_smoothing: float = 1.0
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass
+class Fitted:
+    """A trained model, in evaluation mode. All that its weights are is `model.state_dict()`.
+
+    prior: (C,) log class prior. augment: its fixed view is what `predict` shows the model.
+    history: rows of `history.tsv`, one for each validation; losses are means since the row before, `gain` is the
+    total correlation gain of the classifiers on the validation samples, and seconds count from the start.
+    """
+
+    method: Method
+    model: nn.Module
+    classes: Sequence[str]
+    modalities: Sequence[Modality]
+    prior: Tensor
+    history: list[dict[str, float]]
+    config: TrainConfig
+    best_round: int
+    augment: Augmentation | None = None
+
+
+def fit(
+    method: Method,
+    splits: Splits,
+    config: TrainConfig,
+    augment: Augmentation | None = None,
+    progress: str | None = None,
+) -> Fitted:
+    """Train `method` on `splits.train` and keep the weights with the lowest log-loss of "all" on validation.
+
+    Without a labeled validation sample the weights of the last round stay. `progress` titles a progress bar. The same
+    seed gives the same weights on a CPU; the caller's global random state is left as it was.
+    """
+    device = choose_device(config.device)
+    train, labeled = splits.train, splits.train.select(splits.train.labels != UNLABELED)
+    validation = splits.validation.select(splits.validation.labels != UNLABELED)
+    prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
+    # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
+    labeled_batches = _stream(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
+    unlabeled_batches = _stream(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
+
+    with torch.random.fork_rng(), tqdm(total=config.rounds, desc=progress, disable=progress is None) as bar:
+        torch.manual_seed(config.seed)
+        model = method.build(Spec(splits.modalities, splits.classes, prior)).to(device)
+        fitted = Fitted(method, model, splits.classes, splits.modalities, prior, [], config, 0, augment)
+        optimizer_l = Adam(model.parameters(), config.gamma_l, weight_decay=config.weight_decay)
+        optimizer_u = Adam(model.parameters(), config.gamma_u, weight_decay=config.weight_decay)
+        best = _Best()
+        losses_l, losses_u, start = [], [], perf_counter()
+
+        for round_ in range(1, config.rounds + 1):
+            model.train()
+            if len(labeled):
+                loss = method.labeled_loss(model, next(labeled_batches).to(device))
+                losses_l.append(_step(loss, optimizer_l, f"labeled loss of round {round_}"))
+                method.after_step(model)
+
+            if round_ > config.warm_up_rounds:
+                with frozen_running_statistics(model):
+                    loss = method.unlabeled_loss(model, next(unlabeled_batches).to(device))
+                if loss is not None:
+                    losses_u.append(_step(loss, optimizer_u, f"unlabeled loss of round {round_}"))
+                    method.after_step(model)
+
+            bar.update()
+            if round_ % config.validate_every == 0 or round_ == config.rounds:
+                losses = {"loss_labeled": _mean(losses_l), "loss_unlabeled": _mean(losses_u)}
+                rates = {"lr_l": config.gamma_l, "lr_u": config.gamma_u}
+                scores = _validate(fitted, validation)
+                seconds = perf_counter() - start
+                fitted.history.append({"round": round_, **losses, **scores, **rates, "seconds": seconds})
+                losses_l, losses_u = [], []
+                best.update(model, round_, scores["validation_loss"])
+                if config.patience is not None and best.waited >= config.patience:
+                    break
+
+        fitted.best_round = best.restore(model.eval(), otherwise=round_)
+    return fitted
+
+
+def predict(fitted: Fitted, batch: MultimodalBatch, chunk: int = 32) -> dict[str, Tensor]:
+    """{modality: (B, C) log-posterior, "all": …} in evaluation mode, on the CPU, `chunk` samples at a time.
+
+    Nothing is calibrated here. Calibration comes behind: it maps the entry of each modality, combines them by
+    `aggregate(…, fitted.prior, batch.present)`, and maps the result once more.
+    """
+    model, device = fitted.model, next(fitted.model.parameters()).device
+    model.eval()
+    chunks = []
+    with torch.no_grad():
+        for index in torch.arange(len(batch)).split(chunk):
+            part = batch.select(index)
+            part = fitted.augment.center(part) if fitted.augment else part
+            chunks.append(fitted.method.predict(model, part.to(device)))
+    return {name: torch.cat([part[name].cpu() for part in chunks]) for name in chunks[0]}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalization normalizes by its batch, as in training, but leaves its running statistics alone."""
+    norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def _stream(samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int) -> Iterator[MultimodalBatch]:
+    """Batches without end, from generators of its own, so that one stream never depends on another being read.
+
+    The order is drawn anew in each pass. What is left of a pass and fills no batch is dropped: the samples of a batch
+    are distinct, as the gain requires. With fewer than `size` samples, a batch holds all of them.
+    """
+    order_generator, augment_generator = (Generator().manual_seed(2 * seed + i) for i in range(2))
+    size = min(size, len(samples))
+    while True:
+        order = torch.randperm(len(samples), generator=order_generator)
+        for index in order[: len(order) // size * size].split(size):
+            batch = samples.select(index)
+            yield augment(batch, augment_generator) if augment else batch
+
+
+def _step(loss: Tensor, optimizer: Adam, what: str) -> float:
+    value = loss.item()
+    if not isfinite(value):
+        raise FloatingPointError(f"{what} is {value}; lower the learning rate or look for missing values in the inputs")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return value
+
+
+def _validate(fitted: Fitted, validation: MultimodalBatch) -> dict[str, float]:
+    """Log-loss and accuracy of "all", and the gain of the classifiers, which needs no label, for any method."""
+    result = {"gain": nan, "validation_loss": nan, "validation_accuracy": nan}
+    if len(validation) == 0:
+        return result
+    log_posteriors = predict(fitted, validation)
+    combined = log_posteriors["all"]
+    result["validation_loss"] = F.nll_loss(combined, validation.labels).item()
+    result["validation_accuracy"] = (combined.argmax(1) == validation.labels).float().mean().item()
+    names = list(validation.inputs)
+    if len(validation) >= len(names) and all(name in log_posteriors for name in names):
+        stacked = torch.stack([log_posteriors[name] for name in names])
+        result["gain"] = total_correlation_gain(stacked, fitted.prior, validation.present).item()
+    return result
+
+
+class _Best:
+    """The weights with the lowest validation loss so far."""
+
+    def __init__(self) -> None:
+        self.loss, self.round, self.weights, self.waited = inf, 0, None, 0
+
+    def update(self, model: nn.Module, round_: int, loss: float) -> None:
+        self.waited += 1
+        if loss < self.loss:
+            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            self.loss, self.round, self.weights, self.waited = loss, round_, weights, 0
+
+    def restore(self, model: nn.Module, otherwise: int) -> int:
+        """Load them and return their round, or leave the model as it is and return `otherwise`."""
+        if self.weights is None:
+            return otherwise
+        model.load_state_dict(self.weights)
+        return self.round
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else nan

@@ -1,0 +1,239 @@
+"""`python -m pipelines.run_adni`: from raw scans to PDF.
+
+Without --data it simulates a cohort, says so everywhere, and runs the very same code on it. Whatever is finished is
+left as it is, so the same command resumes an interrupted run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from adni_tcgm.storage import load_run
+from pipelines.config import METHODS, Settings, load_settings, parse_override
+from preprocessing.recipe import CohortSummary, preprocess_cohort
+from preprocessing.simulated.cohort import write_cohort
+from preprocessing.simulated.people import CohortDesign
+
+STAGES = ("preprocess", "train", "report", "all")
+BASELINE = "ce"
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.run_adni", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="an ADNI download with its tables; without it: a simulated cohort")
+    parser.add_argument("--tables", type=Path, help="folder of the ADNI tables; default: found under --data")
+    parser.add_argument("--out", type=Path, default=Path("out/adni"))
+    parser.add_argument("--stage", choices=STAGES, default="all")
+    parser.add_argument("--method", choices=METHODS, default="tcgm", help="trained beside the baseline ce")
+    parser.add_argument("--features", choices=("voxels", "regions", "both"), default="both")
+    parser.add_argument("--label-rate", type=float, help="share of the training labels shown; default 0.1")
+    parser.add_argument("--seed", type=int, default=0, help="of split, labels and training; not of the cohort")
+    parser.add_argument("--raw", type=int, default=CohortDesign.raw, help="simulated people who arrive as raw scans")
+    parser.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of other heads for the simulation")
+    parser.add_argument("--subject-reports", default="all", metavar="all|none|N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    arguments = parser.parse_args(argv)
+    if arguments.data and arguments.anatomies:
+        parser.error("--anatomies shapes the simulated cohort; it does not go with --data")
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is {arguments.jobs}; it must be at least 1")
+    return arguments
+
+
+@dataclass
+class Clock:
+    """Seconds of each stage, for the summary at the end."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        print(f"\n== {name}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def settings_of(arguments: argparse.Namespace) -> list[Settings]:
+    """One `Settings` for each kind of features asked for; the profile follows the device."""
+    kinds = ("voxels", "regions") if arguments.features == "both" else (arguments.features,)
+    overrides = dict(parse_override(text) for text in arguments.set)
+    if arguments.label_rate is not None:
+        overrides["data.label_rate"] = arguments.label_rate
+    overrides |= {"data.path": str(arguments.out / "prepared"), "train.device": arguments.device}
+    names = {"voxels": f"adni_voxels_{profile_of(arguments.device)}", "regions": "adni_regions"}
+    return [load_settings(names[kind], overrides) for kind in kinds]
+
+
+def profile_of(device: str) -> str:
+    """`gpu`: the paper's network on 64^3 crops. `cpu`: a slimmer one on the hippocampal crop."""
+    from adni_tcgm.tcgm.trainer import choose_device
+
+    return "gpu" if choose_device(device).type == "cuda" else "cpu"
+
+
+def print_plan(arguments: argparse.Namespace, settings: list[Settings]) -> None:
+    source = f"scans under {arguments.data}" if arguments.data else "a SIMULATED cohort (no --data was given)"
+    print(f"data      {source}")
+    print(f"output    {arguments.out}")
+    for s in settings:
+        size = "x".join(map(str, s.data.crop_shape)) if s.data.features == "voxels" else f"{s.data.regions} regions"
+        methods = ", ".join(methods_of(arguments))
+        print(f"training  {s.data.features} ({size}), net {s.net}, {methods}; {s.train.rounds} rounds each")
+    if profile_of(arguments.device) == "cpu" and arguments.features != "regions":
+        print("device    CPU: a slimmer network on the hippocampal crop instead of the paper's on 64^3 voxels")
+    print(f"labels    {settings[0].data.label_rate:g} of the training labels are shown; seed {arguments.seed}")
+
+
+def methods_of(arguments: argparse.Namespace) -> list[str]:
+    return list(dict.fromkeys([arguments.method, BASELINE]))
+
+
+def preprocess(arguments: argparse.Namespace) -> CohortSummary:
+    raw = arguments.data
+    if raw is None:
+        design = CohortDesign(raw=arguments.raw)
+        write_cohort(arguments.out, design, arguments.anatomies, arguments.jobs)
+        raw = arguments.out / "raw"
+    summary = preprocess_cohort(raw, arguments.out / "prepared", arguments.tables, arguments.jobs)
+    print(summary)
+    return summary
+
+
+def train(arguments: argparse.Namespace, settings: list[Settings]) -> None:
+    from pipelines.training import train_run, write_bars
+    from pipelines.truth import Truth
+
+    truth = Truth.read(arguments.out / "truth") if arguments.data is None else None
+    for s in settings:
+        for method in methods_of(arguments):
+            print(train_run(arguments.out / "runs", s, method, arguments.seed, truth=truth))
+    print(write_bars(arguments.out / "runs", settings, arguments.seed, truth=truth))
+
+
+def run_dirs(arguments: argparse.Namespace, settings: list[Settings]) -> list[Path]:
+    from pipelines.training import run_name
+
+    names = [run_name(s, method, arguments.seed) for s in settings for method in methods_of(arguments)]
+    return [arguments.out / "runs" / name for name in names]
+
+
+def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
+    """Write the reports unless they already show these very runs. Returns how many could not be written."""
+    from pipelines.training import bars_dir
+    from reports import write_reports
+
+    folders = run_dirs(arguments, settings)
+    bars = bars_dir(arguments.out / "runs", settings[0], arguments.seed)
+    destination = arguments.out / "reports"
+    stamp = destination / ".inputs"
+    inputs = _fingerprint([*folders, bars, arguments.out / "prepared"], str(arguments.subject_reports))
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
+        print("reports are up to date")
+        return 0
+    stamp.unlink(missing_ok=True)
+    written = write_reports(
+        folders,
+        destination,
+        prepared=arguments.out / "prepared",
+        bars=bars,
+        subject_reports=arguments.subject_reports,
+        jobs=arguments.jobs,
+    )
+    if not written.failures:
+        stamp.write_text(inputs, encoding="utf-8")
+    return len(written.failures)
+
+
+def _fingerprint(folders: list[Path], options: str) -> str:
+    """A hash of the tables that reports are made of."""
+    digest = hashlib.sha256(options.encode())
+    for folder in folders:
+        for path in sorted([*folder.glob("*.json"), *folder.glob("*.tsv")]):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def result_table(folders: list[Path], bars: Path) -> pd.DataFrame:
+    """Test results of every run and bar, one row per modality."""
+    rows = []
+    for folder in folders:
+        metrics = load_run(folder).metrics
+        for modality, values in metrics["test"].items():
+            shown = {"by": f"{metrics['method']}, {metrics['features']}", "modality": modality, "labels": "visible"}
+            rows.append(shown | {name: values[name] for name in ("auc", "balanced_accuracy", "accuracy", "log_loss")})
+    for bar in json.loads((bars / "bars.json").read_text(encoding="utf-8")):
+        if bar["split"] == "test":
+            shown = {"by": bar["bar"], "modality": bar["modality"], "labels": bar["labels"]}
+            rows.append(shown | {name: bar[name] for name in ("auc", "balanced_accuracy", "accuracy")})
+    return pd.DataFrame(rows)
+
+
+def print_result(arguments: argparse.Namespace, settings: list[Settings], clock: Clock) -> None:
+    from pipelines.training import bars_dir
+
+    folders = run_dirs(arguments, settings)
+    table = result_table(folders, bars_dir(arguments.out / "runs", settings[0], arguments.seed))
+    metrics = load_run(folders[0]).metrics
+    simulated = "SIMULATED cohort; " if metrics["simulated"] else ""
+    labels = metrics["labels"]
+    print(f"\n{simulated}test split, {metrics['n']['test']} people; {labels['train_visible']} training labels shown, ", end="")
+    print(f"{labels['validation']} validation labels used for selection and calibration")
+    print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format))
+    print(f"\nreports   {arguments.out / 'reports'}  (cohort.pdf, and a PDF for each chosen person)")
+    print(f"ledger    {arguments.out / 'prepared' / 'ledger.tsv'}  (every expected scan, and what became of it)")
+    print(f"runs      {arguments.out / 'runs'}")
+    print("time      " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    print_plan(arguments, settings)
+    if arguments.dry_run:
+        return 0
+    clock, failures = Clock(), 0
+    if arguments.stage in ("preprocess", "all"):
+        with clock.stage("preprocessing"):
+            preprocess(arguments)
+    if arguments.stage in ("train", "all"):
+        with clock.stage("training"):
+            train(arguments, settings)
+    if arguments.stage in ("report", "all"):
+        with clock.stage("reports"):
+            failures = report(arguments, settings)
+        print_result(arguments, settings, clock)
+    return 1 if failures else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    warnings.filterwarnings("default", module="reports")
+    try:
+        return run(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

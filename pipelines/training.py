@@ -1,0 +1,135 @@
+"""One run: load, fit, calibrate, evaluate, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+
+from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
+from adni_tcgm.evaluation.metrics import evaluate_modalities
+from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
+from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.trainer import Fitted, fit, predict
+from pipelines.config import Settings
+from pipelines.truth import Truth
+
+
+def run_name(settings: Settings, method: str, seed: int) -> str:
+    """`<features>-<method>-r<rate>-s<seed>`, the run's folder."""
+    return f"{settings.data.features}-{method}-r{settings.data.label_rate:g}-s{seed}"
+
+
+def train_run(
+    runs: Path,
+    settings: Settings,
+    method: str,
+    seed: int,
+    *,
+    truth: Truth | None = None,
+    evaluation: Path | None = None,
+) -> Path:
+    """Train once and write the run folder; a finished run of the same settings and data is left as it is.
+
+    truth: of a simulated cohort, for the Bayes limits. evaluation: another prepared folder that judges, never trains.
+    """
+    run_dir = runs / run_name(settings, method, seed)
+    config = {"method": method, "seed": seed, **asdict(settings)}
+    # Where the data lies is no setting of the run: the folder may move, and prepared.json keeps the relative path.
+    config["data"].pop("path")
+    if _is_current(run_dir, config):
+        return run_dir
+    splits = adni.load(settings.data, seed)
+    fitted = fit(
+        settings.method(method),
+        splits,
+        replace(settings.train, seed=seed),
+        settings.augmentation(),
+        progress=f"training {settings.data.features}, {method}",
+    )
+    calibration = _calibrate(fitted, splits.validation)
+    parts = {"validation": splits.validation, "test": splits.test}
+    if evaluation is not None:
+        # Nobody in the evaluation set trains, so no margin for shifts is read.
+        config_of_set = replace(settings.data, margin=0)
+        parts["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation)
+    scores, tables = {}, []
+    for name, batch in parts.items():
+        found = {key: value.numpy() for key, value in predict(fitted, batch).items()}
+        calibrated = calibration.apply(found, batch.present.numpy())
+        scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
+        scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
+        tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
+    metrics = {
+        "dataset": "adni",
+        "simulated": truth is not None,
+        "method": method,
+        "features": settings.data.features,
+        "label_rate": settings.data.label_rate,
+        "seed": seed,
+        "n": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
+        "labels": {
+            "train_visible": sum(row.label_visible for row in splits.rows if row.split == "train"),
+            "validation": sum(row.label_visible for row in splits.rows if row.split == "validation"),
+        },
+        "bayes": truth.bayes_metrics(splits.test.sample_ids) if truth else None,
+        **scores,
+    }
+    return save_run(
+        run_dir,
+        fitted,
+        splits,
+        config=config,
+        metrics=metrics,
+        predictions=pd.concat(tables, ignore_index=True),
+        norms=splits.norms,
+        calibration=calibration.to_json(),
+        prepared=settings.data.path,
+    )
+
+
+def _calibrate(fitted: Fitted, validation: MultimodalBatch) -> Calibration:
+    found = {name: value.numpy() for name, value in predict(fitted, validation).items()}
+    return fit_calibration(found, validation.labels.numpy(), validation.present.numpy(), fitted.prior.numpy())
+
+
+def _is_current(run_dir: Path, config: dict) -> bool:
+    """Whether the folder holds a finished run of this configuration on the data as they are now."""
+    if not is_complete(run_dir):
+        return False
+    run = load_run(run_dir)
+    return run.config == json.loads(json.dumps(config)) and run.prepared_path() is not None
+
+
+def bars_dir(runs: Path, settings: Settings, seed: int) -> Path:
+    return runs / f"bars-r{settings.data.label_rate:g}-s{seed}"
+
+
+def write_bars(
+    runs: Path, settings: list[Settings], seed: int, *, truth: Truth | None = None, evaluation: Path | None = None
+) -> Path:
+    """What simple predictors reach on the same split with the same labels: `bars.json` in a folder of its own."""
+    voxels = next((s for s in settings if s.data.features == "voxels"), settings[0])
+    folder = bars_dir(runs, voxels, seed)
+    manifest = (Path(voxels.data.path) / "manifest.tsv").read_bytes()
+    inputs = {"seed": seed, **asdict(voxels.data), "manifest": hashlib.sha256(manifest).hexdigest()}
+    inputs.pop("path")
+    stamp = folder / "inputs.json"
+    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == inputs:
+        return folder
+    # The split is the same for either kind of features; regions load faster.
+    splits = adni.load(replace(voxels.data, features="regions"), seed)
+    bayes = None
+    if truth is not None:
+        severities = {f"severity, {name}": values["auc"] for name, values in truth.bayes_metrics(splits.test.sample_ids).items()}
+        bayes = {**severities, **truth.summary_limit(splits.test.sample_ids)}
+    rows = compute_bars(voxels.data, splits, voxels.data.path, evaluation, bayes)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "bars.json", rows)
+    write_json(stamp, inputs)
+    return folder

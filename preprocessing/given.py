@@ -1,0 +1,60 @@
+"""People who arrive prepared (`prepared/given.tsv`): their rows for the manifest, the ledger and the regions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from preprocessing.intake import adni
+from preprocessing.intake.labels import Visit, derive_label
+from preprocessing.ledger import LedgerRow
+from preprocessing.regions import COLUMNS as REGION_COLUMNS
+
+PEOPLE_FILE = "given.tsv"
+REGIONS_FILE = "given_regions.tsv"
+PEOPLE_COLUMNS = ["participant_id", "session_id", "gm_path", "pet_path", "age", "sex", "site", "group_id", "tiv_ml"]
+
+
+def read_people(prepared: Path) -> pd.DataFrame:
+    """`given.tsv`, or an empty table without it. Raises ValueError for a missing column."""
+    return _read(prepared / PEOPLE_FILE, PEOPLE_COLUMNS)
+
+
+def read_regions(prepared: Path, people: Collection[str]) -> pd.DataFrame:
+    """Rows of `given_regions.tsv` of these people, or an empty table without it."""
+    table = _read(prepared / REGIONS_FILE, list(REGION_COLUMNS))
+    return table[table.participant_id.isin(set(people))]
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    text = {name: str for name in ("participant_id", "session_id", "site", "group_id", "sex", "gm_path", "pet_path")}
+    table = pd.read_csv(path, sep="\t", dtype=text)
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise ValueError(f"{path}: no column {missing[0]!r}; expected {', '.join(columns)}")
+    return table
+
+
+def describe(
+    people: pd.DataFrame, histories: Mapping[str, Sequence[Visit]], horizon_months: float
+) -> tuple[list[dict[str, object]], list[LedgerRow]]:
+    """Manifest rows and ledger rows (two a person) of given people, labeled by the same rule as everybody."""
+    rows, ledger = [], []
+    for person in people.fillna({"pet_path": "", "gm_path": ""}).to_dict("records"):
+        history = histories.get(adni.ptid_of(person["participant_id"]), [])
+        label = derive_label(history, adni.month_of(person["session_id"]), horizon_months)
+        rows.append(
+            {name: person[name] for name in PEOPLE_COLUMNS}
+            | {"kind": "prepared", "t1_path": "", "qc": "pass", "label": label.label, "label_reason": label.reason}
+            | {"months_to_conversion": label.months_to_conversion}
+        )
+        ids = (person["participant_id"], person["session_id"])
+        ledger.append(LedgerRow(*ids, "mri", "kept", "given", source=PEOPLE_FILE))
+        no_pet = ("excluded", "given", "no_pet", "no PET was given")
+        pet = ("kept", "given", "", "") if person["pet_path"] else no_pet
+        ledger.append(LedgerRow(*ids, "pet", *pet, PEOPLE_FILE))
+    return rows, ledger

@@ -1,0 +1,80 @@
+"""What became of every expected scan, and tables and files written so that a crash leaves the old one or the new one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+STATUSES = ("kept", "excluded", "failed")
+MODALITIES = ("mri", "pet")
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One expected scan: a person's one T1 ("mri") or one FDG ("pet"). `reason` is a sentence, empty where kept."""
+
+    participant_id: str
+    session_id: str
+    modality: str
+    status: str
+    step: str
+    reason_code: str = ""
+    reason: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"{self.participant_id}: ledger status {self.status!r}; known: {', '.join(STATUSES)}")
+
+
+LEDGER_COLUMNS = tuple(field.name for field in fields(LedgerRow))
+
+
+def ledger_table(rows: Iterable[LedgerRow]) -> pd.DataFrame:
+    """The ledger, sorted. Raises ValueError where one person and modality has two rows."""
+    table = pd.DataFrame([asdict(row) for row in rows], columns=list(LEDGER_COLUMNS))
+    table = table.sort_values(["participant_id", "modality"], ignore_index=True)
+    twice = table[table.duplicated(["participant_id", "modality"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise ValueError(f"{first.participant_id} has two ledger rows for {first.modality!r}; each scan has one")
+    return table
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: a temporary neighbor, then a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Tab-separated with header; missing values are empty."""
+    write_bytes(path, table.to_csv(sep="\t", index=False, lineterminator="\n").encode())
+
+
+def write_json(content: object, path: Path) -> None:
+    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_image(image: nib.Nifti1Image, path: Path, sidecar: dict[str, object]) -> None:
+    """Save as .nii.gz, the same bytes for the same values (no time stamp), with a JSON sidecar beside it."""
+    write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=5, mtime=0))
+    write_json(sidecar, path.with_name(path.name.removesuffix(".nii.gz") + ".json"))
+
+
+def compact(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The image as scaled int16: a third of the size, at worst 1/65,000 of the range off."""
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    small = nib.Nifti1Image(values, image.affine, image.header)
+    small.set_data_dtype(np.int16)
+    return small

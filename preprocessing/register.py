@@ -1,0 +1,148 @@
+"""Bring scans to the template: affine + SyN for the T1, rigid for the PET, and one interpolation for what is warped.
+
+Direction and space: a transform "from T1w to template" resamples a T1 onto the template's grid; as a map of points it
+takes template points into the T1 (ITK's convention). Reference: Avants et al., Medical Image Analysis 2008 (SyN).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import ants
+import nibabel as nib
+import numpy as np
+
+from preprocessing import template
+from preprocessing.orient import crop_to
+
+# SyN iterations at 8, 4 and 2 mm. The last level costs most and is what makes the hippocampus fit.
+ITERATIONS = (40, 20, 8)
+COARSE_ITERATIONS = (20, 10, 0)
+GRADIENT_STEP = 0.3
+BOX_MARGIN_MM = 10.0
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """The T1's way to the template as files: an affine, the SyN field on the template's brain box, and its inverse."""
+
+    affine: Path
+    warp: Path
+    inverse_warp: Path
+
+
+@lru_cache
+def _brain_box() -> tuple[slice, slice, slice]:
+    """The part of the template grid that SyN works on: the brain and a margin. Around it the map is affine."""
+    brain = template.brain_mask()
+    return crop_to(template.grid_image(brain.astype(np.uint8)), brain, BOX_MARGIN_MM)
+
+
+def to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
+    """Float32 copy of an image for ANTs, in the same place of the world."""
+    return ants.from_nibabel_nifti(nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine))
+
+
+def register_to_template(
+    moving: nib.Nifti1Image,
+    fixed: nib.Nifti1Image,
+    prefix: Path,
+    iterations: tuple[int, int, int] = ITERATIONS,
+) -> Transforms:
+    """Affine + SyN of `moving` to `fixed`, an image on the 2 mm template grid; both skull-stripped by the same method.
+
+    Files are written as PREFIX + affine.mat, warp.nii.gz and inversewarp.nii.gz. Repeatable to the byte after
+    `ants.config.set_ants_deterministic`.
+    """
+    fixed = fixed.slicer[_brain_box()]
+    # The moving image at the resolution of the template: faster, and no finer detail than the template has.
+    spacing = tuple(max(template.SPACING_MM, float(size)) for size in moving.header.get_zooms()[:3])
+    coarse = ants.resample_image(to_ants(moving), spacing, use_voxels=False, interp_type=0)
+    result = ants.registration(
+        to_ants(fixed),
+        coarse,
+        type_of_transform="SyN",
+        reg_iterations=iterations,
+        grad_step=GRADIENT_STEP,
+        outprefix=f"{prefix}ants_",
+    )
+    transforms = Transforms(
+        affine=Path(f"{prefix}affine.mat"),
+        warp=Path(f"{prefix}warp.nii.gz"),
+        inverse_warp=Path(f"{prefix}inversewarp.nii.gz"),
+    )
+    warp, affine = result["fwdtransforms"]
+    shutil.move(affine, transforms.affine)
+    shutil.move(warp, transforms.warp)
+    shutil.move(result["invtransforms"][1], transforms.inverse_warp)
+    return transforms
+
+
+def align_pet(pet: nib.Nifti1Image, t1_brain: nib.Nifti1Image, prefix: Path) -> Path:
+    """Rigid map from a PET, on its own grid, to the T1 by mutual information; returns the file PREFIX + rigid.mat."""
+    fixed = ants.resample_image(to_ants(t1_brain), (2.0, 2.0, 2.0), use_voxels=False, interp_type=0)
+    result = ants.registration(
+        fixed,
+        to_ants(pet),
+        type_of_transform="Rigid",
+        aff_random_sampling_rate=0.5,
+        # No level finer than PET resolves.
+        aff_iterations=(500, 300, 100),
+        aff_shrink_factors=(4, 2, 1),
+        aff_smoothing_sigmas=(3, 1, 0),
+        outprefix=f"{prefix}ants_",
+    )
+    path = Path(f"{prefix}rigid.mat")
+    shutil.move(result["fwdtransforms"][0], path)
+    return path
+
+
+def to_template(
+    image: nib.Nifti1Image, transforms: Transforms, rigid: Path | None = None, interpolation: str = "linear"
+) -> np.ndarray:
+    """Resample an image in T1 space (or PET space, with `rigid`) to the template by one interpolation.
+
+    Returns (91, 109, 91) float32; outside the image lies zero.
+    """
+    grid = to_ants(template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)))
+    # A template point goes through the list from its start: SyN field, affine, rigid map.
+    chain = [transforms.warp, transforms.affine] + ([rigid] if rigid else [])
+    warped = ants.apply_transforms(grid, to_ants(image), [str(path) for path in chain], interpolator=interpolation)
+    return warped.numpy().astype(np.float32)
+
+
+def to_native(
+    values: np.ndarray, transforms: Transforms, t1: nib.Nifti1Image, interpolation: str = "linear"
+) -> np.ndarray:
+    """Resample (91, 109, 91) template values onto the grid of `t1`: float32 of the T1's shape."""
+    image = to_ants(template.grid_image(values.astype(np.float32)))
+    chain = [str(transforms.affine), str(transforms.inverse_warp)]
+    return (
+        ants.apply_transforms(to_ants(t1), image, chain, whichtoinvert=[True, False], interpolator=interpolation)
+        .numpy()
+        .astype(np.float32)
+    )
+
+
+def apply_rigid(pet: nib.Nifti1Image, rigid: Path, t1: nib.Nifti1Image) -> np.ndarray:
+    """PET on the grid of the T1, for looking at the alignment: float32 of the T1's shape."""
+    return ants.apply_transforms(to_ants(t1), to_ants(pet), [str(rigid)]).numpy().astype(np.float32)
+
+
+def jacobian(transforms: Transforms) -> np.ndarray:
+    """mL of the person per mL of template at each template voxel: det(affine) x det(SyN), (91, 109, 91) float32.
+
+    Above 1 where the person is larger than the template.
+    """
+    grid = template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)).slicer[_brain_box()]
+    nonlinear = np.ones(template.GRID_SHAPE, np.float32)
+    nonlinear[_brain_box()] = ants.create_jacobian_determinant_image(to_ants(grid), str(transforms.warp)).numpy()
+    return (nonlinear * affine_determinant(transforms.affine)).astype(np.float32)
+
+
+def affine_determinant(path: Path) -> float:
+    """Volume factor of an affine transform file (points from template to T1)."""
+    return float(np.linalg.det(np.reshape(ants.read_transform(str(path)).parameters[:9], (3, 3))))

@@ -1,0 +1,54 @@
+"""Whose head is deformed: the template's own, or another person's brought onto the template."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from preprocessing import template
+
+
+class Anatomy(Protocol):
+    """A head with a map from template space (mm) to its own space (mm), and back."""
+
+    def from_template(self, points_mm: np.ndarray) -> np.ndarray: ...
+
+    def to_template(self, points_mm: np.ndarray) -> np.ndarray: ...
+
+    def jacobian(self, displacement: np.ndarray) -> np.ndarray | float:
+        """Volume per template volume on the 2 mm grid, at template points moved by `displacement` (4 mm grid)."""
+        ...
+
+    def t1(self, points_mm: np.ndarray) -> np.ndarray:
+        """T1 intensity, white matter about 100, at points of the head's own space."""
+        ...
+
+
+class TemplateAnatomy:
+    """The template itself."""
+
+    def from_template(self, points_mm: np.ndarray) -> np.ndarray:
+        return points_mm
+
+    to_template = from_template
+
+    def jacobian(self, displacement: np.ndarray) -> float:
+        return 1.0
+
+    def t1(self, points_mm: np.ndarray) -> np.ndarray:
+        image = template.t1_1mm()
+        return sample(image.get_fdata(dtype=np.float32), image.affine, points_mm)
+
+
+def sample(values: np.ndarray, affine: np.ndarray, points_mm: np.ndarray, order: int = 1) -> np.ndarray:
+    """Values of an image at points (3, ...) in mm; zero outside."""
+    inverse = np.linalg.inv(affine)
+    index = np.tensordot(inverse[:3, :3], points_mm, axes=1)
+    index += inverse[:3, 3].reshape(3, *[1] * (points_mm.ndim - 1))
+    return ndimage.map_coordinates(values, index, order=order, mode="constant")
+
+
+def load_anatomies(folder) -> list[Anatomy]:
+    raise ValueError("not yet")

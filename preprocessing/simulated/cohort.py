@@ -1,0 +1,235 @@
+"""Write a simulated cohort: an ADNI download of those who arrive as scans, prepared maps of the others, the truth.
+
+OUT/raw       the download: ADNI/<PTID>/<series>/<date>/<image>/*.nii, a collection CSV, DXSUM, SIMULATED.txt
+OUT/prepared  given.tsv, given_regions.tsv and the maps of people who arrive prepared
+OUT/truth     factors, true regional volumes and SUVRs, Bayes posteriors: for evaluation only, never for training
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import nibabel as nib
+import pandas as pd
+from tqdm import tqdm
+
+from preprocessing import template
+from preprocessing.crop import crop_prepared
+from preprocessing.ledger import compact, write_bytes, write_image, write_json, write_table
+from preprocessing.regions import measure_regions
+from preprocessing.simulated import people as model
+from preprocessing.simulated import registration_error, scanner
+from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, load_anatomies
+from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.people import CohortDesign, Person
+
+SESSION = "ses-M000"
+T1_SERIES = "MPR; GradWarp; B1 Correction; N3; Scaled"
+PET_SERIES = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
+# Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    """What a worker needs to write one person."""
+
+    person: Person
+    out: Path
+    anatomies: Path | None
+    prepared: bool
+    raw: bool
+
+
+def write_cohort(
+    out: Path,
+    design: CohortDesign,
+    anatomies: Path | None = None,
+    jobs: int = 2,
+    both_kinds: bool = False,
+    progress: bool = True,
+) -> None:
+    """Write the cohort of `design` under `out`, or nothing if it is already there.
+
+    `anatomies`: a folder of label maps whose people lend their heads; people of one anatomy share a group.
+    `both_kinds` also writes prepared maps, as `truth/direct/`, of those who arrive raw, to compare the two.
+    Raises ValueError if `out` holds a cohort of another design.
+    """
+    stamp = out / "truth" / "design.json"
+    signature = {"version": VERSION, **asdict(design), "anatomies": anatomies.name if anatomies else None}
+    if stamp.is_file():
+        found = json.loads(stamp.read_text(encoding="utf-8"))
+        if found != signature:
+            changed = sorted(k for k in signature.keys() | found.keys() if found.get(k) != signature.get(k))
+            raise ValueError(
+                f"{out} holds a simulated cohort of another design ({', '.join(changed)} differ); "
+                "choose another folder, or delete this one"
+            )
+        return
+    count = len(load_anatomies(anatomies)) if anatomies else 1
+    people = model.draw_people(design, count)
+    tasks = [_Assignment(p, out, anatomies, not p.raw or both_kinds, p.raw) for p in people]
+    written = _run(tasks, jobs, progress)
+    _write_tables(out, design, people, written, anatomies)
+    write_json(signature, stamp)
+
+
+def _run(tasks: list[_Assignment], jobs: int, progress: bool) -> list[dict[str, pd.DataFrame | dict | None]]:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        results = pool.map(_write_person, tasks, chunksize=1)
+        bar = tqdm(results, total=len(tasks), desc="simulating", unit="person", disable=not progress)
+        return list(bar)
+
+
+@cache
+def _anatomies(folder: Path | None) -> list[Anatomy]:
+    return load_anatomies(folder) if folder else [TemplateAnatomy()]
+
+
+def _write_person(task: _Assignment) -> dict[str, pd.DataFrame | dict | None]:
+    person = task.person
+    anatomies = _anatomies(task.anatomies)
+    brain = Brain(person, anatomies[person.anatomy])
+    if task.raw:
+        _write_scans(brain, task.out / "raw")
+    given = regions = None
+    if task.prepared:
+        folder = task.out / "prepared" if not task.raw else task.out / "truth" / "direct"
+        given, regions = _write_prepared(brain, folder)
+        given["group_id"] = _group(person, len(anatomies))
+    return {"truth": _named(brain.regions(), person), "given": given, "regions": regions}
+
+
+def _group(person: Person, anatomies: int) -> str:
+    return person.participant_id if anatomies == 1 else f"anatomy{person.anatomy:02d}"
+
+
+def _named(table: pd.DataFrame, person: Person) -> pd.DataFrame:
+    table = table.round(5)
+    table.insert(0, "participant_id", person.participant_id)
+    table.insert(1, "session_id", SESSION)
+    return table
+
+
+# ---- raw: the download
+
+
+def _baseline(person: Person) -> date:
+    return date(2006, 1, 9) + timedelta(days=37 * (person.rid % 60))
+
+
+def _image_id(person: Person, modality: str) -> int:
+    return 100_000 + 2 * person.rid + (modality == "PET")
+
+
+def _write_scans(brain: Brain, raw: Path) -> None:
+    person = brain.person
+    t1_path = _scan_path(raw, person, "MR", T1_SERIES)
+    write_bytes(t1_path, scanner.scan_t1(brain).to_bytes())
+    if person.truncated:
+        content = t1_path.read_bytes()
+        write_bytes(t1_path, content[: len(content) * 3 // 5])
+    if person.has_pet:
+        write_bytes(_scan_path(raw, person, "PT", PET_SERIES), scanner.scan_pet(brain).to_bytes())
+
+
+def _scan_path(raw: Path, person: Person, modality: str, series: str) -> Path:
+    """LONI's layout: commas stay, spaces and semicolons become underscores."""
+    folder = series.replace(";", "_").replace(" ", "_")
+    image = _image_id(person, "PET" if modality == "PT" else "MRI")
+    stamp = f"{_baseline(person):%Y-%m-%d}_10_00_00.0"
+    name = f"ADNI_{person.ptid}_{modality}_{folder}_Br_{_baseline(person):%Y%m%d}100000000_S{image - 50_000}_I{image}.nii"
+    return raw / "ADNI" / person.ptid / folder / stamp / f"I{image}" / name
+
+
+def _collection(people: Iterable[Person]) -> pd.DataFrame:
+    rows = []
+    for person in people:
+        for modality, series in (("MRI", T1_SERIES), ("PET", PET_SERIES)):
+            if modality == "PET" and not person.has_pet:
+                continue
+            rows.append(
+                {
+                    "Image Data ID": f"I{_image_id(person, modality)}",
+                    "Subject": person.ptid,
+                    "Group": {"normal": "CN", "dementia": "AD"}.get(person.group, "MCI"),
+                    "Sex": person.sex,
+                    "Age": int(person.age),
+                    "Visit": "bl",
+                    "Modality": modality,
+                    "Description": series,
+                    "Type": "Processed",
+                    "Acq Date": f"{_baseline(person):%m/%d/%Y}",
+                    "Format": "NiFTI",
+                    "Downloaded": "",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _diagnosis_table(people: Iterable[Person]) -> pd.DataFrame:
+    rows = []
+    for person in people:
+        for month, diagnosis in model.diagnoses(person):
+            visit = "bl" if month == 0 else f"m{month:02d}"
+            when = _baseline(person) + timedelta(days=round(30.44 * month))
+            rows.append(["ADNI1", person.rid, person.ptid, visit, visit, f"{when:%Y-%m-%d}", diagnosis])
+    return pd.DataFrame(rows, columns=["PHASE", "RID", "PTID", "VISCODE", "VISCODE2", "EXAMDATE", "DIAGNOSIS"])
+
+
+# ---- prepared: maps on the grid, as if registration had been done
+
+
+def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd.DataFrame]:
+    """The maps and numbers that preprocessing would make of this person's scans, registration error included."""
+    person = brain.person
+    found = registration_error.as_registered(brain)
+    stem = f"{person.participant_id}_{SESSION}_space-{template.SPACE}_res-2"
+    about = {"Description": "SIMULATED; written on the template grid, not registered"}
+    row = {"participant_id": person.participant_id, "session_id": SESSION, "gm_path": "", "pet_path": ""}
+    maps = {"gm_path": ("anat", "label-GM_desc-modulatedCrop80_probseg", found.modulated)}
+    if person.has_pet:
+        maps["pet_path"] = ("pet", "desc-suvrPonsCrop80_pet", found.suvr * template.brain_mask())
+    for column, (kind, ending, values) in maps.items():
+        path = Path(person.participant_id) / SESSION / kind / f"{stem}_{ending}.nii.gz"
+        write_image(compact(crop_prepared(values)), prepared / path, about)
+        row[column] = path.as_posix()
+    row |= {"age": person.age, "sex": person.sex, "site": f"{person.site:03d}", "tiv_ml": round(found.tiv_ml, 2)}
+    return row, _named(measure_regions(found.jacobian, found.suvr if person.has_pet else None), person)
+
+
+# ---- tables
+
+
+def _write_tables(
+    out: Path, design: CohortDesign, people: list[Person], written: list[dict], anatomies: Path | None
+) -> None:
+    raw_people = [p for p in people if p.raw]
+    write_bytes(out / "raw" / "SIMULATED.txt", b"SIMULATED cohort: no scan in this folder was taken of a person.\n")
+    write_bytes(out / "raw" / "SIMULATED_collection.csv", _csv(_collection(raw_people)))
+    write_bytes(out / "raw" / "DXSUM_SIMULATED.csv", _csv(_diagnosis_table(people)))
+    if anatomies:
+        groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [f"anatomy{p.anatomy:02d}" for p in people]})
+        write_bytes(out / "raw" / "GROUPS.csv", _csv(groups))
+    given = {p.participant_id: w for p, w in zip(people, written, strict=True) if w["given"]}
+    raw_ids = {p.participant_id for p in raw_people}
+    for folder, ids in (("prepared", given.keys() - raw_ids), ("truth/direct", given.keys() & raw_ids)):
+        if ids:
+            kept = [w for name, w in given.items() if name in ids]
+            write_table(pd.DataFrame([w["given"] for w in kept]), out / folder / "given.tsv")
+            write_table(pd.concat([w["regions"] for w in kept]), out / folder / "given_regions.tsv")
+    prior = design.converters / max(design.converters + design.stable, 1)
+    write_table(model.people_table(people), out / "truth" / "people.tsv")
+    write_table(pd.concat([w["truth"] for w in written]), out / "truth" / "regions.tsv")
+    write_table(model.bayes_posteriors(people, design.severity_correlation, prior), out / "truth" / "bayes.tsv")
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()

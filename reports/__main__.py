@@ -1,0 +1,52 @@
+"""python -m reports RUN_DIR...: write the reports of finished runs again, without training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from reports.writing import write_reports
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="run folders of one cohort")
+    parser.add_argument("--out", type=Path, help="where the PDFs go (default: reports/ beside the runs folder)")
+    parser.add_argument("--prepared", type=Path, help="prepared folder (default: the one that the first run names)")
+    parser.add_argument(
+        "--bars", type=Path, help="bars.json or its folder (default: bars-*/ of the same rate and seed)"
+    )
+    parser.add_argument("--subject-reports", default="8", metavar="all|none|N", help="test people who get a report")
+    parser.add_argument("--jobs", type=int, default=1, help="processes over subjects")
+    return parser.parse_args(arguments)
+
+
+def find_bars(run_dir: Path) -> Path | None:
+    """The bars of a run's own label rate and seed: `bars-r0.1-s0` beside `voxels-tcgm-r0.1-s0`."""
+    folder = run_dir.parent / "-".join(["bars", *run_dir.name.split("-")[2:]])
+    return folder if (folder / "bars.json").is_file() else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    first = options.run_dirs[0].resolve()
+    try:
+        reports = write_reports(
+            options.run_dirs,
+            options.out or first.parent.parent / "reports",
+            prepared=options.prepared,
+            bars=options.bars or find_bars(first),
+            subject_reports=options.subject_reports,
+            jobs=options.jobs,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        print(f"reports: {error}", file=sys.stderr)
+        return 2
+    for path in reports.written:
+        print(path)
+    return 1 if reports.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

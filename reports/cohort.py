@@ -1,0 +1,155 @@
+"""The report of a cohort: who is in it, who was labeled, how well each method does and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from reports import figures, overlays, tables
+from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run
+from reports.subject import HORIZON_MONTHS, Cohort, describe_choice, find_probability, model_hash
+from reports.tables import SMALLEST_CELL, fixed
+from reports.typesetting import typeset
+
+
+def load_bars(path: Path | None) -> list[dict[str, Any]]:
+    """The rows of a bars.json; none where there is no such file."""
+    if path is None:
+        return []
+    file = path / "bars.json" if path.is_dir() else path
+    if not file.is_file():
+        return []
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    for row in rows:
+        for key in ("bar", "labels", "modality", "split"):
+            if key not in row:
+                raise ValueError(f"{file}: a row has no {key!r}: {row}")
+    return rows
+
+
+def _load_maps(paths: list[Path]) -> tuple[list[nib.Nifti1Image], int]:
+    """The maps that can be read, and the number of those that cannot."""
+    images = []
+    for path in paths:
+        try:
+            images.append(overlays.load_map(path))
+        except ValueError as error:
+            warnings.warn(f"left out of the mean map: {error}", stacklevel=2)
+    return images, len(paths) - len(images)
+
+
+def mean_overlays(prepared: Prepared, run: Run, smallest: int) -> tuple[dict[str, Any], bytes | None]:
+    """Mean maps of the stable and the converting test people; a group with fewer than `smallest` maps is left out."""
+    test = run.splits[run.splits["split"] == "test"]
+    rows, groups, unreadable = [], [], 0
+    for modality in MODALITIES[:2]:
+        for label in CLASSES:
+            ids = [i for i in test.index[test["label"] == label] if i in prepared.visits.index]
+            paths = [path for i in ids if (path := prepared.volume(i, modality)) is not None]
+            images, failed = _load_maps(paths)
+            unreadable += failed
+            if len(images) >= smallest:
+                rows.append((label, modality, overlays.mean_map(images)))
+                groups.append({"title": f"{MODALITY_TITLES[modality]}, {label}", "n": len(images)})
+    return {"overlay_groups": groups, "unreadable_maps": unreadable}, overlays.draw_overlays(rows) if rows else None
+
+
+def list_predictions(run: Run) -> list[dict[str, str]]:
+    """Test people by descending combined probability of a run."""
+    rows = []
+    for sample_id, row in run.splits[run.splits["split"] == "test"].iterrows():
+        values = {m: find_probability(run, sample_id, m) for m in MODALITIES}
+        shown = {m: "–" if p is None else f"{100 * p:.0f}" for m, p in values.items()}
+        rows.append((-(values["all"] or 0.0), {"id": sample_id, "label": row["label"] or "unlabeled", **shown}))
+    return [entry for _, entry in sorted(rows, key=lambda row: (row[0], row[1]["id"]))]
+
+
+def calibration_rows(runs: list[Run]) -> list[dict[str, str]]:
+    """Log-loss of the combined test prediction before and after calibration, with the temperature where one is kept."""
+    rows = []
+    for run in runs:
+        raw, calibrated = (run.metrics.get(key, {}).get("all") or {} for key in ("test", "test_calibrated"))
+        temperature = run.calibration.get("rescalings", {}).get("all", {}).get("temperature")
+        rows.append(
+            {
+                "name": run.title,
+                "temperature": fixed(temperature),
+                "raw": fixed(raw.get("log_loss"), 3),
+                "calibrated": fixed(calibrated.get("log_loss"), 3),
+                "validation": fixed(run.validation_log_loss, 3),
+            }
+        )
+    return rows
+
+
+def _precision_note(cohort: Cohort) -> str:
+    test = cohort.headline.splits[cohort.headline.splits["split"] == "test"]
+    converters, stable = (int((test["label"] == label).sum()) for label in ("converter", "stable"))
+    if min(converters, stable) < 2:
+        return "The test split has fewer than two labeled people of a class: no AUC can be judged."
+    error = tables.auc_standard_error(0.75, converters, stable)
+    return (
+        f"{converters + stable} labeled test people: an AUC of .75 has a standard error of about {error:.2f}, so most "
+        "differences between the rows above are within chance. One seed and one split: nothing here ranks the methods."
+    )
+
+
+def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The data and figures of the cohort report; sections that need the prepared folder are left out without it."""
+    hide, headline = not cohort.simulated, cohort.headline
+    scores = tables.gather_scores(cohort.runs)
+    metrics, forest = tables.tabulate_metrics(cohort.runs, bars, headline)
+    combined = next(s for s in scores["all"] if s.run == headline.name)
+    drawn = {"roc.svg": figures.draw_roc(scores, MODALITY_TITLES, headline.name)}
+    if forest:
+        drawn["forest.svg"] = figures.draw_forest(forest, MODALITY_TITLES)
+    labels = headline.metrics.get("labels", {})
+    base = cohort.base_rate
+    data = {
+        "simulated": cohort.simulated,
+        "horizon": HORIZON_MONTHS,
+        "run": headline.name,
+        "model": model_hash(headline),
+        "runs": [{"name": run.name, "title": run.title, "model": model_hash(run)} for run in cohort.runs],
+        "label_rate": fixed(100 * headline.metrics.get("label_rate", np.nan), 0),
+        "seed": str(headline.metrics.get("seed", "–")),
+        "labels": {key: str(labels.get(key, "–")) for key in ("train_visible", "validation")},
+        "base_rate": fixed(100 * base[0], 0) if base else "–",
+        "choice": describe_choice(cohort),
+        "splits": tables.count_splits(headline, hide),
+        "straddling": tables.straddling_groups(headline),
+        "same_splits": all(run.splits["split"].equals(headline.splits["split"]) for run in cohort.runs),
+        "metrics": metrics,
+        "evaluation": tables.tabulate_evaluation(cohort.runs, bars),
+        "forest": "forest.svg" if forest else None,
+        "has_bars": bool(bars),
+        "has_bayes": any(row["kind"] == "bayes" for row in metrics),
+        "operating": tables.operating_point(combined),
+        "calibration": calibration_rows(cohort.runs),
+        "precision": _precision_note(cohort),
+        "smallest_cell": SMALLEST_CELL,
+        # A list of people is participant-level data: with real data it stays in the run folder.
+        "predictions": list_predictions(headline) if cohort.simulated else [],
+        "prepared": cohort.prepared is not None,
+    }
+    if cohort.prepared is not None:
+        visits = cohort.prepared.visits
+        data["flow"] = tables.count_flow(visits, cohort.prepared.ledger, headline, hide)
+        data["label_reasons"] = tables.count_labels(visits, hide)
+        data["groups"] = tables.describe_groups(visits, cohort.measurements, hide)
+        maps, image = mean_overlays(cohort.prepared, headline, SMALLEST_CELL if hide else 1)
+        data |= maps
+        if image:
+            drawn["overlays.svg"] = image
+    return data, drawn
+
+
+def write_cohort(cohort: Cohort, bars: list[dict[str, Any]], destination: Path) -> Path:
+    """Write `<destination>/cohort.pdf` and return its path."""
+    data, drawn = describe_cohort(cohort, bars)
+    return typeset("cohort", data, drawn, destination / "cohort.pdf")

@@ -1,0 +1,215 @@
+"""The drawn figures, as SVG whose text stays text and is set in the same type as the page."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+
+from reports.intervals import reliability, roc_curve
+
+RED, BLUE, INK, GREY = "#b2182b", "#2166ac", "#222222", "#666666"
+MODALITY_COLORS = {"mri": RED, "pet": BLUE, "all": INK}
+# matplotlib measures text with STIX, which its wheel carries; Typst then sets it in Libertinus, of nearly the same
+# width. The salt and the missing date make the bytes repeatable.
+DRAWN_FONT, PRINTED_FONT = "STIXGeneral", "Libertinus Serif"
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "reports",
+    "font.family": DRAWN_FONT,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.unicode_minus": True,
+}
+
+
+def save_svg(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as SVG bytes, equal for equal figures; `dpi` is that of the images inside."""
+    content = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        for text in figure.findobj(Text):
+            text.set_fontfamily(DRAWN_FONT)
+        figure.savefig(content, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None}, transparent=True)
+    return content.getvalue().replace(DRAWN_FONT, PRINTED_FONT).encode()
+
+
+@dataclass(frozen=True)
+class ProbabilityRow:
+    """One line of the probability figure: the headline classifier's value and those of the other runs."""
+
+    modality: str
+    title: str
+    value: float
+    others: tuple[float, ...]
+
+
+def draw_probabilities(rows: list[ProbabilityRow], base_rate: float | None) -> bytes:
+    """Calibrated probability of conversion, a line per modality; hollow: the other runs, for the same person."""
+    with matplotlib.rc_context(STYLE):
+        height = 0.55 + 0.28 * len(rows)
+        figure = Figure(figsize=(7.1, height))
+        axes = figure.add_axes((0.16, 0.27 / height, 0.70, 0.28 * len(rows) / height))
+        for position, row in enumerate(reversed(rows)):
+            color, bold = MODALITY_COLORS[row.modality], "bold" if row.modality == "all" else "normal"
+            axes.hlines(position, 0, 1, color="#e4e4e4", lw=0.7, zorder=0)
+            axes.plot(row.others, [position] * len(row.others), "o", ms=4.5, mfc="white", mec=color, mew=0.7, alpha=0.8)
+            axes.plot(row.value, position, "o", ms=8, color=color, zorder=3, clip_on=False)
+            axes.text(-0.02, position, row.title, ha="right", va="center", weight=bold)
+            axes.text(1.03, position, f"{100 * row.value:.0f} %", ha="left", va="center", weight=bold)
+        if base_rate is not None:
+            axes.axvline(base_rate, color=GREY, lw=0.8, ls=(0, (3, 2)), zorder=1)
+            axes.text(
+                base_rate,
+                len(rows) - 0.42,
+                f"base rate {100 * base_rate:.0f} %",
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                color=GREY,
+            )
+        axes.set(xlim=(0, 1), ylim=(-0.5, len(rows) - 0.5), yticks=[], xticks=[0, 0.25, 0.5, 0.75, 1])
+        axes.set_xticklabels(["0 %", "25 %", "50 %", "75 %", "100 %"], fontsize=8)
+        axes.spines["left"].set_visible(False)
+        return save_svg(figure)
+
+
+@dataclass(frozen=True)
+class NormCurve:
+    """A norm over age for people of the subject's sex and head size. `ages`, `adjusted`: the norm group's points."""
+
+    title: str
+    color: str
+    ages: np.ndarray
+    adjusted: np.ndarray
+    grid: np.ndarray
+    expected: np.ndarray
+    residuals: np.ndarray
+    age: float
+    value: float
+
+
+def draw_norm_curves(curves: list[NormCurve]) -> bytes:
+    """The subject as a dot over the norm: bands hold the central 50 % and 90 % of the norm group's residuals."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.1, 2.4))
+        for index, curve in enumerate(curves):
+            axes = figure.add_axes((0.05 + 0.505 * index, 0.2, 0.44, 0.66))
+            for low, high, alpha in ((5, 95, 0.12), (25, 75, 0.2)):
+                band = np.percentile(curve.residuals, [low, high])
+                axes.fill_between(
+                    curve.grid, curve.expected + band[0], curve.expected + band[1], color=curve.color, alpha=alpha, lw=0
+                )
+            axes.plot(curve.grid, curve.expected, color=curve.color, lw=1.1)
+            axes.plot(curve.ages, curve.adjusted, ".", color="#8a8a8a", ms=4, mew=0)
+            axes.plot(curve.age, curve.value, "o", ms=7, mfc=curve.color, mec="black", mew=0.9, clip_on=False, zorder=4)
+            axes.set_title(curve.title, loc="left", fontsize=9.5, weight="bold")
+            axes.set_xlabel("age (years)", fontsize=8.5, labelpad=2)
+            axes.tick_params(labelsize=8, length=2.5)
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+        return save_svg(figure)
+
+
+def _diagonal(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.7, ls=(0, (3, 2)))
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
+    axes.set_title(title, loc="left", fontsize=9.5, weight="bold")
+    axes.set_xlabel(x, fontsize=8, labelpad=1)
+    axes.set_ylabel(y, fontsize=8, labelpad=1)
+    axes.tick_params(labelsize=7.5, length=2.5)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Test predictions of one run in one modality: converter (n,) bool and its probability (n,), raw and calibrated."""
+
+    run: str
+    method: str
+    features: str
+    converter: np.ndarray
+    probability: np.ndarray
+    calibrated: np.ndarray
+
+
+def line_style(method: str, features: str) -> dict:
+    """TCGM is drawn dark and others lighter; regions are dashed."""
+    return {"alpha": 1.0 if method == "tcgm" else 0.45, "ls": "-" if features == "voxels" else (0, (4, 1.5)), "lw": 1.2}
+
+
+def draw_roc(scores: dict[str, list[Scores]], titles: dict[str, str], headline: str) -> bytes:
+    """ROC curves, a panel per modality and a line per run, and the headline run's calibration on the test split."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.1, 2.15))
+        for index, (modality, runs) in enumerate(scores.items()):
+            axes = figure.add_axes((0.045 + 0.247 * index, 0.27, 0.195, 0.65))
+            _diagonal(axes, titles[modality], "1 − specificity", "sensitivity")
+            for run in runs:
+                style = line_style(run.method, run.features)
+                axes.plot(*roc_curve(run.converter, run.probability), color=MODALITY_COLORS[modality], **style)
+        axes = figure.add_axes((0.795, 0.27, 0.195, 0.65))
+        _diagonal(axes, "Calibration", "predicted", "observed")
+        for run in scores.get("all", []):
+            if run.run == headline:
+                predicted, observed, size = reliability(run.converter, run.calibrated)
+                error = 1.96 * np.sqrt(np.maximum(observed * (1 - observed), 0.25 / size) / size)
+                axes.errorbar(predicted, observed, yerr=error, fmt="o", color=INK, ms=4, lw=0.8)
+        keys = {(run.method, run.features): run.run for runs in scores.values() for run in runs}
+        lines = [Line2D([], [], color=INK, **line_style(*key)) for key in keys]
+        labels = [f"{method.upper()}, {features}" for method, features in keys]
+        figure.legend(
+            lines, labels, loc="lower left", bbox_to_anchor=(0.035, -0.02), ncols=4, frameon=False, fontsize=8
+        )
+        return save_svg(figure)
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One line of the AUC figure; `low` and `high` may be None (no interval), `kind` is run, bar or bayes."""
+
+    title: str
+    modality: str
+    kind: str
+    auc: float
+    low: float | None = None
+    high: float | None = None
+
+
+def draw_forest(rows: list[ForestRow], modalities: dict[str, str]) -> bytes:
+    """AUC of every run and bar, a panel per modality, with 95 % bootstrap intervals; dotted: Bayes."""
+    names = list(dict.fromkeys(row.title for row in rows if row.kind != "bayes"))
+    kinds = {row.title: row.kind for row in rows}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.1, 0.62 + 0.185 * len(names)))
+        height = 0.62 + 0.185 * len(names)
+        for index, (modality, title) in enumerate(modalities.items()):
+            axes = figure.add_axes((0.35 + 0.217 * index, 0.36 / height, 0.2, 1 - 0.62 / height))
+            axes.set_title(title, fontsize=9, weight="bold", color=MODALITY_COLORS[modality], pad=3)
+            for row in (row for row in rows if row.modality == modality):
+                if row.kind == "bayes":
+                    axes.axvline(row.auc, color="#444444", lw=0.9, ls=":")
+                    continue
+                y = len(names) - 1 - names.index(row.title)
+                color = MODALITY_COLORS[modality] if row.kind == "run" else "#8a8a8a"
+                if row.low is not None:
+                    axes.hlines(y, row.low, row.high, color=color, lw=1.0)
+                axes.plot(
+                    row.auc, y, "o" if row.kind == "run" else "D", color=color, ms=4.5 if row.kind == "run" else 3.5
+                )
+            axes.axvline(0.5, color="#cccccc", lw=0.7, zorder=0)
+            axes.set(xlim=(0.3, 1), ylim=(-0.6, len(names) - 0.4), yticks=[], xticks=[0.5, 0.75, 1])
+            axes.tick_params(labelsize=7.5, length=2.5)
+            axes.spines["left"].set_visible(False)
+            axes.set_xlabel("AUC", fontsize=8, labelpad=1)
+            if index == 0:
+                for position, name in enumerate(reversed(names)):
+                    weight = "bold" if kinds[name] == "run" else "normal"
+                    axes.text(0.27, position, name, ha="right", va="center", fontsize=8.5, weight=weight)
+        return save_svg(figure)

@@ -1,0 +1,124 @@
+"""Regional measurements against a norm: the training set of this cohort, whose labels are not used.
+
+The norm is a regression on age, sex and (volumes only) intracranial volume; z is the residual over its standard
+deviation, the percentile the share of the norm group with a lower residual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from reports.records import Prepared, Run
+
+NORM_NAME = "training set of this cohort, labels not used"
+SMALLEST_NORM = 20
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the measurement table. `low` says which end is the Alzheimer-like one."""
+
+    title: str
+    region: str
+    column: str
+    decimals: int
+    per_tiv: bool = False
+    low: bool = True
+
+    @property
+    def key(self) -> str:
+        return f"{self.region}:{self.column}{':per_tiv' if self.per_tiv else ''}"
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        adjusts_head = self.column == "volume_ml" and not self.per_tiv
+        return ("age", "male", "tiv_ml") if adjusts_head else ("age", "male")
+
+
+MEASURES = (
+    Measure("Hippocampus (mL)", "hippocampus", "volume_ml", 2),
+    Measure("Hippocampus / intracranial volume (‰)", "hippocampus", "volume_ml", 2, per_tiv=True),
+    Measure("Entorhinal cortex (mL)", "entorhinal", "volume_ml", 2),
+    Measure("Lateral ventricle (mL)", "lateral_ventricle", "volume_ml", 1, low=False),
+    Measure("Meta-ROI proxy SUVR", "meta_roi_proxy", "suvr", 2),
+    Measure("Isthmus cingulate SUVR", "isthmus_cingulate", "suvr", 2),
+    Measure("Precuneus SUVR", "precuneus", "suvr", 2),
+    Measure("Inferior parietal SUVR", "inferior_parietal", "suvr", 2),
+)
+HIPPOCAMPUS, META_ROI = MEASURES[0], MEASURES[4]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A fitted norm: `coefficients` (k+1,) for the covariates minus `center` (k,), then the intercept."""
+
+    covariates: tuple[str, ...]
+    center: np.ndarray
+    coefficients: np.ndarray
+    residuals: np.ndarray
+    sd: float
+
+    @property
+    def n(self) -> int:
+        return len(self.residuals)
+
+    def expect(self, people: pd.DataFrame) -> np.ndarray:
+        """The norm's mean for each person (row with the covariates): (n,)."""
+        return _design(people[list(self.covariates)].to_numpy(float) - self.center) @ self.coefficients
+
+    def place(self, value: float, person: pd.DataFrame) -> tuple[float, float]:
+        """z and percentile (0–100, mid-rank) of one person's value."""
+        residual = value - float(self.expect(person)[0])
+        below, equal = (self.residuals < residual).sum(), (self.residuals == residual).sum()
+        return residual / self.sd, 100 * (below + 0.5 * equal + 0.5) / (self.n + 1)
+
+
+def _design(values: np.ndarray) -> np.ndarray:
+    return np.column_stack([values, np.ones(len(values))])
+
+
+def list_covariates(prepared: Prepared) -> pd.DataFrame:
+    """age (capped), male (0/1), tiv_ml by sample id."""
+    visits = prepared.visits
+    male = visits["sex"].str.strip().str.upper().str[:1].map({"M": 1.0, "F": 0.0})
+    return pd.DataFrame({"age": visits["age"], "male": male, "tiv_ml": visits["tiv_ml"]})
+
+
+def list_measurements(prepared: Prepared) -> pd.DataFrame:
+    """Sample id × (measure key, left|right|both). Volumes add over the sides, SUVR averages; ‰ is mL per litre."""
+    wide = prepared.regions.pivot(index="sample_id", columns=["region", "side"], values=["volume_ml", "suvr"])
+    table = {}
+    empty = pd.Series(np.nan, index=wide.index)
+    for measure in MEASURES:
+        left, right, both = (wide.get((measure.column, measure.region, s), empty) for s in ("left", "right", "both"))
+        total = left + right if measure.column == "volume_ml" else (left + right) / 2
+        sides = {"left": left, "right": right, "both": both.fillna(total)}
+        scale = 1000 / prepared.visits["tiv_ml"].reindex(wide.index) if measure.per_tiv else 1.0
+        table |= {(measure.key, side): values * scale for side, values in sides.items()}
+    return pd.DataFrame(table).reindex(prepared.visits.index)
+
+
+def fit_norm(values: pd.Series, people: pd.DataFrame, covariates: tuple[str, ...]) -> Norm | None:
+    """Least squares of `values` on `covariates` over the people who have all; None below 20 people or without spread."""
+    data = people[list(covariates)].assign(value=values).dropna()
+    if len(data) < SMALLEST_NORM:
+        return None
+    matrix, target = data[list(covariates)].to_numpy(float), data["value"].to_numpy(float)
+    center = matrix.mean(0)
+    design = _design(matrix - center)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, target, rcond=None)
+    residuals = target - design @ coefficients
+    sd = float(np.sqrt((residuals**2).sum() / (len(target) - rank)))
+    return Norm(covariates, center, coefficients, np.sort(residuals), sd) if sd > 0 else None
+
+
+def fit_norms(measurements: pd.DataFrame, people: pd.DataFrame, run: Run) -> dict[str, Norm | None]:
+    """Measure key -> norm, fitted on the training split; labels are never read."""
+    training = people.index.intersection(run.splits.index[run.splits["split"] == "train"])
+    return {
+        m.key: fit_norm(measurements.loc[training, (m.key, "both")], people.loc[training], m.covariates)
+        for m in MEASURES
+    }

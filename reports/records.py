@@ -1,0 +1,169 @@
+"""What the earlier stages left on disk, read by the file contract alone: run folders and the prepared folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CLASSES = ("stable", "converter")
+SPLITS = ("train", "validation", "test")
+MODALITIES = ("mri", "pet", "all")
+MODALITY_TITLES = {"mri": "MRI", "pet": "FDG-PET", "all": "MRI + FDG-PET"}
+AGE_CAP = 89.0  # HIPAA safe harbor: ages above 89 are not told apart
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit. `predictions` has one row per sample and modality, `splits` one per sample."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    splits: pd.DataFrame
+    calibration: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def title(self) -> str:
+        return f"{self.metrics['method'].upper()}, {self.metrics['features']}"
+
+    @property
+    def validation_log_loss(self) -> float:
+        """Of the combined prediction; infinite where the run did not record it."""
+        value = self.metrics.get("validation", {}).get("all", {}).get("log_loss")
+        return float("inf") if value is None or not np.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The prepared folder: `visits` is its manifest indexed by sample id, `regions` and `ledger` are its long tables."""
+
+    root: Path
+    visits: pd.DataFrame
+    regions: pd.DataFrame
+    ledger: pd.DataFrame
+
+    def volume(self, sample_id: str, modality: str) -> Path | None:
+        """Path of a sample's grey-matter (`mri`) or SUVR (`pet`) map; None where the manifest names none."""
+        name = self.visits.at[sample_id, {"mri": "gm_path", "pet": "pet_path"}[modality]]
+        return self.root / name if name else None
+
+
+def _read_table(path: Path, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A TSV as text (an id "NA" stays one), with the named columns as floats."""
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    for column in table.columns.intersection(list(numbers)):
+        table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
+    return table
+
+
+def _as_bool(column: pd.Series) -> pd.Series:
+    return column.str.strip().str.lower().isin(["true", "1", "1.0", "yes"])
+
+
+def _require(table: pd.DataFrame, columns: tuple[str, ...], path: Path) -> None:
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path}: column {missing[0]!r} is missing; found: {', '.join(table.columns)}")
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder. Raises FileNotFoundError or ValueError naming the file and what it lacks."""
+    folder = Path(folder).resolve()
+    if not (folder / "metrics.json").is_file():
+        raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    for key in ("method", "features", "simulated"):
+        if key not in metrics:
+            raise ValueError(f"{folder / 'metrics.json'}: key {key!r} is missing; found: {', '.join(metrics)}")
+    probabilities = tuple(f"p_{kind}{name}" for kind in ("", "calibrated_") for name in CLASSES)
+    predictions = _read_table(folder / "predictions.tsv", probabilities)
+    _require(
+        predictions, ("sample_id", "split", "modality", "label", "present", *probabilities), folder / "predictions.tsv"
+    )
+    predictions["present"] = _as_bool(predictions["present"])
+    splits = _read_table(folder / "splits.tsv")
+    _require(splits, ("sample_id", "split", "label", "label_visible"), folder / "splits.tsv")
+    # People outside the three splits (unlabeled, but of a group that is in one) are not part of the run.
+    splits = splits[splits["split"].isin(SPLITS)]
+    splits = splits.assign(label_visible=_as_bool(splits["label_visible"]))
+    calibration = folder / "calibration.json"
+    return Run(
+        folder=folder,
+        metrics=metrics,
+        predictions=predictions,
+        splits=splits.set_index("sample_id", drop=False),
+        calibration=json.loads(calibration.read_text(encoding="utf-8")) if calibration.is_file() else {},
+    )
+
+
+def load_prepared(root: Path) -> Prepared:
+    """Read the tables of a prepared folder; ages are capped at 89 here, so no page can show a higher one."""
+    root = Path(root)
+    visits = _read_table(root / "manifest.tsv", ("age", "tiv_ml", "months_to_conversion"))
+    columns = ("participant_id", "session_id", "kind", "gm_path", "pet_path", "label", "label_reason", "age", "sex")
+    _require(visits, (*columns, "site", "tiv_ml", "qc"), root / "manifest.tsv")
+    visits["over_age_cap"] = visits["age"] > AGE_CAP
+    visits["age"] = visits["age"].clip(upper=AGE_CAP)
+    visits["sample_id"] = visits["participant_id"] + "_" + visits["session_id"]
+    if visits["sample_id"].duplicated().any():
+        twice = visits.loc[visits["sample_id"].duplicated(), "sample_id"].iloc[0]
+        raise ValueError(f"{root / 'manifest.tsv'}: {twice} has two rows; a visit must have one")
+    regions = _read_table(root / "regions.tsv", ("volume_ml", "suvr"))
+    regions["sample_id"] = regions["participant_id"] + "_" + regions["session_id"]
+    ledger = root / "ledger.tsv"
+    return Prepared(
+        root=root,
+        visits=visits.set_index("sample_id", drop=False),
+        regions=regions,
+        ledger=_read_table(ledger) if ledger.is_file() else pd.DataFrame(),
+    )
+
+
+def find_prepared(run: Run) -> Path | None:
+    """The prepared folder that a run names in its `prepared.json`; None where it is gone or holds other people now."""
+    note = run.folder / "prepared.json"
+    if not note.is_file():
+        return None
+    named = json.loads(note.read_text(encoding="utf-8"))
+    folder = (run.folder / named["path"]).resolve()
+    manifest = folder / "manifest.tsv"
+    if not manifest.is_file():
+        return None
+    if hashlib.sha256(manifest.read_bytes()).hexdigest() != named["manifest_sha256"]:
+        warnings.warn(f"{manifest} has changed since {run.name} was trained: its images are left out", stacklevel=2)
+        return None
+    return folder
+
+
+def quality_rows(prepared: Prepared, sample_id: str) -> list[dict[str, Any]]:
+    """The QC checks of a raw visit, from the `*_qc.json` beside its volumes; empty where there are none."""
+    visit = prepared.visits.loc[sample_id]
+    folder = (prepared.root / visit["participant_id"] / visit["session_id"]).resolve()
+    # An id such as "../.." must not make a report read elsewhere.
+    if not folder.is_relative_to(prepared.root.resolve()) or not folder.is_dir():
+        return []
+    return [row for path in sorted(folder.rglob("*_qc.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def label_budget(run: Run) -> pd.DataFrame:
+    """The labels that training and selection may know: visible training labels and the validation split's."""
+    visible = (run.splits["split"] == "train") & run.splits["label_visible"]
+    known = run.splits[visible | (run.splits["split"] == "validation")]
+    return known[known["label"].isin(CLASSES)]
+
+
+def choose_headline(runs: list[Run]) -> Run:
+    """The run behind the headline probability: lowest validation log-loss among TCGM's, or among all without TCGM."""
+    candidates = [run for run in runs if run.metrics["method"] == "tcgm"] or runs
+    return min(candidates, key=lambda run: (run.validation_log_loss, run.name))

@@ -1,0 +1,245 @@
+"""The cohort's tables as rows of text: flow, labels, groups, splits, metrics. Small cells of real data are hidden."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.figures import ForestRow, Scores
+from reports.intervals import auc, auc_interval
+from reports.norms import HIPPOCAMPUS, META_ROI
+from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Run
+
+SMALLEST_CELL = 5
+LABEL_DEFINITIONS = {
+    "converter": "MCI at the scan; dementia within the horizon",
+    "stable": "MCI at the scan, and still MCI at or after the horizon",
+    "censored": "follow-up ends before the horizon, still MCI: unlabeled, never stable",
+    "reverter": "back to normal cognition, or more than one change: unlabeled",
+    "not_mci": "normal cognition or dementia at the scan: unlabeled",
+}
+
+
+def fixed(value: Any, decimals: int = 2) -> str:
+    """A number with a true minus sign and no negative zero; a dash for what is not known."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def hide_small_cells(counts: dict[str, int], hide: bool) -> dict[str, str]:
+    """Counts that add up to a printed total, as text; those of 1 to 4 people read <5.
+
+    Where a single cell would be hidden, the next smallest is hidden too, or the total would give it away.
+    """
+    small = [key for key, count in counts.items() if hide and 0 < count < SMALLEST_CELL]
+    others = sorted((count, key) for key, count in counts.items() if key not in small and count > 0)
+    hidden = {small[0], others[0][1]} if len(small) == 1 and others else set(small)
+    return {
+        key: (f"<{SMALLEST_CELL}" if key in small else "hidden" if key in hidden else str(count))
+        for key, count in counts.items()
+    }
+
+
+def count_flow(visits: pd.DataFrame, ledger: pd.DataFrame, run: Run, hide: bool) -> dict[str, Any]:
+    """Expected visits, what became of them, and the ledger's reasons."""
+    keys = ["participant_id", "session_id"]
+    expected = pd.concat([frame[keys] for frame in (ledger, visits) if len(frame)]).drop_duplicates()
+    used = visits.index.intersection(run.splits.index)
+    labeled = int(run.splits.loc[used, "label"].isin(CLASSES).sum())
+    # Each step of the flow is a cell: the difference of two steps must not reveal a small group.
+    kept = hide_small_cells({"kept": len(visits), "lost": len(expected) - len(visits)}, hide)
+    known = hide_small_cells({"labeled": labeled, "unlabeled": len(used) - labeled}, hide)
+    steps = [
+        {"title": "expected visits", "count": str(len(expected))},
+        {"title": "prepared", "count": kept["kept"]},
+        {"title": "used by the classifiers", "count": str(len(used)) if kept["kept"].isdigit() else "hidden"},
+        {"title": "labeled", "count": known["labeled"]},
+        {"title": "unlabeled", "count": known["unlabeled"]},
+    ]
+    lost = ledger[ledger["status"] != "kept"] if len(ledger) else ledger
+    reasons = lost.groupby(["modality", "status", "step", "reason_code"]).size() if len(lost) else pd.Series(dtype=int)
+    shown = hide_small_cells({" · ".join(key): int(count) for key, count in reasons.items()}, hide)
+    return {"steps": steps, "reasons": [{"reason": key, "count": count} for key, count in shown.items()]}
+
+
+def count_labels(visits: pd.DataFrame, hide: bool) -> list[dict[str, str]]:
+    counts = visits["label_reason"].value_counts()
+    names = [*LABEL_DEFINITIONS, *sorted(set(counts.index) - set(LABEL_DEFINITIONS))]
+    shown = hide_small_cells({name: int(counts.get(name, 0)) for name in names}, hide)
+    return [
+        {"name": name or "(none)", "definition": LABEL_DEFINITIONS.get(name, ""), "count": shown[name]}
+        for name in names
+    ]
+
+
+def describe_groups(visits: pd.DataFrame, measurements: pd.DataFrame, hide: bool) -> list[dict[str, str]]:
+    """Table 1: stable, converter and unlabeled people; a group below 5 shows no statistics."""
+    group = visits["label"].where(visits["label"].isin(CLASSES), "unlabeled")
+    rows, names = [], (*CLASSES, "unlabeled")
+    sizes = hide_small_cells({name: int((group == name).sum()) for name in names}, hide)
+    for name in names:
+        people = visits[group == name]
+        silent = not sizes[name].isdigit()
+        female = int(people["sex"].str.upper().str.startswith("F").sum())
+        sexes = hide_small_cells({"F": female, "M": len(people) - female}, hide)
+        without = hide_small_cells(
+            {"without": int((people["pet_path"] == "").sum()), "with": int((people["pet_path"] != "").sum())}, hide
+        )
+        values = {
+            "age": people["age"],
+            "tiv": people["tiv_ml"],
+            "hippocampus": measurements.loc[people.index, (HIPPOCAMPUS.key, "both")],
+            "meta_roi": measurements.loc[people.index, (META_ROI.key, "both")],
+        }
+        decimals = {"age": 1, "tiv": 0, "hippocampus": 2, "meta_roi": 2}
+        rows.append(
+            {
+                "name": name,
+                "n": sizes[name],
+                "female": "–" if silent else sexes["F"],
+                "without_pet": "–" if silent else without["without"],
+                **{
+                    key: "–"
+                    if silent or hide and column.count() < SMALLEST_CELL
+                    else f"{fixed(column.mean(), decimals[key])} ({fixed(column.std(), decimals[key])})"
+                    for key, column in values.items()
+                },
+            }
+        )
+    return rows
+
+
+def count_splits(run: Run, hide: bool) -> list[dict[str, str]]:
+    rows = []
+    for name in ("train", "validation", "test"):
+        part = run.splits[run.splits["split"] == name]
+        counts = {label: int((part["label"] == label).sum()) for label in CLASSES}
+        shown = hide_small_cells(counts | {"unlabeled": len(part) - sum(counts.values())}, hide)
+        known = part[part["label"].isin(CLASSES)]
+        visible = hide_small_cells(
+            {label: int((known["label_visible"] & (known["label"] == label)).sum()) for label in CLASSES}, hide
+        )
+        use = " + ".join(f"{visible[label]} {label}" for label in CLASSES) if name != "test" else "judging only"
+        rows.append({"name": name, "n": str(len(part)), **shown, "visible": use})
+    return rows
+
+
+def straddling_groups(run: Run) -> int:
+    """Number of groups (people, anatomies) with samples in more than one split; anything but 0 is a leak."""
+    return int((run.splits.groupby("group_id")["split"].nunique() > 1).sum()) if "group_id" in run.splits else 0
+
+
+def gather_scores(runs: list[Run]) -> dict[str, list[Scores]]:
+    """Test predictions by modality, of labeled people who have the modality."""
+    result: dict[str, list[Scores]] = {}
+    for modality in MODALITIES:
+        for run in runs:
+            rows = run.predictions
+            rows = rows[(rows["split"] == "test") & (rows["modality"] == modality) & rows["present"]]
+            rows = rows[rows["label"].isin(CLASSES) & rows["p_converter"].notna()]
+            scores = Scores(
+                run=run.name,
+                method=run.metrics["method"],
+                features=run.metrics["features"],
+                converter=(rows["label"] == "converter").to_numpy(),
+                probability=rows["p_converter"].to_numpy(),
+                calibrated=rows["p_calibrated_converter"].to_numpy(),
+            )
+            result.setdefault(modality, []).append(scores)
+    return result
+
+
+def _row(
+    name: str, kind: str, modality: str, values: dict[str, Any], interval: str = "", n: str = ""
+) -> dict[str, str]:
+    return {
+        "name": name,
+        "kind": kind,
+        "modality": MODALITY_TITLES[modality],
+        "n": n,
+        "auc": fixed(values.get("auc")),
+        "interval": interval,
+        **{key: fixed(values.get(key)) for key in ("accuracy", "balanced_accuracy", "log_loss", "brier")},
+    }
+
+
+def tabulate_metrics(
+    runs: list[Run], bars: list[dict[str, Any]], headline: Run
+) -> tuple[list[dict[str, str]], list[ForestRow]]:
+    """Every run and bar on the test split, and Bayes where the truth is known; the same as rows of the AUC figure."""
+    table, forest = [], []
+    for modality, all_scores in gather_scores(runs).items():
+        bayes = ((headline.metrics.get("bayes") or {}).get(modality) or {}).get("auc")
+        for run, scores in zip(runs, all_scores, strict=True):
+            title = run.title + (" (headline)" if run is headline else "")
+            calibrated = run.metrics.get("test_calibrated", {}).get(modality) or {}
+            values = dict(run.metrics.get("test", {}).get(modality) or {})
+            values |= {key: calibrated[key] for key in ("log_loss", "brier") if key in calibrated}
+            _check_auc(run, modality, values.get("auc"), auc(scores.converter, scores.probability))
+            limits = auc_interval(scores.converter, scores.probability)
+            interval = f"{limits[0]:.2f}–{limits[1]:.2f}" if limits else ""
+            table.append(_row(title, "run", modality, values, interval, str(len(scores.converter))))
+            if limits and values.get("auc") is not None:
+                forest.append(ForestRow(title, modality, "run", values["auc"], *limits))
+        for bar in bars:
+            if bar["modality"] != modality or bar["split"] not in ("test", "exact"):
+                continue
+            if bar["split"] == "exact":  # known from how simulated people were made, not judged on any
+                if bar["auc"] != bayes:
+                    table.append(_row(bar["bar"], "bayes", modality, bar))
+                continue
+            title = f"{bar['bar']} (labels: {bar['labels']})"
+            table.append(_row(title, "bar", modality, bar, n=str(bar.get("n", ""))))
+            if bar.get("auc") is not None:
+                forest.append(ForestRow(title, modality, "bar", float(bar["auc"])))
+        if bayes is not None:
+            table.append(_row("Bayes (knows how the data were made)", "bayes", modality, {"auc": bayes}))
+            forest.append(ForestRow("Bayes", modality, "bayes", float(bayes)))
+    return table, forest
+
+
+def _check_auc(run: Run, modality: str, stated: float | None, found: float) -> None:
+    # Predictions are rounded, so ties may move an AUC a little; more than that means files of two different fits.
+    if stated is not None and np.isfinite(found) and abs(stated - found) > 0.01:
+        place = f"{run.folder / 'metrics.json'}: AUC {stated:.3f} ({modality}, test)"
+        warnings.warn(f"{place} does not follow from predictions.tsv, which gives {found:.3f}", stacklevel=2)
+
+
+def tabulate_evaluation(runs: list[Run], bars: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """AUC by modality on the separate evaluation set, a row per run and bar; empty where there is none."""
+    rows: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for modality, values in run.metrics.get("evaluation", {}).items():
+            rows.setdefault(run.title, {})[modality] = fixed(values.get("auc"), 3)
+    for bar in bars:
+        if bar["split"] == "evaluation":
+            rows.setdefault(f"{bar['bar']} (labels: {bar['labels']})", {})[bar["modality"]] = fixed(bar["auc"], 3)
+    return [{"name": name} | {m: values.get(m, "–") for m in MODALITIES} for name, values in rows.items()]
+
+
+def auc_standard_error(value: float, positives: int, negatives: int) -> float:
+    """Hanley & McNeil, Radiology 1982; 143: 29–36."""
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (positives - 1) * (q1 - value**2) + (negatives - 1) * (q2 - value**2)
+    return float(np.sqrt(variance / (positives * negatives)))
+
+
+def operating_point(scores: Scores, threshold: float = 0.5) -> dict[str, str]:
+    """Sensitivity, specificity, PPV and NPV of the calibrated probability at a threshold, at the test prevalence."""
+    called, converter = scores.calibrated >= threshold, scores.converter
+
+    def share(hits: np.ndarray, of: np.ndarray) -> str:
+        return fixed(hits[of].mean()) if of.any() else "–"
+
+    return {
+        "sensitivity": share(called, converter),
+        "specificity": share(~called, ~converter),
+        "ppv": share(converter, called),
+        "npv": share(~converter, ~called),
+        "prevalence": fixed(100 * converter.mean(), 0) if len(converter) else "–",
+    }

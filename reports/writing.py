@@ -1,0 +1,120 @@
+"""All reports of a set of runs: one for the cohort, one for each chosen person."""
+
+from __future__ import annotations
+
+import multiprocessing
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from reports.cohort import load_bars, write_cohort
+from reports.records import find_prepared, load_prepared, load_run
+from reports.subject import Cohort, gather_cohort, write_subject
+
+SubjectChoice = str | int
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What was written, and sample id (or "cohort") -> message for what could not be."""
+
+    written: list[Path] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def attempt(self, name: str, write: Callable[..., Path], *arguments: Any) -> None:
+        """Keep what `write` returns, or why it failed."""
+        try:
+            self.written.append(write(*arguments))
+        except Exception as error:  # noqa: BLE001 - one broken file must not cost the others their report
+            self.failures[name] = f"{type(error).__name__}: {error}"
+
+
+def choose_subjects(cohort: Cohort, choice: SubjectChoice) -> list[str]:
+    """Sample ids that get a report: `all`, `none`, or N of the test split and of those that quality control kept out.
+
+    Raw scans come first: the test split's, then the failed ones. Raises ValueError for any other choice.
+    """
+    if choice == "none":
+        return []
+    splits = cohort.headline.splits
+    test = splits.index[splits["split"] == "test"]
+    if cohort.prepared is None:
+        ordered = sorted(test)
+    else:
+        visits = cohort.prepared.visits
+        failed = visits.index[visits["qc"] == "fail"].difference(splits.index)
+        raw = set(visits.index[visits["kind"] == "raw"])
+        ordered = sorted({*test, *failed}, key=lambda i: (i not in raw, i not in test, i))
+    if choice == "all":
+        return ordered
+    if isinstance(choice, bool) or not str(choice).isdigit():
+        raise ValueError(f"subject reports must be all, none or a number of people; got {choice!r}")
+    return ordered[: int(choice)]
+
+
+_cohort: Cohort | None = None
+
+
+def _remember(cohort: Cohort) -> None:
+    global _cohort
+    _cohort = cohort
+
+
+def _write_remembered(sample_id: str, destination: Path) -> Path:
+    return write_subject(_cohort, sample_id, destination)
+
+
+def _write_subjects(cohort: Cohort, sample_ids: list[str], destination: Path, jobs: int) -> Reports:
+    reports = Reports()
+    progress = {"desc": "subject reports", "unit": "report", "disable": None}
+    if jobs <= 1:
+        for sample_id in tqdm(sample_ids, **progress):
+            reports.attempt(sample_id, write_subject, cohort, sample_id, destination)
+        return reports
+    # Spawned, not forked: the caller may hold threads (torch, ITK).
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_remember, initargs=(cohort,)) as pool:
+        futures: dict[Future, str] = {pool.submit(_write_remembered, s, destination): s for s in sample_ids}
+        for future in tqdm(as_completed(futures), total=len(futures), **progress):
+            reports.attempt(futures[future], future.result)
+    return Reports(sorted(reports.written), dict(sorted(reports.failures.items())))
+
+
+def write_reports(
+    run_dirs: list[Path],
+    destination: Path,
+    *,
+    prepared: Path | None = None,
+    bars: Path | None = None,
+    subject_reports: SubjectChoice = 8,
+    jobs: int = 1,
+) -> Reports:
+    """Write `cohort.pdf` and a PDF for each chosen test person below `destination`, from files alone.
+
+    run_dirs: run folders of one cohort; whether it is simulated stands in their metrics.
+    prepared: the prepared folder; None takes the one that the first run names, and without any, pages that need no
+        image are written and say what is missing.
+    bars: folder or file with `bars.json`; None or a missing file leaves the bars out.
+    subject_reports: `all` test people, `none`, or a number of them, those with raw scans first.
+    jobs: processes over subjects.
+
+    A report that fails is a warning and an entry of `failures`, never the end. Raises FileNotFoundError or ValueError
+    where no report at all could be right: an unfinished run, a missing column, simulated mixed with real runs.
+    """
+    runs = [load_run(folder) for folder in run_dirs]
+    folder = prepared or (find_prepared(runs[0]) if runs else None)
+    cohort = gather_cohort(runs, load_prepared(folder) if folder else None)
+    chosen = choose_subjects(cohort, subject_reports)
+    destination = Path(destination)
+    summary = Reports()
+    summary.attempt("cohort", write_cohort, cohort, load_bars(Path(bars) if bars else None), destination)
+    subjects = _write_subjects(cohort, chosen, destination, min(jobs, len(chosen)))
+    reports = Reports(summary.written + subjects.written, summary.failures | subjects.failures)
+    for name, message in reports.failures.items():
+        warnings.warn(f"no report for {name}: {message}", stacklevel=2)
+    return reports

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from adni_tcgm.datasets.adni import AdniConfig, AdniSplits, load
+from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.datasets.adni_regions import META_ROI, SIGNATURE, summaries
+from preprocessing import template
+from preprocessing.regions import META_ROI_REGION
+
+
+@pytest.fixture(scope="module")
+def splits(prepared_maps) -> AdniSplits:
+    return load(AdniConfig(str(prepared_maps.path), label_rate=0.5), 0)
+
+
+@pytest.fixture(scope="module")
+def bars(prepared_maps, splits) -> pd.DataFrame:
+    config = AdniConfig(str(prepared_maps.path), label_rate=0.5)
+    return pd.DataFrame(
+        compute_bars(config, splits, prepared_maps.path, evaluation=prepared_maps.path, bayes={"summaries": 0.8})
+    )
+
+
+def test_every_bar_is_there_for_test_and_evaluation(bars):
+    measured = bars[bars.split != "exact"]
+    found = set(measured[["bar", "labels", "modality"]].itertuples(index=False, name=None))
+    svm = {
+        ("linear SVM on voxels", x, m) for x in ("visible", "visible+validation", "all") for m in ("mri", "pet", "all")
+    }
+    severity = "logistic regression, hippocampus + meta-ROI proxy + age"
+    tables = {(bar, x, "all") for bar in (severity, "age + sex + TIV") for x in ("visible", "visible+validation")}
+    assert found == svm | tables | {("mean of the two deficit z-scores", "none", "all")}
+    assert (measured.groupby(["bar", "labels", "modality"]).split.agg(set) == {"test", "evaluation"}).all()
+
+
+def test_bars_find_the_planted_signal_and_not_where_there_is_none(bars):
+    auc = bars[bars.split == "evaluation"].set_index(["bar", "labels", "modality"]).auc
+    assert auc["linear SVM on voxels", "all", "mri"] > 0.75
+    assert auc["mean of the two deficit z-scores", "none", "all"] > 0.75
+    assert 0.2 < auc["age + sex + TIV", "visible", "all"] < 0.8
+
+
+def test_a_bar_counts_the_labels_it_saw_and_the_people_it_was_judged_on(bars, splits):
+    rows = bars[bars.split == "evaluation"].set_index(["bar", "labels", "modality"])
+    svm = rows.loc["linear SVM on voxels"]
+    assert svm.n_labels["visible", "all"] == 6 and svm.n_labels["visible+validation", "all"] == 10
+    assert svm.n_labels["all", "all"] == 12
+    labeled = {row.sample_id for row in splits.rows if row.split == "train" and row.label}
+    has_pet = dict(zip(splits.train.sample_ids, splits.train.present[:, 1].tolist(), strict=True))
+    assert svm.n_labels["all", "pet"] == sum(has_pet[name] for name in labeled) < 12
+    # Four of the twenty labeled people have no PET.
+    assert svm.n["all", "mri"] == 20 and svm.n["all", "pet"] == 16 and svm.n["all", "all"] == 20
+
+
+def test_the_bayes_limit_is_passed_on(bars):
+    assert bars[bars.split == "exact"][["bar", "auc"]].to_numpy().tolist() == [["Bayes, summaries", 0.8]]
+
+
+def test_the_meta_roi_proxy_is_the_row_that_preprocessing_writes():
+    assert META_ROI[0] == META_ROI_REGION
+
+
+def test_every_signature_region_is_one_of_the_atlas():
+    assert {region for regions in SIGNATURE.values() for region in regions} <= set(template.region_table().region)
+
+
+def test_summaries_add_up_both_hippocampi_and_take_the_meta_roi_proxy(prepared):
+    table = pd.read_csv(prepared.path / "regions.tsv", sep="\t")
+    person = table[table.participant_id == "sub-0002"]
+    row = summaries(prepared.path, ["sub-0002_ses-M000"]).iloc[0]
+    assert row.hippocampus_ml == pytest.approx(person[person.region == "hippocampus"].volume_ml.sum())
+    assert row.meta_roi_suvr == pytest.approx(person[person.region == META_ROI_REGION].suvr.item())
+    assert (row.age, row.sex, row.tiv_ml) == (61, "F", 1501)

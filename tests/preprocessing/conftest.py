@@ -1,0 +1,73 @@
+"""A tiny ADNI download: folders, a collection CSV and DXSUM, with images that hold no brain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+
+@dataclass
+class Download:
+    """Collects rows, and writes them as an ADNI download folder."""
+
+    folder: Path
+    images: list[dict[str, str]] = field(default_factory=list)
+    diagnoses: list[dict[str, str]] = field(default_factory=list)
+
+    def add_image(
+        self,
+        ptid: str,
+        description: str,
+        visit: str = "bl",
+        date: str = "2006-03-01",
+        modality: str = "MRI",
+        file: bool = True,
+    ) -> Path:
+        """One row of the collection CSV and, if asked, its file (4x4x4 ramp)."""
+        number = str(100000 + len(self.images))
+        row = {"Image Data ID": f"I{number}", "Subject": ptid, "Group": "MCI", "Sex": "F", "Age": "74", "Visit": visit}
+        row |= {"Modality": modality, "Description": description, "Type": "Processed", "Acq Date": date}
+        self.images.append(row | {"Format": "NiFTI", "Downloaded": "1/01/2020"})
+        series = description.replace(" ", "_").replace(";", "_")
+        folder = self.folder / "ADNI" / ptid / series / f"{date}_10_00_00.0" / f"I{number}"
+        kind = "MR" if modality == "MRI" else "PT"
+        path = folder / f"ADNI_{ptid}_{kind}_{series}_Br_20070101_S1_I{number}.nii"
+        if file:
+            folder.mkdir(parents=True)
+            nib.save(nib.Nifti1Image(np.arange(64, dtype=np.float32).reshape(4, 4, 4), np.eye(4)), path)
+        return path
+
+    def add_diagnoses(self, ptid: str, **codes: int) -> None:
+        """One row of DXSUM per visit: add_diagnoses(ptid, bl=2, m12=3)."""
+        rid = str(int(ptid.split("_")[2]))
+        rows = [{"PTID": ptid, "RID": rid, "VISCODE2": v, "DIAGNOSIS": str(c)} for v, c in codes.items()]
+        self.diagnoses += rows
+
+    def write(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(self.images).to_csv(self.folder / "MCI_collection_1_01_2020.csv", index=False)
+        pd.DataFrame(self.diagnoses).to_csv(self.folder / "DXSUM_01Jan2020.csv", index=False)
+        return self.folder
+
+
+@pytest.fixture
+def download(tmp_path: Path) -> Download:
+    return Download(tmp_path / "raw")
+
+
+@pytest.fixture
+def save_scan(tmp_path: Path) -> Callable[..., Path]:
+    """Write values as a NIfTI file and return its path."""
+
+    def save(values: np.ndarray, affine: np.ndarray | None = None, name: str = "scan.nii.gz") -> Path:
+        path = tmp_path / name
+        nib.save(nib.Nifti1Image(values, np.eye(4) if affine is None else affine), path)
+        return path
+
+    return save

@@ -1,0 +1,44 @@
+"""Stand-ins for `preprocess_subject` that a worker process can import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from preprocessing import regions, template
+from preprocessing.ledger import LedgerRow, write_table
+from preprocessing.orient import ScanError
+from preprocessing.subject import Outcome, StepFailed, SubjectTask, regions_path, write_done
+
+
+def pretend(task: SubjectTask, prepared: Path) -> Outcome:
+    """Write the files of a subject without looking at its scans, and count the visits in `visits.txt`."""
+    with (prepared / "visits.txt").open("a") as visits:
+        visits.write(f"{task.participant_id}\n")
+    if task.participant_id.endswith("S0002"):
+        raise StepFailed("orient", ScanError("truncated", f"the file ends early (file {task.t1.name})"))
+    if task.participant_id.endswith("S0003"):
+        raise RuntimeError("out of luck")
+    folder = task.folder(prepared)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("t1", "gm"):
+        (folder / name).write_text("an image")
+    table = regions.measure_regions(0 * template.brain_mask() + 1.0, None)
+    table.insert(0, "participant_id", task.participant_id)
+    table.insert(1, "session_id", task.session_id)
+    write_table(table, regions_path(task, prepared))
+    paths = {"t1_path": folder / "t1", "gm_path": folder / "gm"}
+    paths = {name: path.relative_to(prepared).as_posix() for name, path in paths.items()}
+    ids = (task.participant_id, task.session_id)
+    rows = [LedgerRow(*ids, "mri", "kept", "recipe")]
+    rows += [LedgerRow(*ids, "pet", "kept", "recipe")] if task.pet else []
+    outcome = Outcome(*ids, **paths, tiv_ml=1500.0, qc="pass", ledger=rows, seconds={"orient": 1.0})
+    write_done(task, prepared, outcome)
+    return outcome
+
+
+def die(task: SubjectTask, prepared: Path) -> Outcome:
+    """End the worker process as a segmentation fault would, for one of the people."""
+    if task.participant_id.endswith("S0002"):
+        os._exit(9)
+    return pretend(task, prepared)

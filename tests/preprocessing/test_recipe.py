@@ -1,0 +1,211 @@
+"""The cohort run with stand-in workers: tables, isolation, resume; and one real subject, the template itself."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from preprocessing import recipe, subject, template, tissue
+from preprocessing.given import PEOPLE_COLUMNS
+from preprocessing.ledger import LEDGER_COLUMNS
+from preprocessing.regions import COLUMNS as REGION_COLUMNS
+
+SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
+FDG_8MM = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """The stand-in workers, from a module that worker processes can import, too."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import stub_workers
+
+    return stub_workers
+
+
+@pytest.fixture
+def prepared(tmp_path) -> Path:
+    (tmp_path / "prepared").mkdir()
+    return tmp_path / "prepared"
+
+
+@pytest.fixture
+def cohort(download):
+    """001_S_0001 is fine, 0002 has a broken scan, 0003 meets a bug, 0004 has no PET."""
+    for number in (1, 2, 3, 4):
+        ptid = f"001_S_000{number}"
+        download.add_image(ptid, SCALED)
+        if number != 4:
+            download.add_image(ptid, FDG_8MM, modality="PET")
+        download.add_diagnoses(ptid, bl=2, m12=2, m24=3, m36=3)
+    return download
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", keep_default_na=False, dtype=str)
+
+
+def visits(prepared: Path) -> list[str]:
+    return sorted(line[-1] for line in (prepared / "visits.txt").read_text().split())
+
+
+def test_tables_have_the_agreed_columns_and_every_scan_has_one_ledger_row(cohort, prepared, workers):
+    summary = recipe.preprocess_cohort(cohort.write(), prepared, jobs=0, progress=False, worker=workers.pretend)
+    manifest, ledger, regions = (read(prepared / f"{name}.tsv") for name in ("manifest", "ledger", "regions"))
+    assert tuple(manifest.columns) == recipe.MANIFEST_COLUMNS
+    assert tuple(ledger.columns) == LEDGER_COLUMNS
+    assert tuple(regions.columns) == REGION_COLUMNS
+    assert list(manifest.participant_id) == ["sub-ADNI001S0001", "sub-ADNI001S0004"]
+    assert list(manifest.label) == ["converter"] * 2
+    found = {(row.participant_id[-1], row.modality): (row.status, row.reason_code) for row in ledger.itertuples()}
+    assert len(found) == len(ledger)
+    assert found == {
+        ("1", "mri"): ("kept", ""),
+        ("1", "pet"): ("kept", ""),
+        ("2", "mri"): ("failed", "truncated"),
+        ("2", "pet"): ("excluded", "no_t1"),
+        ("3", "mri"): ("failed", "error"),
+        ("3", "pet"): ("excluded", "no_t1"),
+        ("4", "mri"): ("kept", ""),
+        ("4", "pet"): ("excluded", "no_pet"),
+    }
+    assert (summary.processed, summary.failed) == (4, 2)
+    assert json.loads((prepared / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+
+
+def test_a_second_run_redoes_only_what_may_end_differently(cohort, prepared, workers):
+    raw = cohort.write()
+    run = partial(recipe.preprocess_cohort, raw, prepared, jobs=0, progress=False, worker=workers.pretend)
+    run()
+    before = {name: (prepared / name).read_bytes() for name in ("manifest.tsv", "ledger.tsv", "regions.tsv")}
+    summary = run()
+    assert visits(prepared) == ["1", "2", "3", "3", "4"]  # the bug is tried again, the broken scan is not
+    assert (summary.reused, summary.processed) == (3, 1)
+    assert before == {name: (prepared / name).read_bytes() for name in before}
+
+
+def test_another_recipe_another_scan_or_a_lost_output_is_done_anew(cohort, prepared, workers):
+    raw = cohort.write()
+    run = partial(recipe.preprocess_cohort, raw, prepared, jobs=0, progress=False, worker=workers.pretend)
+    run()
+    scan = next(raw.rglob("ADNI_001_S_0001_MR_*.nii"))
+    scan.write_bytes(scan.read_bytes() + b"more")
+    (prepared / "sub-ADNI001S0004/ses-M000/gm").unlink()
+    (prepared / "visits.txt").unlink()
+    assert run().reused == 1
+    assert visits(prepared) == ["1", "3", "4"]
+    (prepared / "visits.txt").unlink()
+    run(recipe=recipe.Recipe(seed=1))
+    assert visits(prepared) == ["1", "2", "3", "4"]
+
+
+def test_a_dying_worker_process_ends_only_its_own_subject(cohort, prepared, workers):
+    summary = recipe.preprocess_cohort(cohort.write(), prepared, jobs=2, progress=False, worker=workers.die)
+    ledger = read(prepared / "ledger.tsv")
+    failed = ledger[ledger.status == "failed"]
+    assert list(failed.participant_id) == ["sub-ADNI001S0002", "sub-ADNI001S0003"]
+    assert "worker process died" in failed.reason.iloc[0]
+    assert summary.raw == 2
+
+
+def test_given_people_are_labeled_by_the_same_tables_and_kept_in_the_ledger(cohort, prepared, workers):
+    cohort.add_diagnoses("002_S_0009", bl=2, m12=2, m36=2)
+    rows = [["sub-ADNI002S0009", "ses-M000", "given/gm.nii.gz", "", 71.5, "M", "002", "anatomy-1", 1480.0]]
+    pd.DataFrame(rows, columns=PEOPLE_COLUMNS).to_csv(prepared / "given.tsv", sep="\t", index=False)
+    regions = [["sub-ADNI002S0009", "ses-M000", "hippocampus", "left", 3.1, 0.9]]
+    pd.DataFrame(regions, columns=REGION_COLUMNS).to_csv(prepared / "given_regions.tsv", sep="\t", index=False)
+    summary = recipe.preprocess_cohort(cohort.write(), prepared, jobs=0, progress=False, worker=workers.pretend)
+    manifest = read(prepared / "manifest.tsv").set_index("participant_id")
+    person = manifest.loc["sub-ADNI002S0009"]
+    assert (person.kind, person.label, person.group_id, person.site) == ("prepared", "stable", "anatomy-1", "002")
+    ledger = read(prepared / "ledger.tsv").set_index(["participant_id", "modality"])
+    assert ledger.source["sub-ADNI002S0009", "mri"] == "given.tsv"
+    assert ledger.reason_code["sub-ADNI002S0009", "pet"] == "no_pet"
+    assert "sub-ADNI002S0009" in set(read(prepared / "regions.tsv").participant_id)
+    assert (summary.given, summary.raw) == (1, 2)
+
+
+def template_scans(folder: Path) -> tuple[Path, Path]:
+    """The template's T1 at 2 mm as a scan, and an FDG of its tissues on a grid of its own, 6 mm and 5 degrees off."""
+    t1 = nib.Nifti1Image((100 * template.t1()).astype(np.float32), template.GRID_AFFINE)
+    csf, gray, white = tissue.tissue_priors() * template.brain_mask()
+    uptake = ndimage.gaussian_filter(1000 * (0.1 * csf + gray + 0.4 * white), 1.5)
+    tilt = np.deg2rad(5)
+    shift = np.array([[1, 0, 0, 6.0], [0, np.cos(tilt), -np.sin(tilt), -4], [0, np.sin(tilt), np.cos(tilt), 3], [0, 0, 0, 1]])
+    pet = nib.Nifti1Image(uptake.astype(np.float32), shift @ template.GRID_AFFINE)
+    nib.save(t1, folder / "t1.nii.gz")
+    nib.save(pet, folder / "pet.nii.gz")
+    return folder / "t1.nii.gz", folder / "pet.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def template_subject(tmp_path_factory) -> tuple[recipe.SubjectTask, Path]:
+    """The template as a person with a PET, through all real steps at a coarse setting."""
+    from ants.config import set_ants_deterministic
+
+    set_ants_deterministic(True, 0)
+    folder = tmp_path_factory.mktemp("template")
+    t1, pet = template_scans(folder)
+    coarse = recipe.Recipe(syn_iterations=(10, 5, 0))
+    task = recipe.SubjectTask("sub-ADNI000S0000", "ses-M000", t1, pet, recipe=coarse)
+    recipe.preprocess_subject(task, folder / "prepared")
+    return task, folder / "prepared"
+
+
+def test_the_template_passes_its_own_quality_control(template_subject):
+    task, prepared = template_subject
+    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text())
+    assert {c["name"] for c in checks} >= {"brain_dice", "folded_share", "t1_correlation", "pet_correlation"}
+    assert {c["verdict"] for c in checks} == {"pass"}, checks
+    values = {c["name"]: c["value"] for c in checks}
+    assert values["brain_dice"] > 0.95
+    assert values["pet_correlation"] > 0.9
+
+
+def test_the_template_has_its_own_volumes_and_its_gray_matter_is_conserved(template_subject):
+    task, prepared = template_subject
+    table = pd.read_csv(task.folder(prepared) / f"{task.name}_regions.tsv", sep="\t").set_index(["region", "side"])
+    own = template.region_mask("hippocampus", side="left").sum() * template.VOXEL_ML
+    assert table.volume_ml["hippocampus", "left"] == pytest.approx(own, rel=0.05)
+    anat = task.folder(prepared) / "anat"
+    modulated = next(anat.glob("*label-GM_desc-modulated_probseg.nii.gz"))
+    native_ml = json.loads(modulated.with_name(modulated.name.replace(".nii.gz", ".json")).read_text())["GM_mL"]
+    assert nib.load(modulated).get_fdata().sum() * template.VOXEL_ML == pytest.approx(native_ml, rel=0.01)
+
+
+def test_the_rigid_shift_of_a_pet_is_undone(template_subject):
+    task, prepared = template_subject
+    ratio = nib.load(next((task.folder(prepared) / "pet").glob("*desc-suvrPons_pet.nii.gz"))).get_fdata()
+    original = nib.load(task.pet)
+    truth = original.get_fdata() / original.get_fdata()[template.pons_mask()].mean()
+    brain = template.brain_mask()
+    assert np.abs(ratio - truth)[brain].mean() < 0.1
+    assert ratio[template.meta_roi_mask()].mean() == pytest.approx(truth[template.meta_roi_mask()].mean(), rel=0.03)
+
+
+def test_prepared_crops_are_named_by_the_outcome_and_hold_80_voxels_a_side(template_subject):
+    task, prepared = template_subject
+    outcome = recipe.read_done(task, prepared)
+    for name in (outcome.gm_path, outcome.pet_path):
+        assert nib.load(prepared / name).shape == (80, 80, 80)
+    assert "space-MNI152NLin2009cSym_res-2" in outcome.gm_path
+    assert nib.load(prepared / outcome.t1_path).shape == template.GRID_SHAPE
+
+
+def test_a_broken_pet_is_a_failed_row_of_its_own(template_subject, tmp_path):
+    task, prepared = template_subject
+    broken = tmp_path / "pet.nii.gz"
+    broken.write_bytes(task.pet.read_bytes()[:5000])
+    outcome = subject.Outcome(task.participant_id, task.session_id)
+    broken_task = recipe.SubjectTask(task.participant_id, task.session_id, task.t1, broken, recipe=task.recipe)
+    with pytest.raises(subject.StepFailed, match="orient_pet") as caught:
+        subject._prepare_pet(broken_task, prepared, outcome, None)
+    row = subject.failed_row(broken_task, prepared, "pet", caught.value)
+    assert (row.status, row.step, row.reason_code) == ("failed", "orient_pet", "truncated")

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from reports.cohort import describe_cohort, load_bars
+from reports.records import load_prepared, load_run
+from reports.subject import gather_cohort
+from reports.tables import count_flow, hide_small_cells, tabulate_metrics
+from tests.reports.conftest import run_folders
+
+
+def describe(root) -> tuple[dict, dict]:
+    cohort = gather_cohort([load_run(folder) for folder in run_folders(root)], load_prepared(root / "prepared"))
+    return describe_cohort(cohort, load_bars(root / "runs" / "bars-r0.1-s0"))
+
+
+@pytest.fixture(scope="module")
+def simulated(outputs) -> dict:
+    return describe(outputs)[0]
+
+
+@pytest.fixture(scope="module")
+def real(real_outputs) -> dict:
+    return describe(real_outputs)[0]
+
+
+def test_every_run_bar_and_bayes_stands_in_the_table_for_each_modality(simulated):
+    kinds = pd.Series([row["kind"] for row in simulated["metrics"]]).value_counts()
+    assert kinds.to_dict() == {"run": 4 * 3, "bar": 3 * 3, "bayes": 3 + 1}
+
+
+def test_metrics_that_do_not_follow_from_the_predictions_are_warned_about(outputs):
+    run = load_run(outputs / "runs" / "regions-tcgm-r0.1-s0")
+    run.metrics["test"]["mri"]["auc"] += 0.05
+    with pytest.warns(UserWarning, match=r"metrics\.json: AUC .* \(mri, test\) does not follow"):
+        tabulate_metrics([run], [], run)
+
+
+def test_the_evaluation_set_has_a_table_of_its_own(simulated):
+    assert simulated["evaluation"] == [
+        {"name": "linear SVM on voxels (labels: visible)", "mri": "0.741", "pet": "–", "all": "–"}
+    ]
+
+
+def test_people_without_pet_do_not_count_in_the_pet_rows(simulated):
+    sizes = {row["modality"]: row["n"] for row in simulated["metrics"] if row["kind"] == "run"}
+    assert sizes == {"MRI": "11", "FDG-PET": "10", "MRI + FDG-PET": "11"}
+
+
+def test_the_flow_counts_the_visit_that_failed(simulated):
+    assert [step["count"] for step in simulated["flow"]["steps"]] == ["63", "62", "60", "59", "1"]
+    assert simulated["flow"]["reasons"] == [{"reason": "mri · failed · read · truncated_file", "count": "1"}]
+
+
+def test_both_label_counts_are_printed(simulated):
+    assert simulated["labels"] == {"train_visible": "8", "validation": "10"}
+    assert simulated["splits"][0]["visible"] == "5 stable + 3 converter"
+
+
+def test_small_cells_of_real_data_are_hidden(real):
+    assert real["flow"]["reasons"][0]["count"] == "<5"
+    assert {row["name"]: row["count"] for row in real["label_reasons"]}["censored"] == "<5"
+    assert real["splits"][0]["unlabeled"] == "<5"
+
+
+def test_a_hidden_cell_does_not_follow_from_its_total():
+    shown = hide_small_cells({"a": 3, "b": 9, "c": 40}, hide=True)
+    assert shown == {"a": "<5", "b": "hidden", "c": "40"}
+
+
+def test_counts_of_zero_and_of_five_are_shown():
+    assert hide_small_cells({"a": 0, "b": 5}, hide=True) == {"a": "0", "b": "5"}
+
+
+def test_a_group_below_five_shows_no_statistics(real):
+    unlabeled = next(row for row in real["groups"] if row["name"] == "unlabeled")
+    assert {unlabeled[key] for key in ("age", "tiv", "hippocampus", "meta_roi", "female")} == {"–"}
+
+
+def test_single_people_are_listed_for_simulated_data_only(simulated, real):
+    assert len(simulated["predictions"]) == 11
+    assert real["predictions"] == []
+    assert "sub-SIM" not in json.dumps(real)
+
+
+def test_a_group_in_two_splits_is_counted(outputs):
+    run = load_run(run_folders(outputs)[0])
+    run.splits.loc["sub-SIM0055_ses-M000", "group_id"] = "sub-SIM0000"
+    assert describe_cohort(gather_cohort([run], None), [])[0]["straddling"] == 1
+
+
+def test_an_empty_ledger_expects_what_was_prepared(outputs):
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    flow = count_flow(prepared.visits, pd.DataFrame(), run, hide=False)
+    assert flow["steps"][0]["count"] == "62"
+    assert flow["reasons"] == []

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.norms import HIPPOCAMPUS, MEASURES, fit_norm, fit_norms, list_measurements
+from reports.records import load_prepared, load_run
+from reports.subject import gather_cohort, measurement_rows
+from tests.reports.conftest import run_folders
+
+
+def people(n: int = 400) -> pd.DataFrame:
+    generator = np.random.default_rng(1)
+    return pd.DataFrame({"age": generator.uniform(55, 89, n), "male": generator.integers(0, 2, n).astype(float)})
+
+
+def test_a_known_deviation_is_found_again():
+    group = people()
+    noise = np.random.default_rng(2).normal(0, 0.5, len(group))
+    norm = fit_norm(8 - 0.05 * group["age"] + 0.4 * group["male"] + noise, group, ("age", "male"))
+    person = pd.DataFrame({"age": [72.0], "male": [1.0]})
+    z, percentile = norm.place(8 - 0.05 * 72 + 0.4 - 1.0, person)
+    assert z == pytest.approx(-2.0, abs=0.2)
+    assert percentile < 6
+
+
+def test_the_norm_groups_own_median_is_near_the_fiftieth_percentile():
+    group = people(401)
+    norm = fit_norm(pd.Series(np.random.default_rng(3).normal(size=401)), group, ("age", "male"))
+    person = group.iloc[[0]]
+    assert norm.place(float(norm.expect(person)[0] + np.median(norm.residuals)), person)[1] == pytest.approx(50)
+
+
+def test_a_small_group_gives_no_norm():
+    assert fit_norm(pd.Series(np.arange(19.0)), people(19), ("age", "male")) is None
+
+
+def test_one_sex_only_still_gives_a_norm():
+    group = people(60).assign(male=1.0)
+    norm = fit_norm(pd.Series(np.random.default_rng(4).normal(size=60)), group, ("age", "male"))
+    assert np.isfinite(norm.place(0.0, group.iloc[[0]])[0])
+
+
+def test_norms_never_read_a_label(outputs):
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    cohort = gather_cohort([run], prepared)
+    blind = gather_cohort(
+        [replace(run, splits=run.splits.assign(label="converter", label_visible=False))],
+        replace(prepared, visits=prepared.visits.assign(label="", label_reason="")),
+    )
+    sample = "sub-SIM0050_ses-M000"
+    assert measurement_rows(cohort, sample) == measurement_rows(blind, sample)
+
+
+def test_norms_are_fitted_on_the_training_split_alone(outputs):
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    measurements = list_measurements(prepared)
+    outside = measurements.index.intersection(run.splits.index[run.splits["split"] != "train"])
+    changed = measurements.copy()
+    changed.loc[outside] = 1000.0
+    covariates = gather_cohort([run], prepared).people
+    for measure in MEASURES:
+        one, two = (fit_norms(table, covariates, run)[measure.key] for table in (measurements, changed))
+        assert np.array_equal(one.residuals, two.residuals)
+        assert one.n == 39
+
+
+def test_volumes_add_and_uptake_averages_over_the_sides(outputs):
+    table = list_measurements(load_prepared(outputs / "prepared"))
+    volume, uptake = table[HIPPOCAMPUS.key], table["precuneus:suvr"]
+    assert np.allclose(volume["both"], volume["left"] + volume["right"])
+    assert np.allclose(uptake["both"].dropna(), ((uptake["left"] + uptake["right"]) / 2).dropna())
+
+
+def test_per_head_size_is_in_permille(outputs):
+    prepared = load_prepared(outputs / "prepared")
+    table = list_measurements(prepared)
+    share = table["hippocampus:volume_ml:per_tiv"]["both"] / 1000 * prepared.visits["tiv_ml"]
+    assert np.allclose(share, table[HIPPOCAMPUS.key]["both"])

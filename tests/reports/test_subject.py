@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reports.records import find_prepared, load_prepared, load_run
+from reports.subject import describe_subject, gather_cohort, safe_stem
+from tests.reports.conftest import FAILED, OLD, RAW, WITHOUT_PET, run_folders
+
+
+def sample(row: int) -> str:
+    return f"sub-SIM{row:04d}_ses-M000"
+
+
+@pytest.fixture(scope="module")
+def cohort(outputs):
+    return gather_cohort([load_run(folder) for folder in run_folders(outputs)], load_prepared(outputs / "prepared"))
+
+
+def test_the_headline_is_the_tcgm_run_with_the_lower_validation_log_loss(cohort):
+    assert cohort.headline.name == "regions-tcgm-r0.1-s0"
+
+
+def test_the_report_says_which_classifier_and_both_values(cohort):
+    notes = " ".join(describe_subject(cohort, sample(RAW))[0]["probability"]["notes"])
+    assert "Headline: TCGM, regions" in notes
+    assert "TCGM, voxels 0.610" in notes
+    assert "TCGM, regions 0.550" in notes
+
+
+def test_the_printed_probability_is_the_calibrated_one(cohort):
+    rows = cohort.headline.predictions.set_index(["sample_id", "modality"])["p_calibrated_converter"]
+    shown = {row["title"]: row["percent"] for row in describe_subject(cohort, sample(RAW))[0]["probability"]["rows"]}
+    assert shown["MRI"] == f"{100 * rows[sample(RAW), 'mri']:.0f}"
+    assert shown["MRI + FDG-PET"] == f"{100 * rows[sample(RAW), 'all']:.0f}"
+
+
+def test_a_failed_quality_check_withholds_every_probability_and_gives_the_reason(cohort):
+    data, drawn = describe_subject(cohort, sample(FAILED))
+    assert data["probability"]["withheld"] == "pet correlation 0.12 (≥ 0.25)"
+    assert data["probability"]["rows"] == []
+    assert "probabilities.svg" not in drawn
+
+
+def test_without_pet_there_is_no_pet_probability_and_the_report_says_so(cohort):
+    data, drawn = describe_subject(cohort, sample(WITHOUT_PET))
+    assert [row["title"] for row in data["probability"]["rows"]] == ["MRI", "combined"]
+    assert data["probability"]["missing"] == ["FDG-PET"]
+    assert data["overlays"]["missing"] == ["FDG-PET"]
+    assert b"SUVR" not in drawn["overlays.svg"]
+
+
+def test_an_age_above_89_appears_nowhere(cohort):
+    data, _ = describe_subject(cohort, sample(OLD))
+    assert {"name": "Age (years)", "value": "89+"} in data["header"]
+    assert "93.4" not in json.dumps(data)
+    assert cohort.people["age"].max() <= 89
+
+
+def test_the_base_rate_ignores_hidden_labels_and_the_test_split(cohort):
+    rate, n = cohort.base_rate
+    assert n == 8 + 10
+    assert rate == pytest.approx((3 + 5) / 18)
+
+
+def test_a_person_prepared_on_the_grid_has_no_quality_strip(cohort):
+    quality = describe_subject(cohort, sample(WITHOUT_PET))[0]["quality"]
+    assert quality["rows"] == []
+    assert "no registration QC" in quality["note"]
+
+
+def test_simulated_and_real_runs_are_not_mixed(outputs, real_outputs):
+    runs = [load_run(run_folders(root)[0]) for root in (outputs, real_outputs)]
+    with pytest.raises(ValueError, match="mix simulated and real"):
+        gather_cohort(runs, None)
+
+
+def test_a_run_names_its_prepared_folder(outputs):
+    assert find_prepared(load_run(run_folders(outputs)[0])) == (outputs / "prepared").resolve()
+
+
+def test_two_ids_never_share_a_file_name():
+    assert safe_stem("sub-A_ses-M000") == "sub-A_ses-M000"
+    assert safe_stem("sub/A") != safe_stem("sub:A")
+
+
+def test_an_unfinished_run_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no metrics\.json"):
+        load_run(tmp_path)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reports import write_reports
+from reports.__main__ import main
+from reports.cohort import describe_cohort
+from reports.records import load_prepared, load_run
+from reports.subject import gather_cohort
+from reports.writing import choose_subjects
+from tests.reports.conftest import build_outputs, run_folders
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_the_same_input_gives_the_same_bytes_in_one_process_and_in_two(outputs, tmp_path):
+    runs = run_folders(outputs)
+    one = write_reports(runs, tmp_path / "one", subject_reports=2)
+    two = write_reports(runs, tmp_path / "two", subject_reports=2, jobs=2)
+    assert one.failures == two.failures == {}
+    assert sorted(names(one.written)) == sorted(names(two.written))
+    assert len(one.written) == 3
+    for path in one.written:
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_a_real_cohort_is_written_too_and_is_not_marked_simulated(real_outputs, tmp_path):
+    reports = write_reports(run_folders(real_outputs), tmp_path, subject_reports=1)
+    assert names(reports.written) == ["cohort.pdf", "sub-SIM0050_ses-M000.pdf"]
+    if shutil.which("pdftotext"):
+        for path in reports.written:
+            text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+            assert "SIMULATED" not in text
+            assert "adni.loni.usc.edu" in text
+            assert "RESEARCH USE ONLY" in text
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext (poppler-utils) is not installed")
+def test_every_page_of_a_simulated_report_says_so(outputs, tmp_path):
+    for path in write_reports(run_folders(outputs), tmp_path, subject_reports=1).written:
+        text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
+        pages = text.rstrip("\f").split("\f")
+        assert len(pages) >= 2
+        assert all("SIMULATED" in page for page in pages)
+
+
+def test_one_broken_file_costs_one_report_only(tmp_path):
+    root = build_outputs(tmp_path / "out")
+    broken = root / "prepared" / "sub-SIM0050" / "ses-M000" / "gm.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match="no report for sub-SIM0050_ses-M000"):
+        reports = write_reports(run_folders(root), tmp_path / "pdf", subject_reports=2)
+    assert list(reports.failures) == ["sub-SIM0050_ses-M000"]
+    assert "gm.nii.gz" in reports.failures["sub-SIM0050_ses-M000"]
+    assert names(reports.written) == ["cohort.pdf", "sub-SIM0052_ses-M000.pdf"]
+
+
+def test_the_cohort_report_names_the_map_that_it_had_to_leave_out(tmp_path):
+    root = build_outputs(tmp_path / "out")
+    (root / "prepared" / "sub-SIM0055" / "ses-M000" / "gm.nii.gz").write_bytes(b"nothing")
+    cohort = gather_cohort([load_run(run_folders(root)[0])], load_prepared(root / "prepared"))
+    data, _ = describe_cohort(cohort, [])
+    assert data["unreadable_maps"] == 1
+    assert [group["n"] for group in data["overlay_groups"]] == [5, 5, 5, 5]
+
+
+def test_without_the_prepared_folder_the_pages_that_need_no_image_are_written(tmp_path):
+    root = build_outputs(tmp_path / "out")
+    shutil.rmtree(root / "prepared")
+    reports = write_reports(run_folders(root), tmp_path / "pdf", subject_reports=1)
+    assert reports.failures == {}
+    assert len(reports.written) == 2
+
+
+def test_people_with_raw_scans_come_first(outputs):
+    cohort = gather_cohort([load_run(run_folders(outputs)[0])], load_prepared(outputs / "prepared"))
+    raw = ["sub-SIM0050_ses-M000", "sub-SIM0052_ses-M000"]
+    assert choose_subjects(cohort, 3) == [*raw, "sub-SIM0051_ses-M000"]
+    assert len(choose_subjects(cohort, "all")) == 12
+    assert choose_subjects(cohort, "none") == []
+
+
+@pytest.mark.parametrize("choice", ["some", "-1", 2.5, True])
+def test_an_unknown_choice_of_subjects_is_refused(outputs, choice):
+    cohort = gather_cohort([load_run(run_folders(outputs)[0])], None)
+    with pytest.raises(ValueError, match="all, none or a number"):
+        choose_subjects(cohort, choice)
+
+
+def test_the_command_writes_beside_the_runs_folder_and_finds_the_bars(tmp_path, capsys):
+    root = build_outputs(tmp_path / "out")
+    arguments = [str(folder) for folder in run_folders(root)]
+    assert main([*arguments, "--subject-reports", "none"]) == 0
+    assert capsys.readouterr().out.split() == [str(root / "reports" / "cohort.pdf")]
+
+
+def test_the_command_names_what_is_not_a_run(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "no metrics.json" in capsys.readouterr().err
+
+
+def test_reports_import_neither_training_nor_preprocessing():
+    code = "import reports.__main__, sys; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    root = Path(__file__).parents[2]
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    for module in ("torch", "preprocessing", "adni_tcgm", "pipelines", "SimpleITK", "ants", "monai"):
+        assert f"'{module}'" not in loaded

@@ -1,0 +1,224 @@
+"""The training loop: its streams of batches, its choice of weights, and what it must leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isnan
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from adni_tcgm.methods.ce import CrossEntropy
+from adni_tcgm.methods.tcgm import TCGM
+from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.trainer import TrainConfig, fit, frozen_running_statistics, predict
+
+LINEAR = MLPConfig()
+QUICK = TrainConfig(rounds=30, warm_up_rounds=5, validate_every=5, gamma_l=1e-2, gamma_u=1e-2)
+
+
+def draw(part: str, size: int, labeled: int, seed: int) -> MultimodalBatch:
+    """Two modalities of five numbers, the first of which follows the class."""
+    generator = Generator().manual_seed(seed)
+    labels = torch.randint(2, (size,), generator=generator)
+    inputs = {name: torch.randn((size, 5), generator=generator) for name in ("mri", "pet")}
+    for values in inputs.values():
+        values[:, 0] += 2 * labels
+    visible = torch.where(torch.arange(size) < labeled, labels, UNLABELED)
+    ids = [f"{part}{i}" for i in range(size)]
+    return MultimodalBatch(ids, inputs, torch.ones(size, 2, dtype=torch.bool), visible)
+
+
+def two_views(labeled: int = 8, size: int = 50) -> Splits:
+    return Splits(
+        modalities=[Modality("mri", (5,)), Modality("pet", (5,))],
+        classes=("stable", "converter"),
+        train=draw("train", size, labeled, seed=0),
+        validation=draw("validation", 40, 40, seed=1),
+        test=None,  # training must not even look at it
+    )
+
+
+def weights(model: nn.Module) -> bytes:
+    return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+
+
+class Recorder:
+    """CE that notes which samples it is given; its unlabeled step only serves to disturb."""
+
+    def __init__(self, unlabeled_step: bool) -> None:
+        self.ce, self.unlabeled_step = CrossEntropy(LINEAR), unlabeled_step
+        self.build, self.predict = self.ce.build, self.ce.predict
+        self.labeled: list[MultimodalBatch] = []
+        self.unlabeled: list[MultimodalBatch] = []
+        self.training: list[bool] = []
+        self.steps = 0
+
+    def labeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor:
+        self.labeled.append(batch)
+        self.training.append(model.training)
+        return self.ce.labeled_loss(model, batch)
+
+    def unlabeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor | None:
+        self.unlabeled.append(batch)
+        return model.log_posteriors(batch).mean() if self.unlabeled_step else None
+
+    def after_step(self, model: nn.Module) -> None:
+        self.steps += 1
+
+
+class Jitter:
+    """An augmentation of vectors, to see the stream that feeds it."""
+
+    def __call__(self, batch: MultimodalBatch, generator: Generator) -> MultimodalBatch:
+        noise = torch.randn(batch.inputs["mri"].shape, generator=generator)
+        return batch.with_inputs({name: values + noise for name, values in batch.inputs.items()})
+
+    def center(self, batch: MultimodalBatch) -> MultimodalBatch:
+        return batch.with_inputs({name: 0 * values for name, values in batch.inputs.items()})
+
+
+def test_two_fits_with_one_seed_give_identical_bytes_and_another_seed_does_not() -> None:
+    splits, method = two_views(), TCGM(MLPConfig(hidden=(8,), dropout=0.2))
+    torch.manual_seed(0)
+    first = fit(method, splits, replace(QUICK, seed=3), Jitter())
+    torch.manual_seed(1)  # the global state must not matter
+    again, other = (fit(method, splits, replace(QUICK, seed=seed), Jitter()) for seed in (3, 4))
+    assert weights(first.model) == weights(again.model)
+    without_time = [[{**row, "seconds": 0} for row in fitted.history] for fitted in (first, again)]
+    assert str(without_time[0]) == str(without_time[1])
+    assert weights(first.model) != weights(other.model)
+
+
+def test_the_global_random_state_is_left_as_it_was() -> None:
+    before = torch.get_rng_state()
+    fit(TCGM(LINEAR), two_views(), QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_history_has_exactly_the_columns_of_the_contract() -> None:
+    fitted = fit(TCGM(LINEAR), two_views(), QUICK)
+    columns = "round loss_labeled loss_unlabeled gain validation_loss validation_accuracy lr_l lr_u seconds"
+    assert [" ".join(row) for row in fitted.history] == [columns] * 6
+    assert [row["round"] for row in fitted.history] == [5, 10, 15, 20, 25, 30]
+    assert isnan(fitted.history[0]["loss_unlabeled"])  # still warming up
+    assert not isnan(fitted.history[1]["loss_unlabeled"])
+
+
+def test_the_labeled_stream_is_the_same_with_and_without_an_unlabeled_step() -> None:
+    without, with_step = Recorder(unlabeled_step=False), Recorder(unlabeled_step=True)
+    fit(without, two_views(labeled=30), replace(QUICK, batch_size_unlabeled=20), Jitter())
+    fit(with_step, two_views(labeled=30), QUICK, Jitter())
+    for batch, other in zip(without.labeled, with_step.labeled, strict=True):
+        assert batch.sample_ids == other.sample_ids
+        assert torch.equal(batch.inputs["mri"], other.inputs["mri"])
+    assert (without.steps, with_step.steps) == (30, 30 + 25)  # five rounds of warm-up
+
+
+def test_another_seed_draws_other_batches_and_no_two_streams_run_in_step() -> None:
+    zero, one = Recorder(unlabeled_step=True), Recorder(unlabeled_step=True)
+    for seed, method in enumerate((zero, one)):
+        fit(method, two_views(labeled=50), replace(QUICK, seed=seed, warm_up_rounds=0))
+    streams = [[batch.sample_ids for batch in stream] for m in (zero, one) for stream in (m.labeled, m.unlabeled)]
+    for i, stream in enumerate(streams):
+        assert all(ids != other_ids for other in streams[:i] for ids, other_ids in zip(stream, other, strict=True))
+
+
+def test_each_batch_holds_distinct_samples_and_every_sample_comes_up() -> None:
+    method = Recorder(unlabeled_step=True)
+    fit(method, two_views(labeled=8), replace(QUICK, batch_size_labeled=12, batch_size_unlabeled=20))
+    assert all(sorted(batch.sample_ids) == sorted(f"train{i}" for i in range(8)) for batch in method.labeled)
+    assert all((batch.labels != UNLABELED).all() for batch in method.labeled)
+    assert all(len(set(batch.sample_ids)) == 20 for batch in method.unlabeled)
+    assert {name for batch in method.unlabeled for name in batch.sample_ids} == {f"train{i}" for i in range(50)}
+
+
+def test_the_weights_with_the_lowest_validation_log_loss_are_restored() -> None:
+    splits = two_views(labeled=4)
+    fitted = fit(CrossEntropy(LINEAR), splits, replace(QUICK, rounds=200, gamma_l=0.1))
+    losses = {row["round"]: row["validation_loss"] for row in fitted.history}
+    assert fitted.best_round == min(losses, key=losses.get)
+    assert losses[fitted.best_round] < losses[200]  # it did overfit, so the last weights were not the best
+    log_posterior = predict(fitted, splits.validation)["all"]
+    restored = torch.nn.functional.nll_loss(log_posterior, splits.validation.labels).item()
+    assert restored == pytest.approx(losses[fitted.best_round], abs=1e-6)
+
+
+def test_training_stops_after_patience_validations_without_improvement() -> None:
+    fitted = fit(CrossEntropy(LINEAR), two_views(labeled=4), replace(QUICK, rounds=400, gamma_l=0.1, patience=3))
+    assert fitted.history[-1]["round"] == fitted.best_round + 3 * QUICK.validate_every
+
+
+def test_training_mode_returns_after_each_validation_and_evaluation_mode_stays_at_the_end() -> None:
+    method = Recorder(unlabeled_step=True)
+    fitted = fit(method, two_views(), QUICK)
+    assert method.training == [True] * 30
+    assert not fitted.model.training
+
+
+def test_without_validation_labels_the_last_weights_stay() -> None:
+    splits = two_views()
+    hidden = replace(splits.validation, labels=torch.full((40,), UNLABELED))
+    fitted = fit(CrossEntropy(LINEAR), replace(splits, validation=hidden), QUICK)
+    assert fitted.best_round == 30
+    assert all(isnan(row["validation_loss"]) for row in fitted.history)
+
+
+def test_the_prior_is_that_of_the_visible_labels_smoothed() -> None:
+    splits = two_views(labeled=8)
+    converters = int((splits.train.labels == 1).sum())
+    fitted = fit(CrossEntropy(LINEAR), splits, QUICK)
+    assert fitted.prior.exp().tolist() == pytest.approx([(8 - converters + 1) / 10, (converters + 1) / 10])
+
+
+def test_training_without_any_label_is_possible() -> None:
+    fitted = fit(TCGM(LINEAR), two_views(labeled=0), QUICK)
+    assert isnan(fitted.history[-1]["loss_labeled"])
+    assert fitted.history[-1]["loss_unlabeled"] < fitted.history[1]["loss_unlabeled"]
+
+
+def test_prediction_does_not_depend_on_the_chunks_and_sees_the_fixed_view() -> None:
+    splits = two_views()
+    fitted = fit(CrossEntropy(LINEAR), splits, QUICK)
+    whole, parts = predict(fitted, splits.validation, chunk=100), predict(fitted, splits.validation, chunk=7)
+    assert list(whole) == ["mri", "pet", "all"]
+    for name, log_posterior in whole.items():
+        assert log_posterior.shape == (40, 2)
+        torch.testing.assert_close(parts[name], log_posterior)
+        torch.testing.assert_close(log_posterior.exp().sum(1), torch.ones(40))
+    fixed_view = predict(replace(fitted, augment=Jitter()), splits.validation)["mri"]
+    torch.testing.assert_close(fixed_view, fixed_view[:1].expand(40, 2))
+
+
+def test_no_samples_give_predictions_of_no_rows() -> None:
+    splits = two_views()
+    fitted = fit(CrossEntropy(LINEAR), splits, QUICK)
+    assert predict(fitted, splits.validation.select(torch.arange(0)))["all"].shape == (0, 2)
+
+
+def test_an_unlabeled_pass_leaves_the_running_statistics_alone_but_normalizes_by_its_batch() -> None:
+    norm, x = nn.BatchNorm3d(3), 5 + torch.randn(4, 3, 2, 2, 2)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    with frozen_running_statistics(norm):
+        y = norm(x)
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    torch.testing.assert_close(y.mean((0, 2, 3, 4)), torch.zeros(3), rtol=0, atol=1e-6)
+    norm(x)
+    assert norm.num_batches_tracked == 1
+    assert not torch.equal(norm.running_mean, before["running_mean"])
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_round() -> None:
+    splits = two_views()
+    splits.train.inputs["pet"][0, 0] = float("nan")  # train0 is labeled
+    with pytest.raises(FloatingPointError, match="labeled loss of round 1 is nan"):
+        fit(CrossEntropy(LINEAR), splits, QUICK)
+
+
+def test_a_schedule_without_a_round_or_with_empty_batches_is_an_error() -> None:
+    with pytest.raises(ValueError, match="rounds is 0"):
+        TrainConfig(rounds=0)
+    with pytest.raises(ValueError, match="batch_size_unlabeled is -1"):
+        TrainConfig(batch_size_unlabeled=-1)
