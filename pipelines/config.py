@@ -84,7 +84,7 @@ def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """"train.gamma_u=1e-3" -> ("train.gamma_u", "1e-3"); the dataclass field decides the type later."""
+    """ "train.gamma_u=1e-3" -> ("train.gamma_u", "1e-3"); the dataclass field decides the type later."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"--set {text!r}: expected key=value, for example train.gamma_u=1e-3")

@@ -195,7 +195,10 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
     metrics = load_run(folders[0]).metrics
     simulated = "SIMULATED cohort; " if metrics["simulated"] else ""
     labels = metrics["labels"]
-    print(f"\n{simulated}test split, {metrics['n']['test']} people; {labels['train_visible']} training labels shown, ", end="")
+    print(
+        f"\n{simulated}test split, {metrics['n']['test']} people; {labels['train_visible']} training labels shown, ",
+        end="",
+    )
     print(f"{labels['validation']} validation labels used for selection and calibration")
     print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format))
     print(f"\nreports   {arguments.out / 'reports'}  (cohort.pdf, and a PDF for each chosen person)")

@@ -126,7 +126,9 @@ def write_bars(
     splits = adni.load(replace(voxels.data, features="regions"), seed)
     bayes = None
     if truth is not None:
-        severities = {f"severity, {name}": values["auc"] for name, values in truth.bayes_metrics(splits.test.sample_ids).items()}
+        severities = {
+            f"severity, {name}": values["auc"] for name, values in truth.bayes_metrics(splits.test.sample_ids).items()
+        }
         bayes = {**severities, **truth.summary_limit(splits.test.sample_ids)}
     rows = compute_bars(voxels.data, splits, voxels.data.path, evaluation, bayes)
     folder.mkdir(parents=True, exist_ok=True)

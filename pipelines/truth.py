@@ -41,9 +41,11 @@ class Truth:
 
         The rule knows the class means and covariance of the whole cohort.
         """
-        summaries = self._summaries()
+        summaries = self.summaries()
         everybody = self.people.index[self.people.group.isin(LABELED)]
-        rule = LinearDiscriminantAnalysis().fit(summaries.loc[everybody], self.people.loc[everybody, "group"] == "converter")
+        rule = LinearDiscriminantAnalysis().fit(
+            summaries.loc[everybody], self.people.loc[everybody, "group"] == "converter"
+        )
         rated, labels = self._rated(sample_ids)
         scores = summaries.loc[rated]
         return {

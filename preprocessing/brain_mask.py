@@ -22,7 +22,7 @@ PLAUSIBLE_ML = (800.0, 2200.0)
 def mask_brain(t1: nib.Nifti1Image) -> tuple[np.ndarray, str]:
     """Brain mask on the grid of an RAS+ T1 (bool), and the method that made it: "deepbet" or "registration".
 
-    Falls back to the template's mask, brought over by an affine and a coarse SyN, where deepbet's volume is implausible.
+    Where deepbet's volume is implausible, the template's mask is brought over by an affine and a coarse SyN.
     Raises ScanError (brain_volume) where that volume is implausible, too.
     """
     mask = _mask_by_network(t1)

@@ -1,4 +1,4 @@
-"""What became of every expected scan, and tables and files written so that a crash leaves the old one or the new one."""
+"""What became of every expected scan; and files written so that a crash leaves the old one or the new one."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:
     try:
         return np.asarray(image.dataobj, dtype=np.float32)
     except Exception as error:  # a truncated .nii is an OSError, a truncated .gz an EOFError or zlib.error
-        raise ScanError("truncated", f"the file ends early or is damaged: {error} (file {path})") from error
+        what = str(error).split(" from ")[0]  # nibabel goes on with the path
+        raise ScanError("truncated", f"the file ends early or is damaged: {what} (file {path})") from error
 
 
 def crop_to(image: nib.Nifti1Image, mask: np.ndarray, margin_mm: float) -> tuple[slice, slice, slice]:

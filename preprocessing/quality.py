@@ -36,7 +36,7 @@ THRESHOLDS = {
     ("brain_mask", "brain_ml"): Threshold(850.0, 800.0),
     ("tissue", "gray_share"): Threshold(0.32, 0.22),
     ("suvr", "pet_correlation"): Threshold(0.45, 0.25),
-    ("suvr", "pet_coverage"): Threshold(0.95, 0.80),
+    ("suvr", "pet_coverage"): Threshold(0.90, 0.80),
 }
 
 

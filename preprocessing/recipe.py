@@ -203,7 +203,7 @@ def failed_outcome(task: SubjectTask, prepared: Path, failure: StepFailed) -> Ou
 
 
 def _run_all(tasks: list[SubjectTask], prepared: Path, jobs: int, worker: Worker, progress: bool) -> dict[str, Outcome]:
-    """Outcomes by participant. A worker that dies takes down its pool; who was left then runs in a pool of their own."""
+    """Outcomes by participant. A worker that dies takes down its pool; whoever was left gets a pool alone."""
     outcomes: dict[str, Outcome] = {}
     with tqdm(total=len(tasks), desc="preprocessing", unit="subject", disable=not progress or not tasks) as bar:
         if jobs == 0:

@@ -104,6 +104,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     outcome.ledger.append(_ledger_row(task, prepared, "mri", "kept", "recipe"))
     checks = structure.checks
     suvr_map = covered = None
+    final = True
     if task.pet:
         try:
             suvr_map, covered, pet_checks = _prepare_pet(task, prepared, outcome, structure)
@@ -111,13 +112,15 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
             outcome.ledger.append(_ledger_row(task, prepared, "pet", "kept", "recipe"))
         except StepFailed as failure:
             outcome.ledger.append(failed_row(task, prepared, "pet", failure))
+            final = failure.expected
     table = regions.measure_regions(structure.jacobian, suvr_map, covered)
     table.insert(0, "participant_id", task.participant_id)
     table.insert(1, "session_id", task.session_id)
     write_table(table.round(5), regions_path(task, prepared))
     write_json([asdict(c) for c in checks], task.folder(prepared) / f"{task.name}_qc.json")
     outcome.qc = quality.worst(checks)
-    write_done(task, prepared, outcome)
+    if final:  # otherwise the next run tries again
+        write_done(task, prepared, outcome)
     return outcome
 
 
@@ -161,7 +164,9 @@ class _Structure:
             transforms = _register(task, folder, brain)
             jacobian = register.jacobian(transforms)
         with _step("tissue", outcome):
-            priors = np.stack([register.to_native(p, transforms, t1) for p in tissue.tissue_priors()])
+            # The three sum to 1, so that the third needs no interpolation.
+            fluid, gray = (register.to_native(prior, transforms, t1) for prior in tissue.tissue_priors()[:2])
+            priors = np.stack([fluid, gray, np.clip(1 - fluid - gray, 0, 1)])
             native = tissue.segment(t1.get_fdata(dtype=np.float32), mask, priors)
             tissue_ml = native.sum((1, 2, 3)) * abs(np.linalg.det(t1.affine[:3, :3])) / 1000
         with _step("warp", outcome):
@@ -173,27 +178,36 @@ class _Structure:
         with _step("write", outcome):
             about = _sidecar(task, prepared, [task.t1])
             about |= {"BrainMaskMethod": method, "TIV_mL": outcome.tiv_ml, "TIVDefinition": "brain mask volume"}
-            about |= {
-                f"{name.upper()}_mL": round(float(ml), 2) for name, ml in zip(tissue.TISSUES, tissue_ml, strict=True)
-            }
-            maps = {
-                "desc-preproc_T1w": warped,
-                "desc-brain_mask": warped_mask.astype(np.uint8),
-                "desc-jacobian_map": jacobian,
-                "label-GM_probseg": tissues[1],
-                "label-WM_probseg": tissues[2],
-                "label-CSF_probseg": tissues[0],
-                "label-GM_desc-modulated_probseg": tissue.modulate(tissues[1], jacobian),
-            }
-            paths = {key: _write_map(task, folder, key, values, about) for key, values in maps.items()}
-            cropped = crop.crop_prepared(maps["label-GM_desc-modulated_probseg"])
-            gm_path = folder / f"{task.name}_{STRUCTURE}_label-GM_desc-modulatedCrop80_probseg.nii.gz"
-            write_image(compact(cropped), gm_path, about | {"Units": "person's mL of grey matter per mL of template"})
-            outcome.t1_path = paths["desc-preproc_T1w"].relative_to(prepared).as_posix()
-            outcome.gm_path = gm_path.relative_to(prepared).as_posix()
+            named = zip(tissue.TISSUES, tissue_ml, strict=True)
+            about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
+            maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}
+            _write_structure(task, prepared, outcome, maps | {"desc-jacobian_map": jacobian}, tissues, about)
         target = brain_mask.template_brain_mask()
         checks = quality.check_t1(warped, warped_mask, target, jacobian, tissue_ml, outcome.tiv_ml)
         return cls(brain, transforms, jacobian, tissues, checks)
+
+
+def _write_structure(
+    task: SubjectTask,
+    prepared: Path,
+    outcome: Outcome,
+    maps: dict[str, np.ndarray],
+    tissues: np.ndarray,
+    about: dict[str, object],
+) -> None:
+    """Write the T1's maps on the whole grid, and the cropped modulated grey matter that training reads."""
+    folder = task.folder(prepared) / "anat"
+    modulated = tissue.modulate(tissues[tissue.TISSUES.index("gm")], maps["desc-jacobian_map"])
+    maps = maps | {
+        f"label-{name.upper()}_probseg": values for name, values in zip(tissue.TISSUES, tissues, strict=True)
+    }
+    maps["label-GM_desc-modulated_probseg"] = modulated
+    paths = {ending: _write_map(task, folder, ending, values, about) for ending, values in maps.items()}
+    gm_path = folder / f"{task.name}_{STRUCTURE}_label-GM_desc-modulatedCrop80_probseg.nii.gz"
+    units = {"Units": "person's mL of grey matter per mL of template"}
+    write_image(compact(crop.crop_prepared(modulated)), gm_path, about | units)
+    outcome.t1_path = paths["desc-preproc_T1w"].relative_to(prepared).as_posix()
+    outcome.gm_path = gm_path.relative_to(prepared).as_posix()
 
 
 def _register(task: SubjectTask, folder: Path, brain: nib.Nifti1Image) -> register.Transforms:
@@ -272,8 +286,10 @@ def _ledger_row(task: SubjectTask, prepared: Path, modality: str, status: str, s
 
 def failed_row(task: SubjectTask, prepared: Path, modality: str, failure: StepFailed) -> LedgerRow:
     """The ledger row of a failed scan: step, reason code, one sentence."""
-    source = os.path.relpath(task.t1 if modality == "mri" else task.pet, prepared)
-    reason = f"{task.participant_id}/{task.session_id}: {failure.reason}"
+    scan = task.t1 if modality == "mri" else task.pet
+    source = os.path.relpath(scan, prepared)
+    # The source column says where the file is, relative to the prepared folder.
+    reason = f"{task.participant_id}/{task.session_id}: {failure.reason.replace(str(scan), scan.name)}"
     ids = (task.participant_id, task.session_id, modality)
     return LedgerRow(*ids, "failed", failure.step, failure.reason_code, " ".join(reason.split()), source)
 

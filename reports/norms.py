@@ -102,7 +102,7 @@ def list_measurements(prepared: Prepared) -> pd.DataFrame:
 
 
 def fit_norm(values: pd.Series, people: pd.DataFrame, covariates: tuple[str, ...]) -> Norm | None:
-    """Least squares of `values` on `covariates` over the people who have all; None below 20 people or without spread."""
+    """Least squares of `values` on `covariates` over people who have all; None below 20 people or without spread."""
     data = people[list(covariates)].assign(value=values).dropna()
     if len(data) < SMALLEST_NORM:
         return None

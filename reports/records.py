@@ -46,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The prepared folder: `visits` is its manifest indexed by sample id, `regions` and `ledger` are its long tables."""
+    """The prepared folder: `visits` is its manifest indexed by sample id, `regions` and `ledger` its long tables."""
 
     root: Path
     visits: pd.DataFrame

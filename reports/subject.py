@@ -116,7 +116,7 @@ def describe_choice(cohort: Cohort) -> str:
     rivals = [run for run in cohort.runs if run.metrics["method"] == cohort.headline.metrics["method"]]
     values = ", ".join(f"{run.title} {fixed(run.validation_log_loss, 3)}" for run in rivals)
     if len(rivals) == 1:
-        return f"Headline: {cohort.headline.title}, the only classifier of this method (validation log-loss {fixed(rivals[0].validation_log_loss, 3)})."
+        return f"Headline: {values} (validation log-loss), the only classifier of this method."
     return f"Headline: {cohort.headline.title}, chosen by the lower validation log-loss ({values})."
 
 
@@ -155,8 +155,8 @@ def probability_section(
             "Hollow dots: the other runs for the same person. They show disagreement, not a confidence interval."
         )
     notes.append(
-        f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; chosen and "
-        f"calibrated on {labels.get('validation', '?')} labeled validation subjects."
+        f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; "
+        f"chosen and calibrated on {labels.get('validation', '?')} labeled validation subjects."
     )
     if base:
         notes.append(f"Base rate {100 * base[0]:.0f} %: share of converters among those {base[1]} labels.")

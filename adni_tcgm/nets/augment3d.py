@@ -49,22 +49,25 @@ class Augment3D:
             lambda volume, i: _orient(
                 self._cut(volume, shifts[i].tolist()), flips[i].tolist(), _AXIS_ORDERS[orders[i]]
             ),
+            self.margin,
         )
 
     def center(self, batch: MultimodalBatch) -> MultimodalBatch:
-        """The central crop of each sample: what evaluation sees."""
-        return self._map_volumes(batch, lambda volume, _: self._cut(volume, [0, 0, 0]))
+        """The central crop of each sample: what evaluation sees. The volumes need no margin for it."""
+        return self._map_volumes(batch, lambda volume, _: self._cut(volume, [0, 0, 0]), 0)
 
-    def _map_volumes(self, batch: MultimodalBatch, transform: Callable[[Tensor, int], Tensor]) -> MultimodalBatch:
+    def _map_volumes(
+        self, batch: MultimodalBatch, transform: Callable[[Tensor, int], Tensor], margin: int
+    ) -> MultimodalBatch:
         inputs = dict(batch.inputs)
         for name, values in inputs.items():
             if values.ndim < 4:
                 continue
             spare = min((have - want) // 2 for have, want in zip(values.shape[-3:], self.crop, strict=True))
-            if spare < self.margin:
+            if spare < margin:
                 raise ValueError(
                     f"modality {name!r} has volumes of {tuple(values.shape[-3:])} voxels; "
-                    f"crop {self.crop} with margin {self.margin} needs {self.margin} more on every side"
+                    f"crop {self.crop} with margin {margin} needs {margin} more on every side"
                 )
             inputs[name] = torch.stack([transform(values[i], i) for i in range(len(values))])
         return batch.with_inputs(inputs)

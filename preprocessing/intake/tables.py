@@ -118,7 +118,7 @@ def read_histories(folder: Path, ptids: set[str]) -> dict[str, list[Visit]]:
         rids = _column(table, path, ("RID",), required=False)
         diagnosis = _diagnoses(table, path)
         months = _months(table, path, table[person])
-        # Screening comes before baseline, which is the word of both that counts.
+        # Screening and baseline are both month 0: sorted so that baseline has the last word.
         for row in months.assign(diagnosis=diagnosis).sort_values("late").itertuples():
             name = table[person][row.Index].strip()
             if not re.fullmatch(r"\d{3}_S_\d{4,5}", name):
@@ -142,7 +142,7 @@ def _diagnoses(table: pd.DataFrame, path: Path) -> pd.Series:
 
 
 def _months(table: pd.DataFrame, path: Path, person: pd.Series) -> pd.DataFrame:
-    """Month of each row by its visit code, else by its date from the person's baseline; `late` is False at screening."""
+    """Month of each row by its visit code, else by its date from baseline; `late` is False at screening."""
     _column(table, path, VISIT_CODES)
     month = pd.Series(float("nan"), index=table.index)
     screening = pd.Series(False, index=table.index)

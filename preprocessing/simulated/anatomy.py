@@ -48,7 +48,3 @@ def sample(values: np.ndarray, affine: np.ndarray, points_mm: np.ndarray, order:
     index = np.tensordot(inverse[:3, :3], points_mm, axes=1)
     index += inverse[:3, 3].reshape(3, *[1] * (points_mm.ndim - 1))
     return ndimage.map_coordinates(values, index, order=order, mode="constant")
-
-
-def load_anatomies(folder) -> list[Anatomy]:
-    raise ValueError("not yet")

@@ -21,7 +21,7 @@ from preprocessing.simulated.people import Person
 
 # ICBM's brain is larger than most: shrink lengths so that the mean intracranial volume is near 1500 mL.
 MEAN_LINEAR_SCALE = 0.93
-UPTAKE_VARIATION = 0.04
+UPTAKE_VARIATION = 0.045
 UPTAKE_VARIATION_MM = 14.0
 
 

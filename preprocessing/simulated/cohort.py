@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from functools import cache
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
-import nibabel as nib
 import pandas as pd
 from tqdm import tqdm
 
@@ -26,8 +25,9 @@ from preprocessing.ledger import compact, write_bytes, write_image, write_json, 
 from preprocessing.regions import measure_regions
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
-from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, load_anatomies
+from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.label_maps import label_map_files, load_anatomy, prepare_anatomies
 from preprocessing.simulated.people import CohortDesign, Person
 
 SESSION = "ses-M000"
@@ -73,8 +73,11 @@ def write_cohort(
                 "choose another folder, or delete this one"
             )
         return
-    count = len(load_anatomies(anatomies)) if anatomies else 1
-    people = model.draw_people(design, count)
+    heads = 1
+    if anatomies:
+        heads = len(label_map_files(anatomies))
+        prepare_anatomies(anatomies, _cache(out), jobs, progress)
+    people = model.draw_people(design, heads)
     tasks = [_Assignment(p, out, anatomies, not p.raw or both_kinds, p.raw) for p in people]
     written = _run(tasks, jobs, progress)
     _write_tables(out, design, people, written, anatomies)
@@ -88,27 +91,30 @@ def _run(tasks: list[_Assignment], jobs: int, progress: bool) -> list[dict[str, 
         return list(bar)
 
 
-@cache
-def _anatomies(folder: Path | None) -> list[Anatomy]:
-    return load_anatomies(folder) if folder else [TemplateAnatomy()]
+def _cache(out: Path) -> Path:
+    return out / "truth" / "anatomies"
+
+
+@lru_cache(maxsize=2)
+def _anatomy(folder: Path | None, cache: Path, number: int) -> Anatomy:
+    return load_anatomy(folder, cache, number) if folder else TemplateAnatomy()
 
 
 def _write_person(task: _Assignment) -> dict[str, pd.DataFrame | dict | None]:
     person = task.person
-    anatomies = _anatomies(task.anatomies)
-    brain = Brain(person, anatomies[person.anatomy])
+    brain = Brain(person, _anatomy(task.anatomies, _cache(task.out), person.anatomy))
     if task.raw:
         _write_scans(brain, task.out / "raw")
     given = regions = None
     if task.prepared:
         folder = task.out / "prepared" if not task.raw else task.out / "truth" / "direct"
         given, regions = _write_prepared(brain, folder)
-        given["group_id"] = _group(person, len(anatomies))
+        given["group_id"] = _group(person) if task.anatomies else person.participant_id
     return {"truth": _named(brain.regions(), person), "given": given, "regions": regions}
 
 
-def _group(person: Person, anatomies: int) -> str:
-    return person.participant_id if anatomies == 1 else f"anatomy{person.anatomy:02d}"
+def _group(person: Person) -> str:
+    return f"anatomy{person.anatomy:02d}"
 
 
 def _named(table: pd.DataFrame, person: Person) -> pd.DataFrame:
@@ -145,7 +151,9 @@ def _scan_path(raw: Path, person: Person, modality: str, series: str) -> Path:
     folder = series.replace(";", "_").replace(" ", "_")
     image = _image_id(person, "PET" if modality == "PT" else "MRI")
     stamp = f"{_baseline(person):%Y-%m-%d}_10_00_00.0"
-    name = f"ADNI_{person.ptid}_{modality}_{folder}_Br_{_baseline(person):%Y%m%d}100000000_S{image - 50_000}_I{image}.nii"
+    name = (
+        f"ADNI_{person.ptid}_{modality}_{folder}_Br_{_baseline(person):%Y%m%d}100000000_S{image - 50_000}_I{image}.nii"
+    )
     return raw / "ADNI" / person.ptid / folder / stamp / f"I{image}" / name
 
 
@@ -216,7 +224,7 @@ def _write_tables(
     write_bytes(out / "raw" / "SIMULATED_collection.csv", _csv(_collection(raw_people)))
     write_bytes(out / "raw" / "DXSUM_SIMULATED.csv", _csv(_diagnosis_table(people)))
     if anatomies:
-        groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [f"anatomy{p.anatomy:02d}" for p in people]})
+        groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [_group(p) for p in people]})
         write_bytes(out / "raw" / "GROUPS.csv", _csv(groups))
     given = {p.participant_id: w for p, w in zip(people, written, strict=True) if w["given"]}
     raw_ids = {p.participant_id for p in raw_people}

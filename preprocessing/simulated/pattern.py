@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from preprocessing.simulated.people import Person
 
 
@@ -28,27 +26,27 @@ class Expression:
 # Order of involvement: hippocampus first, then amygdala and entorhinal, parahippocampal, temporal neocortex.
 ATROPHY = (
     Expression("hippocampus", -0.105, -0.045, 0.060, 0.035),
-    Expression("amygdala", -0.080, -0.035, 0.080, 0.050),
-    Expression("entorhinal", -0.085, -0.020, 0.095, 0.060),
-    Expression("parahippocampal", -0.060, -0.020, 0.080, 0.050),
-    Expression("inferior_temporal", -0.040, -0.020, 0.060, 0.040),
-    Expression("middle_temporal", -0.040, -0.020, 0.060, 0.040),
-    Expression("fusiform", -0.035, -0.020, 0.060, 0.040),
+    Expression("amygdala", -0.080, -0.035, 0.072, 0.045),
+    Expression("entorhinal", -0.085, -0.020, 0.085, 0.050),
+    Expression("parahippocampal", -0.062, -0.020, 0.070, 0.045),
+    Expression("inferior_temporal", -0.042, -0.020, 0.052, 0.035),
+    Expression("middle_temporal", -0.042, -0.020, 0.052, 0.035),
+    Expression("fusiform", -0.037, -0.020, 0.052, 0.035),
     # What the temporal lobe loses, the ventricles gain.
     Expression("lateral_ventricle", 0.100, 0.150, 0.220, 0.050),
     Expression("inferior_lateral_ventricle", 0.120, 0.120, 0.200, 0.080),
 )
 # Isthmus and precuneus first, then parietotemporal cortex; pons, vermis and sensorimotor cortex are spared.
 HYPOMETABOLISM = (
-    Expression("isthmus_cingulate", -0.100, -0.010, 0.055, 0.025),
-    Expression("precuneus", -0.100, -0.010, 0.055, 0.025),
-    Expression("inferior_parietal", -0.106, -0.010, 0.060, 0.030),
-    Expression("inferior_temporal", -0.090, -0.010, 0.060, 0.030),
-    Expression("middle_temporal", -0.090, -0.010, 0.060, 0.030),
+    Expression("isthmus_cingulate", -0.094, -0.010, 0.055, 0.025),
+    Expression("precuneus", -0.094, -0.010, 0.055, 0.025),
+    Expression("inferior_parietal", -0.100, -0.010, 0.060, 0.030),
+    Expression("inferior_temporal", -0.084, -0.010, 0.060, 0.030),
+    Expression("middle_temporal", -0.084, -0.010, 0.060, 0.030),
     Expression("hippocampus", -0.050, -0.010, 0.055, 0.030),
 )
 # Frontal and sensorimotor uptake follow the nuisance alone; all cortex shares a level relative to the pons.
-CORTEX_LEVEL = 0.045
+CORTEX_LEVEL = 0.050
 FRONTAL = ("superior_frontal", "rostral_middle_frontal", "caudal_middle_frontal", "precentral", "postcentral")
 FRONTAL_NUISANCE = -0.05
 SIDES = ("left", "right")
@@ -65,5 +63,3 @@ def regional_changes(pattern: tuple[Expression, ...], person: Person, modality: 
         for side in SIDES:
             changes[e.region, side] = shared + e.side * rng.standard_normal()
     return changes
-
-

@@ -48,7 +48,9 @@ def test_a_single_visit_is_censored():
     assert derive_label(history(m0="MCI"), 0) == Label("", "censored")
 
 
-@pytest.mark.parametrize("course", [{"m12": "CN", "m36": "MCI"}, {"m12": "AD", "m24": "MCI"}, {"m36": "MCI", "m48": "CN"}])
+@pytest.mark.parametrize(
+    "course", [{"m12": "CN", "m36": "MCI"}, {"m12": "AD", "m24": "MCI"}, {"m36": "MCI", "m48": "CN"}]
+)
 def test_whoever_returns_from_mci_or_dementia_is_a_reverter(course):
     assert derive_label(history(m0="MCI", **course), 0) == Label("", "reverter")
 

@@ -138,7 +138,9 @@ def template_scans(folder: Path) -> tuple[Path, Path]:
     csf, gray, white = tissue.tissue_priors() * template.brain_mask()
     uptake = ndimage.gaussian_filter(1000 * (0.1 * csf + gray + 0.4 * white), 1.5)
     tilt = np.deg2rad(5)
-    shift = np.array([[1, 0, 0, 6.0], [0, np.cos(tilt), -np.sin(tilt), -4], [0, np.sin(tilt), np.cos(tilt), 3], [0, 0, 0, 1]])
+    shift = np.array(
+        [[1, 0, 0, 6.0], [0, np.cos(tilt), -np.sin(tilt), -4], [0, np.sin(tilt), np.cos(tilt), 3], [0, 0, 0, 1]]
+    )
     pet = nib.Nifti1Image(uptake.astype(np.float32), shift @ template.GRID_AFFINE)
     nib.save(t1, folder / "t1.nii.gz")
     nib.save(pet, folder / "pet.nii.gz")

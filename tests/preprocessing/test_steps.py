@@ -119,9 +119,13 @@ def doubled(tmp_path) -> register.Transforms:
     matrix = np.diag([1.1, 1.2, 1.3])
     affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3, matrix=matrix)
     ants.write_transform(affine, str(tmp_path / "affine.mat"))
-    grid = register.to_ants(template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)).slicer[register._brain_box()])
+    grid = register.to_ants(
+        template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)).slicer[register._brain_box()]
+    )
     shape = grid.shape
-    zero = ants.from_numpy(np.zeros((*shape, 3), np.float32), grid.origin, grid.spacing, grid.direction, has_components=True)
+    zero = ants.from_numpy(
+        np.zeros((*shape, 3), np.float32), grid.origin, grid.spacing, grid.direction, has_components=True
+    )
     for name in ("warp", "inverse"):
         ants.image_write(zero, str(tmp_path / f"{name}.nii.gz"))
     return register.Transforms(tmp_path / "affine.mat", tmp_path / "warp.nii.gz", tmp_path / "inverse.nii.gz")

@@ -58,6 +58,7 @@ def test_the_storage_order_of_a_file_does_not_change_the_picture(tmp_path):
     for name, stored in (("a", image), ("b", flipped)):
         nib.save(stored, tmp_path / f"{name}.nii.gz")
     a, b = (overlays.load_map(tmp_path / f"{name}.nii.gz") for name in "ab")
+    assert np.allclose(overlays.mean_map([a, b]).get_fdata(), image.get_fdata(), atol=1e-5)
     for cut in CUTS:
         assert np.allclose(
             overlays.color_slice(a, "pet", cut), overlays.color_slice(b, "pet", cut), atol=1e-5, equal_nan=True

@@ -70,6 +70,10 @@ def test_a_person_prepared_on_the_grid_has_no_quality_strip(cohort):
     assert "no registration QC" in quality["note"]
 
 
+def test_the_same_person_gives_the_same_figures(cohort):
+    assert describe_subject(cohort, sample(RAW)) == describe_subject(cohort, sample(RAW))
+
+
 def test_simulated_and_real_runs_are_not_mixed(outputs, real_outputs):
     runs = [load_run(run_folders(root)[0]) for root in (outputs, real_outputs)]
     with pytest.raises(ValueError, match="mix simulated and real"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -48,7 +49,9 @@ def test_every_page_of_a_simulated_report_says_so(outputs, tmp_path):
         text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
         pages = text.rstrip("\f").split("\f")
         assert len(pages) >= 2
-        assert all("SIMULATED" in page for page in pages)
+        mark = "SIMULATED COHORT" if path.name == "cohort.pdf" else "SIMULATED SUBJECT"
+        assert mark in pages[0]
+        assert all(re.search(r"SIMULATED (cohort|subject)\.", page) for page in pages)
 
 
 def test_one_broken_file_costs_one_report_only(tmp_path):

@@ -1,0 +1,65 @@
+"""Settings come from dataclasses, then YAML, then the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adni_tcgm.methods.ce import CrossEntropy
+from adni_tcgm.nets.augment3d import Augment3D
+from pipelines.config import BUILT_IN, load_settings, parse_override
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in BUILT_IN.glob("*.yaml")))
+def test_every_built_in_configuration_loads(name: str) -> None:
+    assert load_settings(name, {}).train.rounds > 0
+
+
+def test_command_line_beats_yaml_and_yaml_beats_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {path: p, label_rate: 0.5}\ntrain: {rounds: 7}\n")
+    settings = load_settings(str(file), {"data.label_rate": 0.25})
+    assert (settings.data.label_rate, settings.train.rounds, settings.train.batch_size_labeled) == (0.25, 7, 12)
+
+
+def test_exponents_that_yaml_reads_as_text_become_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {path: p}\ntrain: {gamma_u: 1e-3}\n")
+    assert load_settings(str(file), {}).train.gamma_u == 0.001
+    assert load_settings("adni_regions", dict([parse_override("train.gamma_l=2e-4")])).train.gamma_l == 0.0002
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train.gama_u": 1}, "unknown key 'gama_u'; did you mean 'gamma_u'"),
+        ({"data.crop": "whole"}, "crop is 'whole'; choose one of hippocampi, paper64"),
+        ({"train.rounds": "many"}, "rounds is 'many'; expected int"),
+        ({"train.rounds": 1.5}, "rounds is 1.5; expected int"),
+        ({"net": "huge"}, "net is 'huge'; choose one of"),
+        ({"data.label_rate": 0}, "label_rate is 0"),
+    ],
+)
+def test_wrong_settings_are_named(overrides: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_settings("adni_voxels_cpu", overrides)
+
+
+def test_unknown_configuration_lists_the_built_in_ones() -> None:
+    with pytest.raises(ValueError, match="built-in: adni_regions, adni_voxels_cpu"):
+        load_settings("adni", {})
+
+
+def test_override_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected key=value"):
+        parse_override("train.rounds")
+
+
+def test_settings_build_method_and_augmentation() -> None:
+    settings = load_settings("adni_voxels_gpu", {"augment": "paper"})
+    assert settings.augmentation() == Augment3D.paper((64, 64, 64), settings.data.margin_voxels)
+    assert isinstance(settings.method("ce"), CrossEntropy)
+    assert load_settings("adni_regions", {}).augmentation() is None
+    with pytest.raises(ValueError, match="method is 'magic'"):
+        settings.method("magic")
