@@ -19,7 +19,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.svm import SVC
 
 from preprocessing.recipe import Recipe, preprocess_cohort
-from preprocessing.simulated.cohort import write_cohort
+from preprocessing.simulated.cohort import write_cohort, write_direct
 from preprocessing.simulated.people import CohortDesign
 
 MEASURES = {
@@ -84,8 +84,10 @@ def kinds_auc(registered: Path, direct: Path, column: str) -> float:
 
 def known_answers(out: Path, subjects: int, jobs: int, seed: int = 0, recipe: Recipe | None = None) -> dict:
     """Simulate, preprocess, compare. Everything under `out`; a second call redoes nothing."""
-    write_cohort(out, design_for(subjects, seed), jobs=jobs, both_kinds=True)
+    design = design_for(subjects, seed)
+    write_cohort(out, design, jobs=jobs)
     preprocess_cohort(out / "raw", out / "prepared", jobs=jobs, recipe=recipe)
+    write_direct(out, design, out / "truth" / "direct", jobs=jobs)
     read = {name: pd.read_csv(out / path, sep="\t") for name, path in TABLES.items()}
     people = read["manifest"].set_index("participant_id").index
     group = read["people"].set_index("participant_id").group.loc[people]

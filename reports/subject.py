@@ -271,7 +271,12 @@ def overlay_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], dic
 
 def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The data and figures of a subject's report. Raises KeyError where neither manifest nor run knows the person."""
-    identity = {"simulated": cohort.simulated, "horizon": HORIZON_MONTHS, "run": cohort.headline.name}
+    identity = {
+        "simulated": cohort.simulated,
+        "horizon": HORIZON_MONTHS,
+        "run": cohort.headline.name,
+        "tcgm": cohort.headline.metrics["method"] == "tcgm",
+    }
     identity |= {"model": model_hash(cohort.headline), "sample_id": sample_id}
     if cohort.prepared is None:
         if sample_id not in cohort.headline.splits.index:

@@ -19,7 +19,8 @@ LABEL_DEFINITIONS = {
     "stable": "MCI at the scan, and still MCI at or after the horizon",
     "censored": "follow-up ends before the horizon, still MCI: unlabeled, never stable",
     "reverter": "back to normal cognition, or more than one change: unlabeled",
-    "not_mci": "normal cognition or dementia at the scan: unlabeled",
+    "not_mci": "normal cognition or dementia at the scan: not used",
+    "no_diagnosis": "no diagnosis known at the scan: not used",
 }
 
 

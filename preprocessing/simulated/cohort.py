@@ -44,8 +44,8 @@ class _Assignment:
     person: Person
     out: Path
     anatomies: Path | None
-    prepared: bool
-    raw: bool
+    prepared: Path | None
+    raw: Path | None
 
 
 def write_cohort(
@@ -53,13 +53,11 @@ def write_cohort(
     design: CohortDesign,
     anatomies: Path | None = None,
     jobs: int = 2,
-    both_kinds: bool = False,
     progress: bool = True,
 ) -> None:
     """Write the cohort of `design` under `out`, or nothing if it is already there.
 
     `anatomies`: a folder of label maps whose people lend their heads; people of one anatomy share a group.
-    `both_kinds` also writes prepared maps, as `truth/direct/`, of those who arrive raw, to compare the two.
     Raises ValueError if `out` holds a cohort of another design.
     """
     stamp = out / "truth" / "design.json"
@@ -78,10 +76,22 @@ def write_cohort(
         heads = len(label_map_files(anatomies))
         prepare_anatomies(anatomies, _cache(out), jobs, progress)
     people = model.draw_people(design, heads)
-    tasks = [_Assignment(p, out, anatomies, not p.raw or both_kinds, p.raw) for p in people]
+    tasks = [
+        _Assignment(p, out, anatomies, None, out / "raw")
+        if p.raw
+        else _Assignment(p, out, anatomies, out / "prepared", None)
+        for p in people
+    ]
     written = _run(tasks, jobs, progress)
     _write_tables(out, design, people, written, anatomies)
     write_json(signature, stamp)
+
+
+def write_direct(out: Path, design: CohortDesign, folder: Path, anatomies: Path | None = None, jobs: int = 2) -> None:
+    """Prepared maps, in `folder`, of the people of `out` who arrive as scans: to compare the two ways."""
+    heads = len(label_map_files(anatomies)) if anatomies else 1
+    tasks = [_Assignment(p, out, anatomies, folder, None) for p in model.draw_people(design, heads) if p.raw]
+    _write_given(folder, _run(tasks, jobs, progress=False))
 
 
 def _run(tasks: list[_Assignment], jobs: int, progress: bool) -> list[dict[str, pd.DataFrame | dict | None]]:
@@ -104,11 +114,10 @@ def _write_person(task: _Assignment) -> dict[str, pd.DataFrame | dict | None]:
     person = task.person
     brain = Brain(person, _anatomy(task.anatomies, _cache(task.out), person.anatomy))
     if task.raw:
-        _write_scans(brain, task.out / "raw")
+        _write_scans(brain, task.raw)
     given = regions = None
     if task.prepared:
-        folder = task.out / "prepared" if not task.raw else task.out / "truth" / "direct"
-        given, regions = _write_prepared(brain, folder)
+        given, regions = _write_prepared(brain, task.prepared)
         given["group_id"] = _group(person) if task.anatomies else person.participant_id
     return {"truth": _named(brain.regions(), person), "given": given, "regions": regions}
 
@@ -226,17 +235,19 @@ def _write_tables(
     if anatomies:
         groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [_group(p) for p in people]})
         write_bytes(out / "raw" / "GROUPS.csv", _csv(groups))
-    given = {p.participant_id: w for p, w in zip(people, written, strict=True) if w["given"]}
-    raw_ids = {p.participant_id for p in raw_people}
-    for folder, ids in (("prepared", given.keys() - raw_ids), ("truth/direct", given.keys() & raw_ids)):
-        if ids:
-            kept = [w for name, w in given.items() if name in ids]
-            write_table(pd.DataFrame([w["given"] for w in kept]), out / folder / "given.tsv")
-            write_table(pd.concat([w["regions"] for w in kept]), out / folder / "given_regions.tsv")
+    _write_given(out / "prepared", written)
     prior = design.converters / max(design.converters + design.stable, 1)
     write_table(model.people_table(people), out / "truth" / "people.tsv")
     write_table(pd.concat([w["truth"] for w in written]), out / "truth" / "regions.tsv")
     write_table(model.bayes_posteriors(people, design.severity_correlation, prior), out / "truth" / "bayes.tsv")
+
+
+def _write_given(folder: Path, written: list[dict]) -> None:
+    """given.tsv and given_regions.tsv of everybody who was written prepared."""
+    kept = [w for w in written if w["given"]]
+    if kept:
+        write_table(pd.DataFrame([w["given"] for w in kept]), folder / "given.tsv")
+        write_table(pd.concat([w["regions"] for w in kept]), folder / "given_regions.tsv")
 
 
 def _csv(table: pd.DataFrame) -> bytes:
