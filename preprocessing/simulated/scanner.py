@@ -83,9 +83,9 @@ def scan_t1(brain: Brain) -> nib.Nifti1Image:
     _, on_anatomy = brain.from_person(in_head)
     signal = brain.anatomy.t1(on_anatomy) * float(rng.uniform(4, 8))
     white = np.percentile(signal[signal > 0], 90)
-    coarse = ndimage.gaussian_filter(rng.standard_normal((8, 8, 8)), 1.5)
-    zoom = np.array(scanner.t1_shape) / 8
-    bias = ndimage.zoom(scanner.bias * coarse / np.abs(coarse).max(), zoom, order=3, mode="nearest", grid_mode=True)
+    coarse = ndimage.zoom(ndimage.gaussian_filter(rng.standard_normal((8, 8, 8)), 1.5), 4)
+    zoom = np.array(scanner.t1_shape) / coarse.shape
+    bias = ndimage.zoom(scanner.bias * coarse / np.abs(coarse).max(), zoom, order=1, mode="nearest", grid_mode=True)
     noisy = signal * np.exp(bias) + scanner.noise * white * rng.standard_normal(scanner.t1_shape)
     quadrature = scanner.noise * white * rng.standard_normal(scanner.t1_shape)
     return _stored(np.hypot(noisy, quadrature), affine, scanner.orientation)

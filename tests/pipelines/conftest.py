@@ -1,0 +1,21 @@
+"""A small prepared cohort, simulated once for all tests of the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preprocessing.recipe import preprocess_cohort
+from preprocessing.simulated.cohort import write_cohort
+from preprocessing.simulated.people import CohortDesign
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OUT of a run whose preprocessing stage is done: 44 prepared people, nobody raw."""
+    out = tmp_path_factory.mktemp("adni")
+    design = CohortDesign(converters=20, stable=20, censored=2, reverting=1, normal=1, dementia=0, raw=0, truncated=0)
+    write_cohort(out, design, jobs=2, progress=False)
+    preprocess_cohort(out / "raw", out / "prepared", jobs=2, progress=False)
+    return out

@@ -1,0 +1,98 @@
+"""The main command: train and report on a prepared cohort, and do nothing twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from adni_tcgm.storage import load_run
+from pipelines.run_adni import main
+from pipelines.truth import Truth
+
+FAST = ["--set", "train.rounds=60", "--set", "train.warm_up_rounds=10", "--jobs", "1"]
+
+
+def arguments(out: Path, *more: str) -> list[str]:
+    return ["--out", str(out), "--features", "regions", "--label-rate", "0.3", *FAST, *more]
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(cohort: Path) -> Path:
+    assert main(arguments(cohort, "--stage", "train")) == 0
+    return cohort
+
+
+def test_training_writes_a_run_for_the_method_and_one_for_the_baseline(trained: Path) -> None:
+    methods = {load_run(path).metrics["method"] for path in (trained / "runs").glob("regions-*")}
+    assert methods == {"tcgm", "ce"}
+    metrics = load_run(trained / "runs" / "regions-tcgm-r0.3-s0").metrics
+    assert metrics["simulated"] is True
+    assert set(metrics["test"]) == {"mri", "pet", "all"}
+    assert 0.5 < metrics["bayes"]["all"]["auc"] <= 1
+
+
+def test_both_methods_see_the_same_split_and_labels(trained: Path) -> None:
+    splits = [load_run(trained / "runs" / f"regions-{name}-r0.3-s0").splits for name in ("tcgm", "ce")]
+    pd.testing.assert_frame_equal(*splits)
+
+
+def test_second_call_trains_nothing_and_another_seed_trains_anew(trained: Path) -> None:
+    before = stamps(trained / "runs")
+    prepared = stamps(trained / "prepared")
+    assert main(arguments(trained, "--stage", "train")) == 0
+    assert stamps(trained / "runs") == before
+    assert main(arguments(trained, "--stage", "train", "--seed", "1")) == 0
+    assert (trained / "runs" / "regions-tcgm-r0.3-s1").is_dir()
+    assert stamps(trained / "prepared") == prepared
+
+
+def test_another_setting_replaces_the_run(trained: Path) -> None:
+    run = trained / "runs" / "regions-ce-r0.3-s0" / "metrics.json"
+    before = run.stat().st_mtime_ns
+    assert main(arguments(trained, "--stage", "train", "--method", "ce", "--set", "train.gamma_l=0.02")) == 0
+    assert run.stat().st_mtime_ns > before
+
+
+def test_bars_stand_beside_the_runs(trained: Path) -> None:
+    bars = json.loads((trained / "runs" / "bars-r0.3-s0" / "bars.json").read_text())
+    names = {bar["bar"] for bar in bars}
+    assert {"linear SVM on voxels", "mean of the two deficit z-scores", "age + sex + TIV"} <= names
+    assert any(name.startswith("Bayes") for name in names)
+
+
+def test_reports_are_written_once_and_again_when_a_run_changes(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = arguments(trained, "--stage", "report", "--subject-reports", "1")
+    assert main(call) == 0
+    assert "SIMULATED" in capsys.readouterr().out
+    pdfs = sorted(path.name for path in (trained / "reports").glob("*.pdf"))
+    assert "cohort.pdf" in pdfs and len(pdfs) == 2
+    assert main(call) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path / "new"), "--dry-run"]) == 0
+    assert "SIMULATED" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_data_is_one_sentence_and_exit_code_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "nowhere" in message and "Traceback" not in message
+
+
+def test_summary_limit_lies_between_chance_and_the_severities(trained: Path) -> None:
+    truth = Truth.read(trained / "truth")
+    people = [f"{p}_ses-M000" for p in truth.people.index]
+    limit = truth.summary_limit(people)
+    assert limit["hippocampal volume"] > 0.5 and limit["meta-ROI SUVR"] > 0.5
