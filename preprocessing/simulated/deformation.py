@@ -21,7 +21,7 @@ SHAPE = (46, 55, 46)
 ORIGIN_MM = template.GRID_AFFINE[:3, 3]
 SQUARINGS = 6
 # Anatomical variation that carries no information about anybody: displacement (mm) at two scales (mm).
-VARIATION = ((1.7, 24.0), (0.4, 10.0))
+VARIATION = ((1.4, 24.0), (0.3, 10.0))
 CONTROLLED = tuple((e.region, side) for e in ATROPHY for side in SIDES)
 
 

@@ -26,12 +26,12 @@ class Expression:
 # Order of involvement: hippocampus first, then amygdala and entorhinal, parahippocampal, temporal neocortex.
 ATROPHY = (
     Expression("hippocampus", -0.105, -0.045, 0.060, 0.035),
-    Expression("amygdala", -0.080, -0.035, 0.072, 0.045),
-    Expression("entorhinal", -0.085, -0.020, 0.085, 0.050),
-    Expression("parahippocampal", -0.062, -0.020, 0.070, 0.045),
-    Expression("inferior_temporal", -0.042, -0.020, 0.052, 0.035),
-    Expression("middle_temporal", -0.042, -0.020, 0.052, 0.035),
-    Expression("fusiform", -0.037, -0.020, 0.052, 0.035),
+    Expression("amygdala", -0.080, -0.035, 0.066, 0.040),
+    Expression("entorhinal", -0.085, -0.020, 0.076, 0.045),
+    Expression("parahippocampal", -0.062, -0.020, 0.062, 0.040),
+    Expression("inferior_temporal", -0.042, -0.020, 0.046, 0.030),
+    Expression("middle_temporal", -0.042, -0.020, 0.046, 0.030),
+    Expression("fusiform", -0.037, -0.020, 0.046, 0.030),
     # What the temporal lobe loses, the ventricles gain.
     Expression("lateral_ventricle", 0.100, 0.150, 0.220, 0.050),
     Expression("inferior_lateral_ventricle", 0.120, 0.120, 0.200, 0.080),
