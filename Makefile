@@ -13,7 +13,7 @@ demo: setup
 test: setup
 	$(RUN) -m ruff check .
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 setup: $(VENV)/.installed
 

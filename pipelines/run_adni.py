@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import reports
 from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from preprocessing.recipe import CohortSummary, preprocess_cohort
@@ -139,18 +140,17 @@ def run_dirs(arguments: argparse.Namespace, settings: list[Settings]) -> list[Pa
 def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     """Write the reports unless they already show these very runs. Returns how many could not be written."""
     from pipelines.training import bars_dir
-    from reports import write_reports
-
     folders = run_dirs(arguments, settings)
     bars = bars_dir(arguments.out / "runs", settings[0], arguments.seed)
     destination = arguments.out / "reports"
     stamp = destination / ".inputs"
-    inputs = _fingerprint([*folders, bars, arguments.out / "prepared"], str(arguments.subject_reports))
+    code = Path(reports.__file__).parent
+    inputs = _fingerprint([*folders, bars, arguments.out / "prepared", code], str(arguments.subject_reports))
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
         print("reports are up to date")
         return 0
     stamp.unlink(missing_ok=True)
-    written = write_reports(
+    written = reports.write_reports(
         folders,
         destination,
         prepared=arguments.out / "prepared",
@@ -164,10 +164,10 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
 
 
 def _fingerprint(folders: list[Path], options: str) -> str:
-    """A hash of the tables that reports are made of."""
+    """A hash of the tables that reports are made of, and of the code and templates that make them."""
     digest = hashlib.sha256(options.encode())
     for folder in folders:
-        for path in sorted([*folder.glob("*.json"), *folder.glob("*.tsv")]):
+        for path in sorted(p for pattern in ("*.json", "*.tsv", "*.py", "templates/*") for p in folder.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -43,6 +43,9 @@ MANIFEST_COLUMNS = (
     *("months_to_conversion", "age", "sex", "site", "group_id", "tiv_ml", "qc"),
 )
 
+# A download that holds this file was not taken of anybody.
+SIMULATED_MARK = "SIMULATED.txt"
+
 Worker = Callable[[SubjectTask, Path], Outcome]
 
 
@@ -105,6 +108,7 @@ def preprocess_cohort(
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
     measured = [pd.read_csv(regions_path(tasks[row["participant_id"]], prepared), sep="\t") for row in people]
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])
+    write_json(_description(simulated=(raw / SIMULATED_MARK).is_file()), prepared / "dataset_description.json")
     return CohortSummary(
         prepared=prepared,
         raw=len(people),
@@ -153,17 +157,21 @@ def _write_tables(
 ) -> None:
     """The manifest last: where it stands, all that it names is there."""
     filled = [table for table in measured if len(table)] or [pd.DataFrame(columns=list(REGION_COLUMNS))]
-    description = {
-        "Name": "T1 and FDG-PET in template space",
+    write_table(pd.concat(filled, ignore_index=True)[list(REGION_COLUMNS)], prepared / "regions.tsv")
+    write_table(ledger_table(ledger), prepared / "ledger.tsv")
+    write_table(manifest, prepared / "manifest.tsv")
+
+
+def _description(simulated: bool) -> dict[str, object]:
+    """BIDS's `dataset_description.json` of a derivative."""
+    name = "T1 and FDG-PET in template space"
+    return {
+        "Name": f"SIMULATED: {name}" if simulated else name,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "preprocessing", "Version": str(RECIPE_VERSION)}],
         "SpatialReference": f"{template.SPACE}, 2 mm, {' x '.join(map(str, template.GRID_SHAPE))}",
     }
-    write_json(description, prepared / "dataset_description.json")
-    write_table(pd.concat(filled, ignore_index=True)[list(REGION_COLUMNS)], prepared / "regions.tsv")
-    write_table(ledger_table(ledger), prepared / "ledger.tsv")
-    write_table(manifest, prepared / "manifest.tsv")
 
 
 def _mean_seconds(outcomes: list[Outcome]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from preprocessing import template
 
@@ -25,7 +24,7 @@ def measure_regions(jacobian: np.ndarray, suvr: np.ndarray | None, covered: np.n
     columns = {
         "region": table.region,
         "side": table.side,
-        "volume_ml": ndimage.sum_labels(jacobian, atlas, table.label) * template.VOXEL_ML,
+        "volume_ml": _sums(jacobian, atlas)[table.label] * template.VOXEL_ML,
         "suvr": _mean_suvr(suvr, covered, atlas, table.label),
     }
     rows = [pd.DataFrame(columns)]
@@ -42,8 +41,11 @@ def _mean_suvr(
     if suvr is None:
         return np.full(len(index), np.nan)
     covered = np.ones(suvr.shape, bool) if covered is None else covered
-    share = ndimage.mean(covered.astype(np.float32), atlas, index)
-    inside = ndimage.sum_labels(covered.astype(np.float32), atlas, index)
-    total = ndimage.sum_labels(np.where(covered, suvr, 0), atlas, index)
+    size, inside, total = (_sums(values, atlas)[index] for values in (np.ones_like(suvr), covered, suvr * covered))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.asarray(share) >= 0.5, total / inside, np.nan)
+        return np.where(inside >= 0.5 * size, total / inside, np.nan)
+
+
+def _sums(values: np.ndarray, atlas: np.ndarray) -> np.ndarray:
+    """Sum of `values` over each label of `atlas`, at the place of its number."""
+    return np.bincount(atlas.ravel(), weights=values.ravel())

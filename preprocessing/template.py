@@ -97,6 +97,7 @@ def region_table() -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+@lru_cache(maxsize=256)
 def region_mask(*regions: str, side: str | None = None) -> np.ndarray:
     """Voxels of the named regions on the 2 mm grid, both sides unless `side` is given: (91, 109, 91) bool."""
     table = region_table()
@@ -104,7 +105,9 @@ def region_mask(*regions: str, side: str | None = None) -> np.ndarray:
     if unknown:
         raise ValueError(f"unknown CerebrA region {unknown[0]!r}; known: {', '.join(sorted(set(table.region)))}")
     chosen = table[table.region.isin(regions) & ((table.side == side) if side else True)]
-    return np.isin(labels(), chosen.label)
+    mask = np.isin(labels(), chosen.label)
+    mask.setflags(write=False)  # kept and shared between calls
+    return mask
 
 
 @lru_cache

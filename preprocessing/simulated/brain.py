@@ -61,7 +61,7 @@ class Brain:
         """Volume in the person's head per volume on the template, (91, 109, 91)."""
         displacement = deformation.exponential(self._velocity)
         own = deformation.jacobian_on_grid(displacement)
-        return own * self.anatomy.jacobian(displacement) * np.linalg.det(self.head)
+        return (own * self.anatomy.jacobian(displacement) * np.linalg.det(self.head)).astype(np.float32)
 
     @cached_property
     def uptake(self) -> np.ndarray:
@@ -72,12 +72,13 @@ class Brain:
             log_change[template.region_mask(region, side=side)] = change
         log_change[template.region_mask(*pattern.FRONTAL)] = pattern.FRONTAL_NUISANCE * self.person.nuisance_pet
         spared = template.region_mask("brainstem", "ventral_diencephalon", "cerebellum_gray_matter")
-        level = np.where(spared, 0, pattern.CORTEX_LEVEL * rng.standard_normal())
+        level = np.where(spared, 0, np.float32(pattern.CORTEX_LEVEL * rng.standard_normal()))
         noise = ndimage.gaussian_filter(
-            rng.standard_normal(template.GRID_SHAPE).astype(np.float32), UPTAKE_VARIATION_MM / template.SPACING_MM
+            rng.standard_normal(template.GRID_SHAPE, np.float32), UPTAKE_VARIATION_MM / template.SPACING_MM
         )
         variation = np.where(spared, 0, UPTAKE_VARIATION * noise / noise.std())
-        return tissue_model.healthy_uptake() * np.exp(ndimage.gaussian_filter(log_change, 1.0) + level + variation)
+        change = ndimage.gaussian_filter(log_change, 1.0) + level + variation
+        return tissue_model.healthy_uptake() * np.exp(change.astype(np.float32))
 
     @cached_property
     def suvr(self) -> np.ndarray:

@@ -73,7 +73,7 @@ def random_velocity(rng: np.random.Generator) -> np.ndarray:
     """Smooth variation between people, (3, 46, 55, 46) mm."""
     velocity = np.zeros((3, *SHAPE), np.float32)
     for amplitude_mm, scale_mm in VARIATION:
-        noise = rng.standard_normal((3, *SHAPE)).astype(np.float32)
+        noise = rng.standard_normal((3, *SHAPE), np.float32)
         smooth = np.stack([ndimage.gaussian_filter(n, scale_mm / SPACING_MM, mode="wrap") for n in noise])
         velocity += amplitude_mm * smooth / smooth.std()
     return velocity

@@ -87,14 +87,14 @@ def recipe_hash() -> str:
 def as_registered(brain: Brain) -> Registered:
     """The person's maps as preprocessing would write them."""
     rng, error, inside = brain.person.rng(STAGE), measured(), template.brain_mask()
-    log_jacobian = np.log(brain.jacobian)
+    log_jacobian = np.log(brain.jacobian.astype(np.float32))
     size = log_jacobian[inside].mean()
-    noise = tissue_model.blur(rng.standard_normal(template.GRID_SHAPE), RESIDUAL_FWHM_MM)
+    noise = tissue_model.blur(rng.standard_normal(template.GRID_SHAPE, np.float32), RESIDUAL_FWHM_MM)
     shape = error.gain * smooth(log_jacobian - size, error.sigma_voxels) + error.jacobian_bias
     shape = shape + error.residual_sd * noise / noise.std()
     jacobian = np.exp(size + error.size_bias + error.size_sd * rng.standard_normal() + shape).astype(np.float32)
 
-    noise = tissue_model.blur(rng.standard_normal(template.GRID_SHAPE), scanner.PET_NOISE_FWHM_MM)
+    noise = tissue_model.blur(rng.standard_normal(template.GRID_SHAPE, np.float32), scanner.PET_NOISE_FWHM_MM)
     suvr = brain.suvr * np.exp(error.suvr_bias) * (1 + scanner.PET_NOISE * noise / noise.std())
     suvr = (suvr / suvr[template.pons_mask()].mean()).astype(np.float32)
 

@@ -15,13 +15,14 @@ from preprocessing import template
 from preprocessing.given import PEOPLE_COLUMNS
 from preprocessing.intake.labels import Visit, derive_label
 from preprocessing.intake.tables import read_histories
-from preprocessing.simulated import deformation, pattern, scanner
+from preprocessing.simulated import deformation, pattern, registration_error, scanner
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.label_maps import brain_of, draw_t1
 from preprocessing.simulated.people import CohortDesign
+from preprocessing.subject import Recipe
 
 SMALL = CohortDesign(converters=2, stable=2, censored=1, reverting=1, normal=1, dementia=1, raw=0, truncated=0)
 
@@ -232,3 +233,18 @@ def test_label_map_becomes_a_t1_with_white_brighter_than_grey_brighter_than_flui
     assert t1[10, 10, 10] > t1[6, 15, 15] > t1[15, 15, 15] > 0
     brain = brain_of(labels)
     assert brain[15, 15, 15] and not brain[2, 2, 2]
+
+
+def test_registration_error_was_measured_with_the_recipe_in_use() -> None:
+    """Otherwise people written directly would differ from those who are registered."""
+    assert registration_error.recipe_hash() == Recipe().hash
+
+
+def test_direct_maps_follow_the_person_and_not_only_the_mean(person: model.Person) -> None:
+    brain = Brain(person, TemplateAnatomy())
+    found = registration_error.as_registered(brain)
+    inside = template.brain_mask()
+    true_shape, found_shape = (np.log(values[inside]) for values in (brain.jacobian, found.jacobian))
+    assert np.corrcoef(true_shape, found_shape - registration_error.measured().jacobian_bias[inside])[0, 1] > 0.5
+    assert np.corrcoef(brain.suvr[inside], found.suvr[inside])[0, 1] > 0.95
+    assert found.suvr[template.pons_mask()].mean() == pytest.approx(1.0, abs=1e-5)
