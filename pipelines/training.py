@@ -103,7 +103,7 @@ def _is_current(run_dir: Path, config: dict) -> bool:
     if not is_complete(run_dir):
         return False
     run = load_run(run_dir)
-    return run.config == json.loads(json.dumps(config)) and run.prepared_path() is not None
+    return run.config == json.loads(json.dumps(config)) and run.prepared_path is not None
 
 
 def bars_dir(runs: Path, settings: Settings, seed: int) -> Path:
@@ -118,7 +118,9 @@ def write_bars(
     folder = bars_dir(runs, voxels, seed)
     manifest = (Path(voxels.data.path) / "manifest.tsv").read_bytes()
     inputs = {"seed": seed, **asdict(voxels.data), "manifest": hashlib.sha256(manifest).hexdigest()}
-    inputs.pop("path")
+    # Bars look at voxels and at summaries whatever the classifiers see.
+    for key in ("path", "features"):
+        inputs.pop(key)
     stamp = folder / "inputs.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == inputs:
         return folder

@@ -54,7 +54,8 @@ class Truth:
             "both summaries": binary_auc(labels, rule.decision_function(scores)),
         }
 
-    def _summaries(self) -> pd.DataFrame:
+    def summaries(self) -> pd.DataFrame:
+        """True hippocampal volume (mL, both sides) and meta-ROI SUVR of everybody."""
         hippocampus = self.regions[self.regions.region == "hippocampus"].groupby(level=0).volume_ml.sum()
         meta_roi = self.regions[self.regions.region == "meta_roi_proxy"].suvr
         return pd.DataFrame({"hippocampus_ml": hippocampus, "meta_roi_suvr": meta_roi})

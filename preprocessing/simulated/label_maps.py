@@ -62,9 +62,9 @@ class PointMap:
 
 @dataclass(frozen=True)
 class LabelMapAnatomy:
-    """A head drawn from a label map. `forward`: template mm -> head mm; `backward`: head mm -> template mm."""
+    """A head drawn from the label map in `file`, read when its T1 is asked for. `forward`: template mm -> head mm; `backward`: head mm -> template mm."""
 
-    labels: nib.Nifti1Image
+    file: Path
     forward: PointMap
     backward: PointMap
     seed: int
@@ -89,11 +89,12 @@ class LabelMapAnatomy:
         return np.exp(sample(self._log_jacobian, template.GRID_AFFINE, displaced(points, displacement)))
 
     @cached_property
-    def _drawn(self) -> np.ndarray:
-        return draw_t1(self.labels, self.seed)
+    def _drawn(self) -> nib.Nifti1Image:
+        labels = _canonical(self.file)
+        return nib.Nifti1Image(draw_t1(labels, self.seed), labels.affine)
 
     def t1(self, points_mm: np.ndarray) -> np.ndarray:
-        return sample(self._drawn, self.labels.affine, points_mm)
+        return sample(self._drawn.get_fdata(dtype=np.float32), self._drawn.affine, points_mm)
 
 
 def draw_t1(labels: nib.Nifti1Image, seed: int) -> np.ndarray:
@@ -141,7 +142,7 @@ def load_anatomy(folder: Path, cache: Path, number: int) -> LabelMapAnatomy:
     maps = np.load(_cached(cache, file), allow_pickle=False)
     forward = PointMap(maps["forward"].astype(np.float32), template.GRID_AFFINE)
     backward = PointMap(maps["backward"].astype(np.float32), maps["affine"])
-    return LabelMapAnatomy(_canonical(file), forward, backward, number)
+    return LabelMapAnatomy(file, forward, backward, number)
 
 
 def _cached(cache: Path, file: Path) -> Path:
