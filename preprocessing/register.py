@@ -43,7 +43,9 @@ def _brain_box() -> tuple[slice, slice, slice]:
 
 def to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
     """Float32 copy of an image for ANTs, in the same place of the world."""
-    return ants.from_nibabel_nifti(nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine))
+    copy = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
+    copy.header.set_xyzt_units("mm", "sec")  # ANTs warns of unknown units
+    return ants.from_nibabel_nifti(copy)
 
 
 def register_to_template(

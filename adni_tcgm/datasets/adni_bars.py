@@ -116,8 +116,8 @@ def _table_bars(
     everything = train.table
     tables = {name: people.table for name, people in judged.items()}
     for bar, columns in (
-        ("logistic regression, hippocampus + meta-ROI proxy + age", SEVERITY),
-        ("age + sex + TIV", NUISANCE),
+        ("logistic, hippocampus + meta-ROI + age", SEVERITY),
+        ("logistic, age + sex + TIV", NUISANCE),
     ):
         for budget in ("visible", "visible+validation"):
             rows = training | (budgets[budget] >= 0)

@@ -69,10 +69,16 @@ class Calibration:
         return [name for name in self.rescalings if name != "all"]
 
     def apply(self, log_posteriors: Mapping[str, np.ndarray], present: np.ndarray) -> dict[str, np.ndarray]:
-        """Calibrated (B, C) log-posteriors for each modality and "all"; `present` is (B, M) bool in modality order."""
+        """Calibrated (B, C) log-posteriors for each modality and "all"; `present` is (B, M) bool in modality order.
+
+        Where a single modality is present, "all" is that modality: nothing was counted twice.
+        """
+        if not self.modalities:
+            return {"all": self.rescalings["all"].apply(_array(log_posteriors["all"]))}
         calibrated = {name: self.rescalings[name].apply(_array(log_posteriors[name])) for name in self.modalities}
-        combined = _combine(calibrated, self.log_prior, present) if calibrated else _array(log_posteriors["all"])
-        return calibrated | {"all": self.rescalings["all"].apply(combined)}
+        combined = _combine(calibrated, self.log_prior, present)
+        several = _several(present)[:, None]
+        return calibrated | {"all": np.where(several, self.rescalings["all"].apply(combined), combined)}
 
     def to_json(self) -> dict:
         return {
@@ -117,9 +123,11 @@ def fit_calibration(
     for column, name in enumerate(modalities):
         rows = (labels >= 0) & present[:, column]
         rescalings[name] = fit_rescaling(_array(log_posteriors[name])[rows], labels[rows], ridge)
-    calibrated = {name: rescalings[name].apply(_array(log_posteriors[name])) for name in modalities}
-    combined = _combine(calibrated, log_prior, present) if modalities else _array(log_posteriors["all"])
-    rows = labels >= 0
+    if modalities:
+        calibrated = {name: rescalings[name].apply(_array(log_posteriors[name])) for name in modalities}
+        combined, rows = _combine(calibrated, log_prior, present), (labels >= 0) & _several(present)
+    else:
+        combined, rows = _array(log_posteriors["all"]), labels >= 0
     return Calibration(rescalings | {"all": fit_rescaling(combined[rows], labels[rows], ridge)}, log_prior)
 
 
@@ -127,6 +135,11 @@ def _combine(log_posteriors: Mapping[str, np.ndarray], log_prior: tuple[float, .
     stacked = torch.from_numpy(np.stack(list(log_posteriors.values())))
     prior = torch.tensor(log_prior, dtype=stacked.dtype)
     return aggregate(stacked, prior, torch.from_numpy(_array(present).astype(bool))).numpy()
+
+
+def _several(present: np.ndarray) -> np.ndarray:
+    """(B,) bool: who has more than one modality."""
+    return _array(present).astype(bool).sum(1) > 1
 
 
 def _array(values: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -62,7 +62,10 @@ class PointMap:
 
 @dataclass(frozen=True)
 class LabelMapAnatomy:
-    """A head drawn from the label map in `file`, read when its T1 is asked for. `forward`: template mm -> head mm; `backward`: head mm -> template mm."""
+    """A head drawn from the label map in `file`, which is read only when its T1 is asked for.
+
+    forward: template mm -> head mm; backward: head mm -> template mm.
+    """
 
     file: Path
     forward: PointMap

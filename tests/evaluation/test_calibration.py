@@ -136,3 +136,21 @@ def test_a_presence_mask_of_another_shape_is_refused():
     log_posterior, labels = honest(10)
     with pytest.raises(ValueError, match=r"expected \(10, 1\)"):
         fit_calibration({"a": log_posterior}, labels, np.ones((10, 2), bool), UNIFORM)
+
+
+def test_with_one_modality_the_combination_is_that_modality():
+    """A temperature fitted to people with both scans corrects what they share; who has one scan shares nothing."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    # The same evidence twice: the combination is overconfident and its temperature must be above 1.
+    evidence = rng.normal(2 * labels - 1, 1.5)
+    log_posterior = np.stack([np.zeros(300), evidence], axis=1)
+    log_posterior -= np.logaddexp(log_posterior[:, :1], log_posterior[:, 1:])
+    present = np.ones((300, 2), bool)
+    present[:20, 1] = False
+    both = {"mri": log_posterior, "pet": log_posterior}
+    calibration = fit_calibration(both, labels, present, np.log([0.5, 0.5]))
+    assert calibration.rescalings["all"].temperature > 1.3
+    assert calibration.rescalings["all"].samples == 280
+    found = calibration.apply(both, present)
+    np.testing.assert_allclose(found["all"][:20], found["mri"][:20], atol=1e-9)

@@ -63,7 +63,7 @@ def test_another_setting_replaces_the_run(trained: Path) -> None:
 def test_bars_stand_beside_the_runs(trained: Path) -> None:
     bars = json.loads((trained / "runs" / "bars-r0.3-s0" / "bars.json").read_text())
     names = {bar["bar"] for bar in bars}
-    assert {"linear SVM on voxels", "mean of the two deficit z-scores", "age + sex + TIV"} <= names
+    assert {"linear SVM on voxels", "mean of the two deficit z-scores", "logistic, age + sex + TIV"} <= names
     assert any(name.startswith("Bayes") for name in names)
 
 
