@@ -1,2 +1,3 @@
 """The learner: total correlation gain maximization over any modalities and classes."""
+
 __version__ = "0.1.0"

@@ -140,6 +140,7 @@ def run_dirs(arguments: argparse.Namespace, settings: list[Settings]) -> list[Pa
 def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     """Write the reports unless they already show these very runs. Returns how many could not be written."""
     from pipelines.training import bars_dir
+
     folders = run_dirs(arguments, settings)
     bars = bars_dir(arguments.out / "runs", settings[0], arguments.seed)
     destination = arguments.out / "reports"

@@ -6,6 +6,8 @@ import ants
 import nibabel as nib
 import numpy as np
 
+from preprocessing.register import to_ants
+
 SHRINK_FACTOR = 4
 CONVERGENCE = {"iters": [30, 30, 30], "tol": 1e-4}
 
@@ -18,8 +20,8 @@ def correct_bias(t1: nib.Nifti1Image, mask: np.ndarray) -> nib.Nifti1Image:
     # N4 works on logarithms; a shift keeps dark voxels from dominating.
     values = t1.get_fdata(dtype=np.float32)
     shifted = np.maximum(values, 0) + 0.01 * np.percentile(values[mask], 99)
-    image = ants.from_nibabel_nifti(nib.Nifti1Image(shifted.astype(np.float32), t1.affine))
-    weight = ants.from_nibabel_nifti(nib.Nifti1Image(mask.astype(np.float32), t1.affine))
+    image = to_ants(nib.Nifti1Image(shifted.astype(np.float32), t1.affine))
+    weight = to_ants(nib.Nifti1Image(mask.astype(np.float32), t1.affine))
     field = ants.n4_bias_field_correction(
         image, mask=weight, shrink_factor=SHRINK_FACTOR, convergence=CONVERGENCE, return_bias_field=True
     ).numpy()

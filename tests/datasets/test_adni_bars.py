@@ -30,7 +30,9 @@ def test_every_bar_is_there_for_test_and_evaluation(bars):
         ("linear SVM on voxels", x, m) for x in ("visible", "visible+validation", "all") for m in ("mri", "pet", "all")
     }
     severity = "logistic, hippocampus + meta-ROI + age"
-    tables = {(bar, x, "all") for bar in (severity, "logistic, age + sex + TIV") for x in ("visible", "visible+validation")}
+    tables = {
+        (bar, x, "all") for bar in (severity, "logistic, age + sex + TIV") for x in ("visible", "visible+validation")
+    }
     assert found == svm | tables | {("mean of the two deficit z-scores", "none", "all")}
     assert (measured.groupby(["bar", "labels", "modality"]).split.agg(set) == {"test", "evaluation"}).all()
 
