@@ -51,7 +51,7 @@ def main() -> None:
     preprocess_cohort(arguments.out / "raw", arguments.out / "prepared", jobs=arguments.jobs)
     manifest = pd.read_csv(arguments.out / "prepared" / "manifest.tsv", sep="\t")
     people = [p for p in model.draw_people(design) if p.participant_id in set(manifest.participant_id)]
-    brain, pons = template.brain_mask(), template.pons_mask()
+    brain = template.brain_mask()
     log_jacobians, greys, log_suvrs, truths = [], [], [], []
     for person in people:
         truth, found = Brain(person, TemplateAnatomy()), found_maps(arguments.out / "prepared", person.participant_id)
@@ -65,33 +65,19 @@ def main() -> None:
     shape_found, shape_true = log_jacobians - size_found, truths - size_true
     best = fit_smoothing(shape_found - shape_found.mean(0), shape_true - shape_true.mean(0), brain)
     residual = shape_found - best["gain"] * registration_error.smooth(shape_true, best["sigma_voxels"])
-    jacobian_bias = residual.mean(0)
-    residual = residual - jacobian_bias
     head = size_found - size_true
     tiv = manifest.set_index("participant_id").tiv_ml.loc[[p.participant_id for p in people]].to_numpy()
     brain_ml = np.array([np.exp(t)[brain].sum() * template.VOXEL_ML for t in truths])
-    suvr_residual = log_suvrs - log_suvrs.mean(0)
     numbers = {
         **best,
         "size_bias": float(head.mean()),
         "size_sd": float(head.std()),
-        "residual_sd": float(residual[:, brain].std()),
         "tiv_ratio": float((tiv / brain_ml).mean()),
         "tiv_ratio_sd": float((tiv / brain_ml).std()),
-        "suvr_residual_sd": float(suvr_residual[:, brain].std()),
-        "pons_sd": float(suvr_residual[:, pons].mean(1).std()),
-        "correlation": float(np.corrcoef(shape_found[:, brain].ravel(), shape_true[:, brain].ravel())[0, 1]),
     }
     print(len(people), "people", {name: round(value, 4) for name, value in numbers.items()})
-    registration_error.save(
-        registration_error.Error(
-            grey=np.mean(greys, axis=0),
-            jacobian_bias=jacobian_bias * brain,
-            suvr_bias=log_suvrs.mean(0) * brain,
-            **{name: numbers[name] for name in registration_error.NUMBERS},
-        ),
-        Recipe().hash,
-    )
+    error = registration_error.Error(np.stack(greys), residual, log_suvrs, **numbers)
+    registration_error.save(error, Recipe().hash)
 
 
 def fit_smoothing(found: np.ndarray, true: np.ndarray, brain: np.ndarray) -> dict[str, float]:

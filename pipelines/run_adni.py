@@ -23,6 +23,8 @@ import pandas as pd
 import reports
 from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
+from pipelines.plan import PEAK_GIB, Plan
+from preprocessing.intake.adni import PTID
 from preprocessing.recipe import CohortSummary, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
@@ -54,6 +56,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.data and arguments.anatomies:
         parser.error("--anatomies shapes the simulated cohort; it does not go with --data")
+    if arguments.subject_reports not in ("all", "none") and not arguments.subject_reports.isdigit():
+        parser.error(f"--subject-reports is {arguments.subject_reports!r}; it must be all, none or a number")
     if arguments.jobs < 1:
         parser.error(f"--jobs is {arguments.jobs}; it must be at least 1")
     return arguments
@@ -102,6 +106,29 @@ def print_plan(arguments: argparse.Namespace, settings: list[Settings]) -> None:
     if profile_of(arguments.device) == "cpu" and arguments.features != "regions":
         print("device    CPU: a slimmer network on the hippocampal crop instead of the paper's on 64^3 voxels")
     print(f"labels    {settings[0].data.label_rate:g} of the training labels are shown; seed {arguments.seed}")
+    if profile_of(arguments.device) == "cpu":
+        print_cost(plan_of(arguments), settings, methods_of(arguments))
+
+
+def print_cost(plan: Plan, settings: list[Settings], methods: list[str]) -> None:
+    minutes = {stage: seconds / 60 for stage, seconds in plan.seconds(settings, methods).items()}
+    stages = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
+    print(f"runs      {len(settings) * len(methods)} trainings; {plan.raw} raw and {plan.prepared} prepared people")
+    print(f"cost      about {sum(minutes.values()):.0f} minutes ({stages}) and {PEAK_GIB:g} GiB, less what is done")
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """Counts only: from the folder names of a download, or from the design of the simulated cohort."""
+    if arguments.data:
+        raw, prepared = len({path.name for path in arguments.data.rglob("*_S_*") if PTID.fullmatch(path.name)}), 0
+    else:
+        design = CohortDesign(raw=arguments.raw)
+        raw, prepared = design.raw + design.truncated, sum(design.groups.values()) - design.raw - design.truncated
+    choice = arguments.subject_reports
+    reports = (
+        {"all": round(0.2 * (raw + prepared)), "none": 0}.get(choice) if choice in ("all", "none") else int(choice)
+    )
+    return Plan(raw, prepared, arguments.data is None, reports, arguments.jobs)
 
 
 def methods_of(arguments: argparse.Namespace) -> list[str]:

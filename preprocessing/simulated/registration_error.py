@@ -1,8 +1,8 @@
 """What preprocessing would have found, without running it: the true maps, with the error that registration makes.
 
 The error was measured on people who went through the whole path (`benchmarks/registration_error.py`) and lies beside
-this file: registration sees a smoothed part of the shape, with a bias of its own at each place; segmentation sees its
-own grey matter, the scanner its own blur.
+this file: registration sees a smoothed part of the shape, and each place has an error of its own; segmentation sees its
+own grey matter, the scanner its own noise.
 """
 
 from __future__ import annotations
@@ -15,32 +15,41 @@ import numpy as np
 from scipy import ndimage
 
 from preprocessing import template
-from preprocessing.simulated import scanner, tissue_model
 from preprocessing.simulated.brain import Brain
 
 STAGE = 9
 FILE = "registration_error.npz"
-# Correlation length of what registration gets wrong differently in every person.
-RESIDUAL_FWHM_MM = 10.0
-MAPS = ("grey", "jacobian_bias", "suvr_bias")
-NUMBERS = ("sigma_voxels", "gain", "size_bias", "size_sd", "residual_sd", "tiv_ratio", "tiv_ratio_sd")
+MAPS = ("grey", "log_jacobian", "log_suvr")
+# These two are smooth: registration and PET resolve no more than this grid, of 4 mm.
+COARSE = ("log_jacobian", "log_suvr")
+STEP = 2
+NUMBERS = ("sigma_voxels", "gain", "size_bias", "size_sd", "tiv_ratio", "tiv_ratio_sd")
 
 
 @dataclass(frozen=True)
 class Error:
-    """Means over measured people, maps (91, 109, 91): grey matter as segmented and warped (share of a voxel), bias of
-    the log-Jacobian and of log SUVR. found = size + gain * smooth(true shape, sigma) + bias + noise, in logs."""
+    """What was found beyond what was put in, of N measured people; maps (N, 91, 109, 91).
+
+    grey: grey matter as segmented and warped, share of a voxel. log_jacobian: found shape less gain * smooth(true
+    shape, sigma). log_suvr: found less true. size: mean log-Jacobian, found less true; tiv: intracranial volume over
+    the true volume of the template's brain mask.
+    """
 
     grey: np.ndarray
-    jacobian_bias: np.ndarray
-    suvr_bias: np.ndarray
+    log_jacobian: np.ndarray
+    log_suvr: np.ndarray
     sigma_voxels: float
     gain: float
     size_bias: float
     size_sd: float
-    residual_sd: float
     tiv_ratio: float
     tiv_ratio_sd: float
+
+    def draw(self, name: str, rng: np.random.Generator) -> np.ndarray:
+        """A map of a new person: the mean of the measured ones and a normal draw with their covariance."""
+        measured = getattr(self, name)
+        weights = rng.standard_normal(len(measured)).astype(np.float32) / np.sqrt(len(measured) - 1)
+        return np.tensordot(weights - weights.mean() + 1 / len(measured), measured, axes=1)
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,26 @@ def smooth(values: np.ndarray, sigma_voxels: float) -> np.ndarray:
     return ndimage.gaussian_filter(values, sigma_voxels, axes=(-3, -2, -1)) if sigma_voxels else values
 
 
+def _kept() -> np.ndarray:
+    """Where errors are kept: the brain and a rim. (91, 109, 91) bool."""
+    return ndimage.binary_dilation(template.brain_mask(), iterations=2)
+
+
+def _coarsen(maps: np.ndarray) -> np.ndarray:
+    return smooth(maps, 0.8)[:, ::STEP, ::STEP, ::STEP]
+
+
+def _refine(coarse: np.ndarray) -> np.ndarray:
+    index = np.indices(template.GRID_SHAPE, dtype=np.float32) / STEP
+    return ndimage.map_coordinates(coarse, index, order=1, mode="nearest")
+
+
 def save(error: Error, recipe_hash: str) -> None:
-    """Write the file beside this module. Maps as int8 steps of 1/100 of their range: they are means of a few people."""
+    """Write the file beside this module, in steps of 1/127 of each map's largest value."""
     content = {name: np.float32(getattr(error, name)) for name in NUMBERS}
     for name in MAPS:
-        values = getattr(error, name)
+        values = getattr(error, name) * _kept()
+        values = _coarsen(values) if name in COARSE else values[:, _kept()]
         scale = float(np.abs(values).max()) / 127
         content |= {name: np.rint(values / scale).astype(np.int8), f"{name}_scale": np.float32(scale)}
     path = files("preprocessing.simulated").joinpath(FILE)
@@ -74,7 +98,14 @@ def measured() -> Error:
     """The error as measured."""
     with files("preprocessing.simulated").joinpath(FILE).open("rb") as handle:
         content = np.load(handle, allow_pickle=False)
-        maps = {name: content[name].astype(np.float32) * content[f"{name}_scale"] for name in MAPS}
+        maps = {}
+        for name in MAPS:
+            values = content[name].astype(np.float32) * content[f"{name}_scale"]
+            if name in COARSE:
+                maps[name] = np.stack([_refine(coarse) for coarse in values])
+            else:
+                maps[name] = np.zeros((len(values), *template.GRID_SHAPE), np.float32)
+                maps[name][:, _kept()] = values
         return Error(**maps, **{name: float(content[name]) for name in NUMBERS})
 
 
@@ -87,17 +118,13 @@ def recipe_hash() -> str:
 def as_registered(brain: Brain) -> Registered:
     """The person's maps as preprocessing would write them."""
     rng, error, inside = brain.person.rng(STAGE), measured(), template.brain_mask()
-    log_jacobian = np.log(brain.jacobian.astype(np.float32))
+    log_jacobian = np.log(brain.jacobian)
     size = log_jacobian[inside].mean()
-    noise = tissue_model.blur(rng.standard_normal(template.GRID_SHAPE, np.float32), RESIDUAL_FWHM_MM)
-    shape = error.gain * smooth(log_jacobian - size, error.sigma_voxels) + error.jacobian_bias
-    shape = shape + error.residual_sd * noise / noise.std()
-    jacobian = np.exp(size + error.size_bias + error.size_sd * rng.standard_normal() + shape).astype(np.float32)
-
-    noise = tissue_model.blur(rng.standard_normal(template.GRID_SHAPE, np.float32), scanner.PET_NOISE_FWHM_MM)
-    suvr = brain.suvr * np.exp(error.suvr_bias) * (1 + scanner.PET_NOISE * noise / noise.std())
+    shape = error.gain * smooth(log_jacobian - size, error.sigma_voxels) + error.draw("log_jacobian", rng)
+    jacobian = np.exp(size + np.float32(error.size_bias + error.size_sd * rng.standard_normal()) + shape)
+    suvr = brain.suvr * np.exp(error.draw("log_suvr", rng))
     suvr = (suvr / suvr[template.pons_mask()].mean()).astype(np.float32)
-
+    grey = error.draw("grey", rng)
     brain_ml = float(brain.jacobian[inside].sum() * template.VOXEL_ML)
     tiv_ml = brain_ml * (error.tiv_ratio + error.tiv_ratio_sd * rng.standard_normal())
-    return Registered(jacobian, (error.grey * jacobian).astype(np.float32), suvr, tiv_ml)
+    return Registered(jacobian, grey * jacobian, suvr, tiv_ml)

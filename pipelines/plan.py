@@ -1,0 +1,47 @@
+"""What a run will cost, before it starts: counts times seconds, from figures of `benchmarks/RESULTS.md`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.config import Settings
+
+# Seconds of one core of a small virtual machine. For orientation only: nothing depends on them.
+SIMULATE_RAW, SIMULATE_PREPARED = 11.0, 0.5
+PREPARE_RAW = 33.0
+# A training step of the slim DenseNet, per sample and modality; evaluation takes about a third.
+SLIM_SAMPLE = 0.09
+REPORT = 1.5
+PEAK_GIB = 4.0
+MODALITIES = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many of each kind of work are asked for."""
+
+    raw: int
+    prepared: int
+    simulated: bool
+    reports: int
+    jobs: int
+
+    def seconds(self, settings: list[Settings], methods: list[str]) -> dict[str, float]:
+        """Wall seconds by stage on `jobs` cores like those of RESULTS.md, without a GPU."""
+        simulate = self.simulated * (self.raw * SIMULATE_RAW + self.prepared * SIMULATE_PREPARED)
+        return {
+            "preprocessing": (simulate + self.raw * PREPARE_RAW) / self.jobs,
+            "training": sum(_training(s, method) for s in settings for method in methods),
+            "reports": self.reports * REPORT / self.jobs,
+        }
+
+
+def _training(settings: Settings, method: str) -> float:
+    """Regions take seconds. One thread or two make little difference to a step this small."""
+    if settings.data.features != "voxels":
+        return 5.0
+    train = settings.train
+    samples = train.rounds * train.batch_size_labeled
+    if method != "ce":
+        samples += (train.rounds - train.warm_up_rounds) * train.batch_size_unlabeled
+    return samples * MODALITIES * SLIM_SAMPLE
