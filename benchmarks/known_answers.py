@@ -75,8 +75,8 @@ def kinds_auc(registered: Path, direct: Path, column: str) -> float:
     person = np.tile(np.arange(len(people)), 2)
     scores = np.zeros(len(kind))
     for train, test in GroupKFold(min(6, len(people))).split(voxels, kind, person):
-        mean, sd = voxels[train].mean(0), voxels[train].std(0) + 1e-6
-        z = (voxels - mean) / sd
+        # One scale for all voxels, as the networks see them: a voxel that is empty in everybody weighs nothing.
+        z = (voxels - voxels[train].mean(0)) / voxels[train].std()
         kernel = z @ z[train].T / z.shape[1]
         scores[test] = SVC(kernel="precomputed", C=1.0).fit(kernel[train], kind[train]).decision_function(kernel[test])
     return float(roc_auc_score(kind, scores))
