@@ -71,7 +71,10 @@ def read_collection(folder: Path, required: bool = True) -> pd.DataFrame:
     """
     parts = []
     for path in _csv_files(folder):
-        head = {_plain(name) for name in pd.read_csv(path, nrows=0).columns}
+        try:
+            head = {_plain(name) for name in pd.read_csv(path, nrows=0).columns}
+        except pd.errors.EmptyDataError as error:
+            raise ValueError(f"{path}: the table is empty; not even a header line") from error
         named = any(_plain(s) in head for s in COLLECTION["image_id"])
         if not named or not any(_plain(s) in head for s in COLLECTION["description"]):
             continue

@@ -33,6 +33,10 @@ from preprocessing.simulated.people import CohortDesign, Person
 SESSION = "ses-M000"
 T1_SERIES = "MPR; GradWarp; B1 Correction; N3; Scaled"
 PET_SERIES = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
+COLLECTION_COLUMNS = (
+    *("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit", "Modality", "Description", "Type", "Acq Date"),
+    *("Format", "Downloaded"),
+)
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
 VERSION = 1
 
@@ -188,7 +192,7 @@ def _collection(people: Iterable[Person]) -> pd.DataFrame:
                     "Downloaded": "",
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLLECTION_COLUMNS)
 
 
 def _diagnosis_table(people: Iterable[Person]) -> pd.DataFrame:

@@ -141,3 +141,9 @@ def test_people_of_one_group_file_share_a_group_and_others_are_their_own(downloa
 def test_participant_and_session_names_go_there_and_back():
     assert adni.ptid_of(adni.participant_id("941_S_10013")) == "941_S_10013"
     assert adni.month_of(adni.session_id(120)) == 120
+
+
+def test_an_empty_table_is_named(tmp_path):
+    (tmp_path / "collection.csv").write_text("\n")
+    with pytest.raises(ValueError, match="collection.csv: the table is empty"):
+        read_collection(tmp_path)
