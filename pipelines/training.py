@@ -67,7 +67,7 @@ def train_run(
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
     metrics = {
         "dataset": "adni",
-        "simulated": truth is not None,
+        "simulated": is_simulated(Path(settings.data.path)),
         "method": method,
         "features": settings.data.features,
         "label_rate": settings.data.label_rate,
@@ -91,6 +91,12 @@ def train_run(
         calibration=calibration.to_json(),
         prepared=settings.data.path,
     )
+
+
+def is_simulated(prepared: Path) -> bool:
+    """Whether the prepared folder says that its people were simulated, whoever points at it."""
+    description = json.loads((prepared / "dataset_description.json").read_text(encoding="utf-8"))
+    return description["Name"].startswith("SIMULATED")
 
 
 def _calibrate(fitted: Fitted, validation: MultimodalBatch) -> Calibration:

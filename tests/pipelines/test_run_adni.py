@@ -79,6 +79,17 @@ def test_reports_are_written_once_and_again_when_a_run_changes(
     assert "up to date" in capsys.readouterr().out
 
 
+def test_a_simulated_download_given_as_data_still_says_simulated(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No truth is read then, and so there is no Bayes limit; the mark lies with the data."""
+    call = arguments(trained, "--data", str(trained / "raw"), "--seed", "2")
+    assert main([*call, "--subject-reports", "none"]) == 0
+    metrics = load_run(trained / "runs" / "regions-tcgm-r0.3-s2").metrics
+    assert metrics["simulated"] is True and metrics["bayes"] is None
+    assert "SIMULATED" in capsys.readouterr().out
+
+
 def test_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", str(tmp_path / "new"), "--dry-run"]) == 0
     assert "SIMULATED" in capsys.readouterr().out
