@@ -11,7 +11,12 @@ from preprocessing import template
 
 
 class Anatomy(Protocol):
-    """A head with a map from template space (mm) to its own space (mm), and back."""
+    """A head with a map from template space (mm) to its own space (mm), and back.
+
+    mean_scale: what lengths are multiplied by, on average, to make people of the usual size of it.
+    """
+
+    mean_scale: float
 
     def from_template(self, points_mm: np.ndarray) -> np.ndarray: ...
 
@@ -27,7 +32,9 @@ class Anatomy(Protocol):
 
 
 class TemplateAnatomy:
-    """The template itself."""
+    """The template itself. ICBM's brain is larger than most: shrunk so that intracranial volume is near 1500 mL."""
+
+    mean_scale = 0.93
 
     def from_template(self, points_mm: np.ndarray) -> np.ndarray:
         return points_mm

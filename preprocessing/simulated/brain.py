@@ -19,8 +19,6 @@ from preprocessing.simulated import deformation, pattern, tissue_model
 from preprocessing.simulated.anatomy import Anatomy
 from preprocessing.simulated.people import Person
 
-# ICBM's brain is larger than most: shrink lengths so that the mean intracranial volume is near 1500 mL.
-MEAN_LINEAR_SCALE = 0.93
 UPTAKE_VARIATION = 0.045
 UPTAKE_VARIATION_MM = 14.0
 
@@ -35,10 +33,10 @@ class Brain:
         """3x3 matrix from the deformed template to the person's head: size, proportions and a little shear."""
         rng = self.person.rng(4)
         proportions = 0.02 * rng.standard_normal(3)
-        scale = MEAN_LINEAR_SCALE * np.exp(self.person.log_head_volume / 3 + proportions - proportions.mean())
+        size = np.exp(self.person.log_head_volume / 3 + proportions - proportions.mean())
         shear = np.eye(3)
         shear[np.triu_indices(3, 1)] = 0.01 * rng.standard_normal(3)
-        return np.diag(scale) @ shear
+        return np.diag(self.anatomy.mean_scale * size) @ shear
 
     @cached_property
     def _velocity(self) -> np.ndarray:

@@ -71,6 +71,7 @@ class LabelMapAnatomy:
     forward: PointMap
     backward: PointMap
     seed: int
+    mean_scale: float = 1.0
 
     def from_template(self, points_mm: np.ndarray) -> np.ndarray:
         return self.forward(points_mm)
