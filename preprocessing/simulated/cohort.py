@@ -109,7 +109,7 @@ def _cache(out: Path) -> Path:
     return out / "truth" / "anatomies"
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=20)
 def _anatomy(folder: Path | None, cache: Path, number: int) -> Anatomy:
     return load_anatomy(folder, cache, number) if folder else TemplateAnatomy()
 
