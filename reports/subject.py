@@ -233,7 +233,8 @@ def _describe_check(row: dict[str, Any]) -> str:
     limits, value = row["threshold"], row["value"]
     comparison = "≥" if limits["warn"] >= limits["fail"] else "≤"
     limit = limits["fail" if row["verdict"] == "fail" else "warn"]
-    return f"{row['name'].replace('_', ' ')} {value:.3g} ({comparison} {limit:g})"
+    shown = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{row['name'].replace('_', ' ')} {shown} ({comparison} {limit:g})"
 
 
 def _shorten(text: str, longest: int = 40) -> str:
