@@ -43,7 +43,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class _Assignment:
-    """What a worker needs to write one person."""
+    """What a worker needs to write one person: maps below `prepared`, scans below `raw`, where these are given."""
 
     person: Person
     out: Path

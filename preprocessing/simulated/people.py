@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 # Distance between stable and converting MCI in within-class standard deviations. Bayes AUC = Phi(D / sqrt 2).
 EFFECT_MRI = 1.19
@@ -181,8 +180,3 @@ def bayes_posteriors(people: list[Person], severity_correlation: float, prior: f
         logit = (s[:, used] - mean[used] / 2) @ weights + np.log(prior / (1 - prior))
         columns[f"p_{name}"] = np.where(rated, 1 / (1 + np.exp(-logit)), np.nan)
     return pd.DataFrame({"participant_id": [p.participant_id for p in people], **columns})
-
-
-def bayes_auc(effect: float) -> float:
-    """AUC of the best score for two normal classes `effect` standard deviations apart."""
-    return float(norm.cdf(effect / np.sqrt(2)))

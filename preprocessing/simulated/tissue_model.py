@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 
 from preprocessing import template
 
-# FDG SUVR relative to the pons in cognitively normal people, rounded group means (537 scans; facts quoted in
-# docs of the source: precuneus 1.50/.93, hippocampus .965/.93), by CerebrA region; other grey matter as "cortex".
+# FDG SUVR relative to the pons by CerebrA region, rounded from the group means of 537 cognitively normal scans, each
+# divided by that summary's own pons of .93 (precuneus 1.50, hippocampus .965); other grey matter is "cortex".
 HEALTHY_SUVR = {
     "precuneus": 1.60,
     "isthmus_cingulate": 1.46,
@@ -71,13 +71,6 @@ def tissues_1mm() -> dict[str, np.ndarray]:
     shares["white"][np.isin(labels, deep)] *= 0.2
     shares["grey"] = 1 - shares["fluid"] - shares["white"]
     return {name: (value * brain).astype(np.float32) for name, value in shares.items()}
-
-
-@lru_cache
-def grey_matter() -> np.ndarray:
-    """Share of grey matter on the 2 mm grid: (91, 109, 91) float32."""
-    smooth = ndimage.gaussian_filter(tissues_1mm()["grey"], 0.8)
-    return template.to_grid(nib.Nifti1Image(smooth, template.t1_1mm().affine))
 
 
 @lru_cache
