@@ -14,7 +14,7 @@ from adni_tcgm.datasets.adni_bars import compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
-from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import Fitted, fit, predict
 from pipelines.config import Settings
 from pipelines.truth import Truth
@@ -65,7 +65,23 @@ def train_run(
         scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
         scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
-    metrics = {
+    metrics = _about(settings, method, seed, splits, truth) | scores
+    return save_run(
+        run_dir,
+        fitted,
+        splits,
+        config=config,
+        metrics=metrics,
+        predictions=pd.concat(tables, ignore_index=True),
+        norms=splits.norms,
+        calibration=calibration.to_json(),
+        prepared=settings.data.path,
+    )
+
+
+def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Truth | None) -> dict:
+    """The part of metrics.json that says what was run on whom."""
+    return {
         "dataset": "adni",
         "simulated": is_simulated(Path(settings.data.path)),
         "method": method,
@@ -78,19 +94,7 @@ def train_run(
             "validation": sum(row.label_visible for row in splits.rows if row.split == "validation"),
         },
         "bayes": truth.bayes_metrics(splits.test.sample_ids) if truth else None,
-        **scores,
     }
-    return save_run(
-        run_dir,
-        fitted,
-        splits,
-        config=config,
-        metrics=metrics,
-        predictions=pd.concat(tables, ignore_index=True),
-        norms=splits.norms,
-        calibration=calibration.to_json(),
-        prepared=settings.data.path,
-    )
 
 
 def is_simulated(prepared: Path) -> bool:
