@@ -124,11 +124,10 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     else:
         design = CohortDesign(raw=arguments.raw)
         raw, prepared = design.raw + design.truncated, sum(design.groups.values()) - design.raw - design.truncated
+    people_in_test = round(0.2 * (raw + prepared))
     choice = arguments.subject_reports
-    reports = (
-        {"all": round(0.2 * (raw + prepared)), "none": 0}.get(choice) if choice in ("all", "none") else int(choice)
-    )
-    return Plan(raw, prepared, arguments.data is None, reports, arguments.jobs)
+    reported = int(choice) if choice.isdigit() else {"all": people_in_test, "none": 0}[choice]
+    return Plan(raw, prepared, arguments.data is None, reported, arguments.jobs)
 
 
 def methods_of(arguments: argparse.Namespace) -> list[str]:
@@ -223,10 +222,7 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
     metrics = load_run(folders[0]).metrics
     simulated = "SIMULATED cohort; " if metrics["simulated"] else ""
     labels = metrics["labels"]
-    print(
-        f"\n{simulated}test split, {metrics['n']['test']} people; {labels['train_visible']} training labels shown, ",
-        end="",
-    )
+    print(f"\n{simulated}test split of {metrics['n']['test']} people; {labels['train_visible']} training labels shown;")
     print(f"{labels['validation']} validation labels used for selection and calibration")
     print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format))
     print(f"\nreports   {arguments.out / 'reports'}  (cohort.pdf, and a PDF for each chosen person)")

@@ -16,6 +16,8 @@ from preprocessing.simulated.people import Person
 
 @dataclass(frozen=True)
 class Expression:
+    """One region's log change per standard deviation of each factor (dimensionless; -.105 is 10 % less)."""
+
     region: str
     severity: float
     nuisance: float
