@@ -42,7 +42,14 @@ HISTORY = (
 )
 METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
 # Results on top of those: a separate evaluation set, the validation split, and posteriors after calibration.
-MORE_METRICS = ("test_calibrated", "validation", "validation_calibrated", "evaluation", "evaluation_calibrated")
+MORE_METRICS = (
+    "test_calibrated",
+    "validation",
+    "validation_calibrated",
+    "evaluation",
+    "evaluation_calibrated",
+    "restarts",
+)
 COMPLETE = "metrics.json"
 
 

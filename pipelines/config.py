@@ -7,61 +7,125 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from adni_tcgm.datasets.adni import AdniConfig
+from adni_tcgm.datasets import adni, arrays, gaussian, newsgroup
 from adni_tcgm.methods.ce import CrossEntropy
+from adni_tcgm.methods.freematch import FreeMatch
+from adni_tcgm.methods.lmf import LMF
+from adni_tcgm.methods.mean_teacher import MeanTeacher
 from adni_tcgm.methods.method import ClassifierConfig, Method
+from adni_tcgm.methods.pairwise import PairwiseGain
+from adni_tcgm.methods.pvcc import PVCC
+from adni_tcgm.methods.soft_hgr import SoftHGR
 from adni_tcgm.methods.tcgm import TCGM
+from adni_tcgm.methods.vat import VAT
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.tcgm.batch import Splits
 from adni_tcgm.tcgm.trainer import TrainConfig
 
 BUILT_IN = Path(__file__).parent / "configs"
-METHODS = ("ce", "tcgm")
+METHODS = {
+    "ce": CrossEntropy,
+    "tcgm": TCGM,
+    "vat": VAT,
+    "pvcc": PVCC,
+    "soft_hgr": SoftHGR,
+    "lmf": LMF,
+    "pairwise": PairwiseGain,
+    "freematch": FreeMatch,
+    "mean_teacher": MeanTeacher,
+}
+# What `dataset` names: the module that loads it, and the settings that it takes.
+DATASETS = {
+    "adni": (adni, adni.AdniConfig),
+    "arrays": (arrays, arrays.ArraysConfig),
+    "newsgroup": (newsgroup, newsgroup.NewsgroupConfig),
+    "gaussian": (gaussian, gaussian.GaussianConfig),
+}
+DataConfig = adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides a run, apart from the method's name.
 
-    net: "paper" or "slim" (3D DenseNet, volumes), "linear" (vectors). augment: "default", "paper" or "none".
+    dataset: "adni", "arrays", "newsgroup" or "gaussian"; `data` are its settings. name: what results are filed under.
+    net: "paper" or "slim" (3D DenseNet, volumes), "linear" or "mlp" (vectors; `mlp` has its settings).
+    augment: "default", "paper" or "none"; of volumes only.
+    restarts: trainings from different weights, of which the gain chooses one.
+    methods: method -> its own settings, and under `train` what it trains with differently.
     """
 
-    data: AdniConfig
+    data: DataConfig
+    dataset: str = "adni"
+    name: str = "adni"
     train: TrainConfig = field(default_factory=TrainConfig)
     net: str = "slim"
+    mlp: MLPConfig = field(default_factory=MLPConfig)
     augment: str = "default"
-    gain_weight: float = 1.0
+    restarts: int = 1
+    methods: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_choice("net", self.net, ("paper", "slim", "linear"))
+        _check_choice("dataset", self.dataset, DATASETS)
+        _check_choice("net", self.net, ("paper", "slim", "linear", "mlp"))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
+        if self.restarts < 1:
+            raise ValueError(f"restarts is {self.restarts}; it must be at least 1")
+        for name in self.methods:
+            # Built once, so that a wrong key is refused before anything runs.
+            self.method(name), self.train_for(name)
+
+    @property
+    def volumes(self) -> bool:
+        return self.dataset == "adni" and self.data.features == "voxels"
+
+    @property
+    def variant(self) -> str:
+        """How run folders start: brains by their features, everything else by its name."""
+        return self.data.features if self.dataset == "adni" else self.name
+
+    def load(self, seed: int) -> Splits:
+        return DATASETS[self.dataset][0].load(self.data, seed)
+
+    def fingerprint(self) -> str:
+        """Changes when the data do."""
+        return DATASETS[self.dataset][0].fingerprint(self.data)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether no real data are behind a result."""
+        return self.dataset == "gaussian" or (self.dataset == "adni" and adni.is_simulated(self.data.path))
 
     def classifier(self) -> ClassifierConfig:
-        if self.net == "linear":
-            return MLPConfig()
+        if self.net in ("linear", "mlp"):
+            return MLPConfig() if self.net == "linear" else self.mlp
         return DenseNet3DConfig.paper() if self.net == "paper" else DenseNet3DConfig.slim()
 
     def method(self, name: str) -> Method:
         _check_choice("method", name, METHODS)
-        if name == "ce":
-            return CrossEntropy(self.classifier())
-        return TCGM(self.classifier(), self.gain_weight)
+        values = {key: value for key, value in self.methods.get(name, {}).items() if key != "train"}
+        return build(METHODS[name], {"classifier": self.classifier(), **values}, f"methods.{name}")
+
+    def train_for(self, name: str) -> TrainConfig:
+        own = self.methods.get(name, {}).get("train", {})
+        return build(TrainConfig, {**dataclasses.asdict(self.train), **own}, f"methods.{name}.train")
 
     def augmentation(self) -> Augment3D | None:
-        if self.augment == "none" or self.data.features != "voxels":
+        if self.augment == "none" or not self.volumes:
             return None
         make = Augment3D.paper if self.augment == "paper" else Augment3D
         return make(self.data.crop_shape, self.data.margin_voxels)
 
 
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+def _check_choice(name: str, value: str, allowed: typing.Iterable[str]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
 
@@ -80,7 +144,16 @@ def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
         raise ValueError(f"{path.name}: expected keys and values, found {type(values).__name__}")
     for key, value in overrides.items():
         _put(values, key.split("."), value)
-    return build(Settings, values, path.name)
+    values.setdefault("name", path.stem)
+    dataset = values.get("dataset", "adni")
+    _check_choice(f"{path.name}: dataset", dataset, DATASETS)
+    data = build(DATASETS[dataset][1], values.pop("data", {}), f"{path.name}: data")
+    return build(Settings, {**values, "data": data}, path.name)
+
+
+def override(settings: Settings, **data: Any) -> Settings:
+    """The same settings with other values in `data`."""
+    return replace(settings, data=replace(settings.data, **data))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -99,25 +172,36 @@ def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 def build(kind: type, values: Mapping[str, Any], place: str) -> Any:
     """A dataclass from plain values, nested ones included, each converted to its field's type."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{place} is {values!r}; expected keys and values")
     hints = typing.get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind)]
+    fields = dataclasses.fields(kind)
+    known = [f.name for f in fields]
     for key in values:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             meant = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
             raise ValueError(f"{place}: unknown key {key!r}{meant}")
-    return kind(**{key: _convert(hints[key], value, f"{place}: {key}") for key, value in values.items()})
+    for f in fields:
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values:
+            raise ValueError(f"{place}: {f.name!r} is missing")
+    try:
+        return kind(**{key: _convert(hints[key], value, f"{place}: {key}") for key, value in values.items()})
+    except ValueError as error:
+        raise error if str(error).startswith(place) else ValueError(f"{place}: {error}") from error
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:
+    if dataclasses.is_dataclass(value):
+        return value
     if dataclasses.is_dataclass(hint):
         return build(hint, value, place)
     if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+        return _convert_union(typing.get_args(hint), value, place)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(typing.get_args(hint)[0], item, place) for item in value)
     # PyYAML reads 1e-3 as text and 1 as int; the field knows better.
-    if hint in (int, float, str) and not isinstance(value, bool):
+    if hint in (int, float, str) and not isinstance(value, bool | dict | list):
         try:
             converted = hint(value)
         except (TypeError, ValueError):
@@ -127,3 +211,16 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
     elif isinstance(value, hint if isinstance(hint, type) else object):
         return value
     raise ValueError(f"{place} is {value!r}; expected {getattr(hint, '__name__', hint)}")
+
+
+def _convert_union(kinds: Sequence[Any], value: Any, place: str) -> Any:
+    """None where that is allowed, or else the first kind that takes the value."""
+    if value is None and type(None) in kinds:
+        return None
+    error = None
+    for kind in (kind for kind in kinds if kind is not type(None)):
+        try:
+            return _convert(kind, value, place)
+        except ValueError as problem:
+            error = error or problem
+    raise error

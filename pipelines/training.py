@@ -13,16 +13,18 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.metrics import evaluate_modalities
+from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
+from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
 from adni_tcgm.tcgm.trainer import Fitted, fit, predict
 from pipelines.config import Settings
 from pipelines.truth import Truth
 
 
 def run_name(settings: Settings, method: str, seed: int) -> str:
-    """`<features>-<method>-r<rate>-s<seed>`, the run's folder."""
-    return f"{settings.data.features}-{method}-r{settings.data.label_rate:g}-s{seed}"
+    """`<features>-<method>-r<rate>-s<seed>` for brains, `<name>-…` for everything else: the run's folder."""
+    return f"{settings.variant}-{method}-r{settings.data.label_rate:g}-s{seed}"
 
 
 def train_run(
@@ -33,25 +35,19 @@ def train_run(
     *,
     truth: Truth | None = None,
     evaluation: Path | None = None,
+    progress: bool = True,
 ) -> Path:
     """Train once and write the run folder; a finished run of the same settings and data is left as it is.
 
     truth: of a simulated cohort, for the Bayes limits. evaluation: another prepared folder that judges, never trains.
     """
     run_dir = runs / run_name(settings, method, seed)
-    config = {"method": method, "seed": seed, **asdict(settings)}
-    # Where the data lies is no setting of the run: the folder may move, and prepared.json keeps the relative path.
-    config["data"].pop("path")
-    if _is_current(run_dir, config):
+    config = configuration(settings, method, seed)
+    if _is_current(run_dir, config, needs_prepared=settings.dataset == "adni"):
         return run_dir
-    splits = adni.load(settings.data, seed)
-    fitted = fit(
-        settings.method(method),
-        splits,
-        replace(settings.train, seed=seed),
-        settings.augmentation(),
-        progress=f"training {settings.data.features}, {method}",
-    )
+    splits = settings.load(seed)
+    title = f"training {settings.variant}, {method}" if progress else None
+    fitted, restarts = fit_method(settings, method, splits, seed, title)
     calibration = _calibrate(fitted, splits.validation)
     parts = {"validation": splits.validation, "test": splits.test}
     if evaluation is not None:
@@ -66,6 +62,8 @@ def train_run(
         scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
     metrics = _about(settings, method, seed, splits, truth) | scores
+    if restarts:
+        metrics["restarts"] = describe(restarts)
     return save_run(
         run_dir,
         fitted,
@@ -73,19 +71,40 @@ def train_run(
         config=config,
         metrics=metrics,
         predictions=pd.concat(tables, ignore_index=True),
-        norms=splits.norms,
+        norms=getattr(splits, "norms", None),
         calibration=calibration.to_json(),
-        prepared=settings.data.path,
+        prepared=settings.data.path if settings.dataset == "adni" else None,
     )
+
+
+def configuration(settings: Settings, method: str, seed: int) -> dict:
+    """Everything that decides the run's result, as plain values: `config.yaml`."""
+    config = {"method": method, "seed": seed, **asdict(settings)}
+    # Where the data lie is no setting of the run: they may move, but not change.
+    config["data"].pop("path", None)
+    # What other methods are set to is none of this run's business.
+    config["methods"] = {method: settings.methods.get(method, {})}
+    return config | {"data_fingerprint": settings.fingerprint()}
+
+
+def fit_method(
+    settings: Settings, name: str, splits: Splits, seed: int, progress: str | None = None
+) -> tuple[Fitted, list[Restart]]:
+    """Train that method; some are not trained by gradients and bring a `fit` of their own."""
+    method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
+    if isinstance(method, PVCC):
+        return method.fit(splits, config), []
+    augment = settings.augmentation()
+    return fit_restarts(lambda c: fit(method, splits, c, augment, progress), splits, config, settings.restarts)
 
 
 def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Truth | None) -> dict:
     """The part of metrics.json that says what was run on whom."""
     return {
-        "dataset": "adni",
-        "simulated": is_simulated(Path(settings.data.path)),
+        "dataset": settings.name,
+        "simulated": settings.simulated,
         "method": method,
-        "features": settings.data.features,
+        "features": settings.data.features if settings.dataset == "adni" else None,
         "label_rate": settings.data.label_rate,
         "seed": seed,
         "n": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
@@ -97,23 +116,17 @@ def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Tr
     }
 
 
-def is_simulated(prepared: Path) -> bool:
-    """Whether the prepared folder says that its people were simulated, whoever points at it."""
-    description = json.loads((prepared / "dataset_description.json").read_text(encoding="utf-8"))
-    return description["Name"].startswith("SIMULATED")
-
-
 def _calibrate(fitted: Fitted, validation: MultimodalBatch) -> Calibration:
     found = {name: value.numpy() for name, value in predict(fitted, validation).items()}
     return fit_calibration(found, validation.labels.numpy(), validation.present.numpy(), fitted.prior.numpy())
 
 
-def _is_current(run_dir: Path, config: dict) -> bool:
+def _is_current(run_dir: Path, config: dict, needs_prepared: bool) -> bool:
     """Whether the folder holds a finished run of this configuration on the data as they are now."""
     if not is_complete(run_dir):
         return False
     run = load_run(run_dir)
-    return run.config == json.loads(json.dumps(config)) and run.prepared_path is not None
+    return run.config == json.loads(json.dumps(config)) and (run.prepared_path is not None or not needs_prepared)
 
 
 def bars_dir(runs: Path, settings: Settings, seed: int) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,14 +14,13 @@ import torch
 
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import region_features
+from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
 
 CLASSES = ("stable", "converter")
 # MCI whose outcome within the horizon nobody knows: they train without a label.
 POOL = ("censored", "reverter")
 UNUSED = ("not_mci", "no_diagnosis")
-SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
-MAX_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class AdniConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
-        if not 0 < self.label_rate <= 1:
-            raise ValueError(f"label_rate is {self.label_rate}; it must be > 0 and at most 1")
+        check_label_rate(self.label_rate)
         if self.margin is not None and self.margin < 0:
             raise ValueError(f"margin is {self.margin} voxels; it must be 0 or more")
 
@@ -74,16 +74,21 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     the seed only, and the labels shown at a low rate are among those shown at a higher one.
     """
     people, left_out = read_people(config.path)
-    split = draw_splits(people, np.random.default_rng([seed, 0]))
-    left_out |= Counter(f"group in {where}" for where in split[split.str.startswith("not_")].str[4:])
-    used = ~split.str.startswith("not_")
-    people, split = people[used].reset_index(drop=True), split[used].reset_index(drop=True)
-    visible = draw_visible_labels(people, split, config.label_rate, np.random.default_rng([seed, 1]))
+    raw = people.kind.eq("raw").to_numpy()
+    rng = np.random.default_rng([seed, 0])
+    split = draw_splits(_class_index(people), people.group_id.to_numpy(), rng, first=raw, classes=len(CLASSES))
+    used = split != LEFT_OUT
+    if not used.all():
+        left_out["group in validation or test"] = int((~used).sum())
+    people, split = people[used].reset_index(drop=True), split[used]
+    known, trains = _class_index(people), split == "train"
+    shown = draw_visible(known, trains, config.label_rate, np.random.default_rng([seed, 1]))
+    visible = shown | (~trains & (known != UNLABELED))
 
     inputs, present, features = _read_inputs(config, people)
-    norms = fit_norms(inputs, present, (split == "train").to_numpy(), features)
+    norms = fit_norms(inputs, present, trains, features)
     _standardize(inputs, present, norms, features)
-    labels = np.where(visible, _class_index(people), UNLABELED)
+    labels = np.where(visible, known, UNLABELED)
     parts = {}
     for name in SHARES:
         rows = np.flatnonzero(split == name)
@@ -94,6 +99,17 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     ]
     shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
     return AdniSplits(shapes, CLASSES, **parts, rows=rows, norms=norms, left_out=dict(left_out))
+
+
+def fingerprint(config: AdniConfig) -> str:
+    """SHA-256 of the manifest, to know whether the people changed."""
+    return hashlib.sha256((Path(config.path) / "manifest.tsv").read_bytes()).hexdigest()
+
+
+def is_simulated(path: str | Path) -> bool:
+    """Whether the prepared folder says that its people were simulated, whoever points at it."""
+    description = json.loads((Path(path) / "dataset_description.json").read_text(encoding="utf-8"))
+    return description["Name"].startswith("SIMULATED")
 
 
 def load_people(config: AdniConfig, norms: pd.DataFrame, path: str | Path) -> MultimodalBatch:
@@ -141,82 +157,6 @@ def _check_people(people: pd.DataFrame, manifest: Path) -> None:
     if len(strange):
         person = strange.iloc[0]
         raise ValueError(f"{person.sample_id} has label {person.status!r} in {manifest}; known: {', '.join(known)}")
-
-
-def draw_splits(people: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
-    """A split for each person: train, validation or test; "not_<split>" for unlabeled people whose group is there.
-
-    Whole groups are dealt out, groups with a raw person first, so that raw people are spread like everybody else.
-    Raises ValueError when no draw gives every split both classes.
-    """
-    labeled = people[people.status.isin(CLASSES)]
-    for _ in range(MAX_DRAWS):
-        home = _deal_groups(labeled, rng)
-        where = labeled.group_id.map(home)
-        if all(set(labeled.status[where == split]) == set(CLASSES) for split in SHARES):
-            break
-    else:
-        counts = ", ".join(f"{(labeled.status == name).sum()} {name}" for name in CLASSES)
-        raise ValueError(
-            f"{MAX_DRAWS} draws of {labeled.group_id.nunique()} groups ({counts}) left a split without one of the "
-            f"classes; every split needs both"
-        )
-    split = people.group_id.map(home)
-    unlabeled = ~people.status.isin(CLASSES)
-    # A group without any labeled person is new to the splits: it joins the training pool.
-    split = split.where(~unlabeled | split.isin(["train"]) | split.isna(), "not_" + split.fillna(""))
-    return split.fillna("train")
-
-
-def _deal_groups(labeled: pd.DataFrame, rng: np.random.Generator) -> dict[str, str]:
-    """group_id -> split. Each group goes where most people are still wanted; big groups make the shares approximate."""
-    sizes = labeled.groupby("group_id").size()
-    raw = labeled.kind.eq("raw").groupby(labeled.group_id).any()
-    home: dict[str, str] = {}
-    wanted_in_all = _apportion(len(labeled))
-    dealt = dict.fromkeys(SHARES, 0)
-    for with_raw in (True, False):
-        groups = rng.permutation(sizes.index[raw == with_raw].tolist()).tolist()
-        if with_raw:
-            wanted = _apportion(int(sizes[raw].sum()))
-            if len(groups) > 1 and wanted["test"] == 0:
-                wanted |= {"test": 1, "train": wanted["train"] - 1}
-        else:
-            wanted = {split: wanted_in_all[split] - dealt[split] for split in SHARES}
-        for group in groups:
-            split = max(SHARES, key=wanted.get)
-            home[group] = split
-            wanted[split] -= sizes[group]
-            dealt[split] += sizes[group]
-    return home
-
-
-def _apportion(people: int) -> dict[str, int]:
-    """How many people each split should get; the shares add up exactly (largest remainder)."""
-    exact = {split: share * people for split, share in SHARES.items()}
-    counts = {split: int(value + 1e-9) for split, value in exact.items()}
-    by_remainder = sorted(SHARES, key=lambda split: counts[split] - exact[split])
-    for split in by_remainder[: people - sum(counts.values())]:
-        counts[split] += 1
-    return counts
-
-
-def draw_visible_labels(
-    people: pd.DataFrame, split: pd.Series, label_rate: float, rng: np.random.Generator
-) -> np.ndarray:
-    """(N,) bool: which labels are shown. All of validation and test; of training a random share, both classes in it."""
-    labeled = people.status.isin(CLASSES).to_numpy()
-    candidates = rng.permutation(np.flatnonzero(labeled & (split == "train").to_numpy()))
-    shown = max(int(label_rate * len(candidates) + 0.5), len(CLASSES))
-    status = people.status.to_numpy()[candidates]
-    chosen, rest = list(candidates[:shown]), candidates[shown:]
-    missing = set(CLASSES) - set(status[:shown])
-    for name in missing:
-        # All chosen ones are of the other class; the last gives way to the first of the missing class.
-        chosen[-1] = next(row for row in rest if people.status.iloc[row] == name)
-    visible = labeled & (split != "train").to_numpy()
-    visible[chosen] = True
-    return visible
 
 
 def _class_index(people: pd.DataFrame) -> np.ndarray:

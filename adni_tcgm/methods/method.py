@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from zlib import crc32
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from adni_tcgm.tcgm.aggregator import aggregate
@@ -33,14 +34,21 @@ class ClassifierConfig(Protocol):
 
 
 class ModalityClassifiers(nn.Module):
-    """One classifier for each modality, and the class prior that they share and that combines them."""
+    """One classifier for each modality, and the class prior that they share and that combines them.
+
+    Weights are drawn by the seed and by the names of modality and class, so that their order plays no part.
+    """
 
     def __init__(self, spec: Spec, classifier: ClassifierConfig | Mapping[str, ClassifierConfig]) -> None:
         super().__init__()
         self.classifiers = nn.ModuleDict()
         for modality in spec.modalities:
             config = classifier[modality.name] if isinstance(classifier, Mapping) else classifier
-            self.classifiers[modality.name] = config.build(modality.shape, len(spec.classes))
+            with torch.random.fork_rng(devices=[]):
+                seed = torch.initial_seed()
+                torch.manual_seed(crc32(f"{seed} {modality.name}".encode()))
+                self.classifiers[modality.name] = config.build(modality.shape, len(spec.classes))
+                _draw_by_class(self.classifiers[modality.name].head, spec.classes, f"{seed} {modality.name}")
         self.register_buffer("log_prior", spec.log_prior.clone())
 
     def seen(self, batch: MultimodalBatch, name: str) -> Tensor:
@@ -58,6 +66,14 @@ class ModalityClassifiers(nn.Module):
                 log_posterior = log_posterior.index_copy(0, index, logits.log_softmax(-1))
             rows.append(log_posterior)
         return torch.stack(rows)
+
+
+def _draw_by_class(head: nn.Linear, classes: Sequence[str], name: str) -> None:
+    """The distribution that PyTorch draws a linear layer's weights from, one class at a time."""
+    bound = head.in_features**-0.5
+    for row, label in zip(head.weight.data, classes, strict=True):
+        row.uniform_(-bound, bound, generator=Generator().manual_seed(crc32(f"{name} {label}".encode())))
+    nn.init.zeros_(head.bias)
 
 
 @dataclass(frozen=True)

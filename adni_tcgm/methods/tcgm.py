@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers, labeled_cross_entropy
+from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers, Spec, labeled_cross_entropy
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
+from adni_tcgm.tcgm.profile import ProfilePrior
+
+PRIORS = ("labels", "profile")
 
 
 @dataclass(frozen=True)
@@ -17,9 +22,33 @@ class TCGM(ClassifierPerModality):
 
     gain_weight: factor of the gain; 0 is exactly the baseline CE. Adam undoes most of a constant factor, so the
         learning rate of the unlabeled step, not this, sets how far it goes.
+    prior: "labels", the smoothed class frequencies of the visible labels; or "profile", the weights that maximize the
+        gain itself, found by EM along the way (`tcgm.profile`).
+    within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
+        stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
+    micro_batch: samples that go through the networks at once; the gain is still that of the whole batch, exactly. Saves
+        memory for a second forward pass. Batch normalization then normalizes by micro-batches.
     """
 
     gain_weight: float = 1.0
+    prior: str = "labels"
+    within_strata: bool = False
+    micro_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior is {self.prior!r}; choose one of {', '.join(PRIORS)}")
+        if self.prior == "profile" and self.within_strata:
+            raise ValueError("prior 'profile' knows no strata; use prior 'labels' with within_strata")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
+
+    def build(self, spec: Spec) -> ModalityClassifiers:
+        model = super().build(spec)
+        model.strata_log_prior = dict(spec.strata_log_prior)
+        if self.prior == "profile":
+            model.profile = ProfilePrior(spec.log_prior, len(spec.modalities))
+        return model
 
     def labeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
         return labeled_cross_entropy(model, batch)
@@ -27,4 +56,39 @@ class TCGM(ClassifierPerModality):
     def unlabeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor | None:
         if self.gain_weight == 0:
             return None
-        return -self.gain_weight * total_correlation_gain(model.log_posteriors(batch), model.log_prior, batch.present)
+        log_posteriors = self._log_posteriors(model, batch)
+        if self.prior == "profile":
+            gain = model.profile.gain(log_posteriors, batch.present)
+        elif self.within_strata:
+            gain = _gain_within_strata(model, log_posteriors, batch)
+        else:
+            gain = total_correlation_gain(log_posteriors, model.log_prior, batch.present)
+        return -self.gain_weight * gain
+
+    def _log_posteriors(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
+        if self.micro_batch is None:
+            return model.log_posteriors(batch)
+        # Checkpointing forgets each part's activations and computes them again when its gradient is due.
+        parts = [
+            checkpoint(model.log_posteriors, batch.select(index), use_reentrant=False)
+            for index in torch.arange(len(batch)).split(self.micro_batch)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def _gain_within_strata(model: ModalityClassifiers, log_posteriors: Tensor, batch: MultimodalBatch) -> Tensor:
+    """The mean of the strata's gains, each with the class prior of its stratum, weighted by their share of the batch.
+
+    A lower bound of the total correlation given the stratum. A stratum with fewer samples than modalities adds nothing.
+    """
+    if not batch.strata:
+        raise ValueError("within_strata is set, but the samples have no strata; name them in the data configuration")
+    gain = log_posteriors[:0].sum()
+    for name in dict.fromkeys(batch.strata):
+        here = torch.tensor([stratum == name for stratum in batch.strata], device=log_posteriors.device)
+        count = int(here.sum())
+        if count >= len(log_posteriors):
+            log_prior = model.strata_log_prior.get(name, model.log_prior).to(log_posteriors.device)
+            part = total_correlation_gain(log_posteriors[:, here], log_prior, batch.present[here])
+            gain = gain + count / len(batch) * part
+    return gain

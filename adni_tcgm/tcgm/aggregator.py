@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,3 +32,16 @@ def label_prior(labels: Tensor, classes: int, smoothing: float = 1.0) -> Tensor:
         raise ValueError(f"found label {len(counts) - 1}; {classes} classes allow 0 to {classes - 1}")
     smoothed = counts.float() + smoothing
     return smoothed / smoothed.sum()
+
+
+def strata_priors(labels: Tensor, strata: Sequence[str], prior: Tensor, strength: float = 20.0) -> dict[str, Tensor]:
+    """Class prior (C,) of each stratum, shrunk to the global `prior` as if `strength` more samples had shown that.
+
+    labels: (B,), negative where unlabeled; strata: B names, or none at all. A stratum without a label has the global.
+    """
+    found = {}
+    for name in dict.fromkeys(strata):
+        here = labels[torch.tensor([stratum == name for stratum in strata])]
+        counts = torch.bincount(here[here >= 0], minlength=len(prior)).float()
+        found[name] = (counts + strength * prior) / (counts.sum() + strength)
+    return found

@@ -28,6 +28,7 @@ class MultimodalBatch:
     present: (B, M) bool, columns in the order of `inputs`; every sample has at least one modality.
     labels: (B,) int64, class index or UNLABELED.
     groups: B names; samples of one group (a person, an anatomy, a speaker) never straddle two splits.
+    strata: B names of a nuisance that samples share (a site, a scanner, a speaker), or empty.
     """
 
     sample_ids: Sequence[str]
@@ -35,6 +36,7 @@ class MultimodalBatch:
     present: Tensor
     labels: Tensor
     groups: Sequence[str] = field(default=())
+    strata: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
         size = len(self.sample_ids)
@@ -63,6 +65,7 @@ class MultimodalBatch:
             present=self.present[index],
             labels=self.labels[index],
             groups=[self.groups[i] for i in order] if self.groups else (),
+            strata=[self.strata[i] for i in order] if self.strata else (),
         )
 
     def with_inputs(self, inputs: dict[str, Tensor]) -> MultimodalBatch:

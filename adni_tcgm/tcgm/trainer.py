@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from time import perf_counter
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Adam
 from tqdm import tqdm
 
-from adni_tcgm.tcgm.aggregator import label_prior
+from adni_tcgm.tcgm.aggregator import label_prior, strata_priors
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.gain import total_correlation_gain
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a method must know to build its model. log_prior: (C,) log class prior from the visible labels."""
+    """What a method must know to build its model.
+
+    log_prior: (C,) log class prior from the visible labels; strata_log_prior: the same within each stratum, if any.
+    """
 
     modalities: Sequence[Modality]
     classes: Sequence[str]
     log_prior: Tensor
+    strata_log_prior: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -114,7 +117,8 @@ def fit(
     augment: Augmentation | None = None,
     progress: str | None = None,
 ) -> Fitted:
-    """Train `method` on `splits.train` and keep the weights with the lowest log-loss of "all" on validation.
+    """Train `method` on `splits.train` and keep the weights with the lowest log-loss of "all" on validation
+    at its best temperature (`tempered_log_loss`).
 
     Without a labeled validation sample the weights of the last round stay. `progress` titles a progress bar. The same
     seed gives the same weights on a CPU; the caller's global random state is left as it was.
@@ -123,13 +127,14 @@ def fit(
     train, labeled = splits.train, splits.train.select(splits.train.labels != UNLABELED)
     validation = splits.validation.select(splits.validation.labels != UNLABELED)
     prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
+    by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
     # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
     labeled_batches = _stream(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
     unlabeled_batches = _stream(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
 
     with torch.random.fork_rng(), tqdm(total=config.rounds, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(config.seed)
-        model = method.build(Spec(splits.modalities, splits.classes, prior)).to(device)
+        model = method.build(Spec(splits.modalities, splits.classes, prior, by_stratum)).to(device)
         fitted = Fitted(method, model, splits.classes, splits.modalities, prior, [], config, 0, augment)
         optimizer_l = Adam(model.parameters(), config.gamma_l, weight_decay=config.weight_decay)
         optimizer_u = Adam(model.parameters(), config.gamma_u, weight_decay=config.weight_decay)
@@ -144,11 +149,12 @@ def fit(
                 method.after_step(model)
 
             if round_ > config.warm_up_rounds:
+                # The step belongs inside: a method may compute its forward pass again in the backward pass.
                 with frozen_running_statistics(model):
                     loss = method.unlabeled_loss(model, next(unlabeled_batches).to(device))
-                if loss is not None:
-                    losses_u.append(_step(loss, optimizer_u, f"unlabeled loss of round {round_}"))
-                    method.after_step(model)
+                    if loss is not None:
+                        losses_u.append(_step(loss, optimizer_u, f"unlabeled loss of round {round_}"))
+                        method.after_step(model)
 
             bar.update()
             if round_ % config.validate_every == 0 or round_ == config.rounds:
@@ -235,13 +241,24 @@ def _validate(fitted: Fitted, validation: MultimodalBatch) -> dict[str, float]:
         return result
     log_posteriors = predict(fitted, validation)
     combined = log_posteriors["all"]
-    result["validation_loss"] = F.nll_loss(combined, validation.labels).item()
+    result["validation_loss"] = tempered_log_loss(combined, validation.labels)
     result["validation_accuracy"] = (combined.argmax(1) == validation.labels).float().mean().item()
     names = list(validation.inputs)
     if len(validation) >= len(names) and all(name in log_posteriors for name in names):
         stacked = torch.stack([log_posteriors[name] for name in names])
         result["gain"] = total_correlation_gain(stacked, fitted.prior, validation.present).item()
     return result
+
+
+def tempered_log_loss(log_posterior: Tensor, labels: Tensor) -> float:
+    """Log-loss of (B, C) log-posteriors divided by the best of a few temperatures, renormalized.
+
+    Modalities that share more than the label make the combined posterior too sure of itself, the more so the longer the
+    gain is maximized. Calibration mends that afterwards, so it must not decide which weights are kept.
+    """
+    temperatures = torch.logspace(-0.5, 1.5, 21, dtype=log_posterior.dtype).view(-1, 1, 1)
+    tempered = (log_posterior.clamp(min=-1e4) / temperatures).log_softmax(-1)
+    return -tempered[:, torch.arange(len(labels)), labels].mean(1).max().item()
 
 
 class _Best:

@@ -174,3 +174,121 @@ def test_each_modality_can_have_a_network_of_its_own() -> None:
     fitted = fit(TCGM({"mri": TINY_DENSENET, "pet": MLPConfig()}), mixed, QUICK, Augment3D((12, 12, 12), margin=2))
     assert fitted.model.classifiers["pet"].head.in_features == 16**3
     assert fitted.model.classifiers["mri"].head.in_features == 8
+
+
+def test_permuting_modalities_or_class_names_permutes_the_results_and_nothing_else() -> None:
+    splits = gaussian_splits(labeled=20, seed=0)
+    config = TrainConfig(rounds=60, warm_up_rounds=5, batch_size_unlabeled=64, gamma_l=1e-2, gamma_u=1e-2)
+    expected = predict(fit(TCGM(MLPConfig()), splits, config), splits.test)
+
+    def turned(batch: MultimodalBatch) -> MultimodalBatch:
+        return replace(batch, inputs={name: batch.inputs[name] for name in ("view2", "view0", "view1")})
+
+    parts = {name: turned(getattr(splits, name)) for name in ("train", "validation", "test")}
+    other = replace(splits, modalities=[splits.modalities[m] for m in (2, 0, 1)], **parts)
+    found = predict(fit(TCGM(MLPConfig()), other, config), other.test)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
+
+    order = torch.tensor([2, 0, 3, 1])  # class c is now called number order.index(c)
+    position = order.argsort()
+
+    def renamed(batch: MultimodalBatch) -> MultimodalBatch:
+        labels = torch.where(batch.labels == UNLABELED, UNLABELED, position[batch.labels.clamp(min=0)])
+        return replace(batch, labels=labels)
+
+    parts = {name: renamed(getattr(splits, name)) for name in ("train", "validation", "test")}
+    other = replace(splits, classes=[splits.classes[c] for c in order.tolist()], **parts)
+    found = predict(fit(TCGM(MLPConfig()), other, config), other.test)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value[:, order], atol=1e-4, rtol=1e-4)
+
+
+def test_micro_batches_give_the_gain_of_the_whole_batch_and_its_gradient() -> None:
+    splits = gaussian_splits(labeled=10, seed=0)
+    batch = splits.train.select(torch.arange(50))
+    spec = Spec(splits.modalities, splits.classes, torch.full((4,), 0.25).log())
+    results = []
+    for method in (TCGM(MLPConfig(hidden=(8,))), TCGM(MLPConfig(hidden=(8,)), micro_batch=7)):
+        torch.manual_seed(0)
+        model = method.build(spec)
+        loss = method.unlabeled_loss(model, batch)
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters())])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-5)
+    assert len(results[0]) == 13
+
+
+def test_micro_batches_leave_running_statistics_alone_in_the_second_forward_pass_too() -> None:
+    config = replace(QUICK, warm_up_rounds=0)
+    fitted = fit(TCGM(TINY_DENSENET, micro_batch=3), volume_splits(), config)
+    counts = {int(value) for name, value in fitted.model.state_dict().items() if name.endswith("num_batches_tracked")}
+    assert counts == {fitted.best_round}
+
+
+def with_strata(splits: Splits, names: list[str]) -> Splits:
+    def named(batch: MultimodalBatch) -> MultimodalBatch:
+        return replace(batch, strata=[names[i % len(names)] for i in range(len(batch))])
+
+    return replace(splits, train=named(splits.train), validation=named(splits.validation))
+
+
+def test_one_stratum_with_the_global_prior_is_no_stratum() -> None:
+    splits = with_strata(gaussian_splits(labeled=20, seed=0), ["only"])
+    prior = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    model = TCGM(MLPConfig()).build(Spec(splits.modalities, splits.classes, prior, {"only": prior}))
+    within, plain = (
+        TCGM(MLPConfig(), within_strata=flag).unlabeled_loss(model, splits.train) for flag in (True, False)
+    )
+    torch.testing.assert_close(within, plain)
+
+
+def test_within_strata_the_gain_is_the_weighted_mean_of_those_of_the_strata_with_their_own_priors() -> None:
+    splits = with_strata(gaussian_splits(labeled=200, seed=0), ["a", "a", "b"])
+    priors = {"a": torch.tensor([0.4, 0.3, 0.2, 0.1]).log(), "b": torch.tensor([0.1, 0.2, 0.3, 0.4]).log()}
+    spec = Spec(splits.modalities, splits.classes, torch.full((4,), 0.25).log(), priors)
+    method, batch = TCGM(MLPConfig(), within_strata=True), splits.train.select(torch.arange(60))
+    model = method.build(spec)
+    log_posteriors = model.log_posteriors(batch)
+    in_a = torch.arange(60) % 3 < 2
+    by_hand = sum(
+        share * total_correlation_gain(log_posteriors[:, rows], priors[name])
+        for name, rows, share in (("a", in_a, 2 / 3), ("b", ~in_a, 1 / 3))
+    )
+    torch.testing.assert_close(method.unlabeled_loss(model, batch), -by_hand)
+    with pytest.raises(ValueError, match="the samples have no strata"):
+        method.unlabeled_loss(model, replace(batch, strata=()))
+
+
+def test_a_nuisance_shared_within_strata_misleads_the_plain_gain_more_than_the_one_within_strata() -> None:
+    """Both views show the site three times as strongly as the class."""
+    generator = Generator().manual_seed(0)
+
+    def draw(size: int, shown: int) -> MultimodalBatch:
+        labels, site = (torch.randint(2, (size,), generator=generator) for _ in range(2))
+        inputs = {name: torch.randn((size, 4), generator=generator) for name in ("one", "two", "three")}
+        for values in inputs.values():
+            values[:, 0] += 1.2 * labels
+            values[:, 1] += 4.0 * site
+        visible = torch.where(torch.arange(size) < shown, labels, UNLABELED)
+        ids, strata = [str(i) for i in range(size)], [str(s) for s in site.tolist()]
+        return MultimodalBatch(ids, inputs, torch.ones(size, 3, dtype=torch.bool), visible, strata=strata)
+
+    modalities = [Modality(name, (4,)) for name in ("one", "two", "three")]
+    splits = Splits(modalities, ("no", "yes"), draw(600, 12), draw(100, 100), draw(2000, 2000))
+    config = TrainConfig(rounds=300, batch_size_unlabeled=200, gamma_l=1e-2, gamma_u=1e-2)
+    accuracy = {}
+    for within in (False, True):
+        fitted = fit(TCGM(MLPConfig(), within_strata=within), splits, config)
+        accuracy[within] = (predict(fitted, splits.test)["all"].argmax(1) == splits.test.labels).float().mean().item()
+    assert accuracy[True] > accuracy[False] + 0.05, accuracy
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="prior is 'guess'"):
+        TCGM(MLPConfig(), prior="guess")
+    with pytest.raises(ValueError, match="knows no strata"):
+        TCGM(MLPConfig(), prior="profile", within_strata=True)
+    with pytest.raises(ValueError, match="micro_batch is 0"):
+        TCGM(MLPConfig(), micro_batch=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from adni_tcgm.tcgm.aggregator import aggregate, label_prior
+from adni_tcgm.tcgm.aggregator import aggregate, label_prior, strata_priors
 
 
 def draw(modalities: int, size: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,3 +63,12 @@ def test_a_prior_without_smoothing_or_with_an_unknown_class_is_an_error() -> Non
         label_prior(torch.tensor([0, 1]), classes=2, smoothing=0)
     with pytest.raises(ValueError, match="label 2"):
         label_prior(torch.tensor([0, 2]), classes=2)
+
+
+def test_a_stratum_has_its_own_prior_shrunk_to_the_global_one() -> None:
+    prior = torch.tensor([0.5, 0.5])
+    found = strata_priors(torch.tensor([0] * 20 + [1, -1]), ["a"] * 20 + ["b", "c"], prior, strength=20)
+    torch.testing.assert_close(found["a"], torch.tensor([0.75, 0.25]))
+    torch.testing.assert_close(found["b"], torch.tensor([10 / 21, 11 / 21]))
+    torch.testing.assert_close(found["c"], prior)
+    assert strata_priors(torch.tensor([0, 1]), (), prior) == {}

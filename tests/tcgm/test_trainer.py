@@ -13,7 +13,7 @@ from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.trainer import TrainConfig, fit, frozen_running_statistics, predict
+from adni_tcgm.tcgm.trainer import TrainConfig, fit, frozen_running_statistics, predict, tempered_log_loss
 
 LINEAR = MLPConfig()
 QUICK = TrainConfig(rounds=30, warm_up_rounds=5, validate_every=5, gamma_l=1e-2, gamma_u=1e-2)
@@ -141,8 +141,7 @@ def test_the_weights_with_the_lowest_validation_log_loss_are_restored() -> None:
     losses = {row["round"]: row["validation_loss"] for row in fitted.history}
     assert fitted.best_round == min(losses, key=losses.get)
     assert losses[fitted.best_round] < losses[200]  # it did overfit, so the last weights were not the best
-    log_posterior = predict(fitted, splits.validation)["all"]
-    restored = torch.nn.functional.nll_loss(log_posterior, splits.validation.labels).item()
+    restored = tempered_log_loss(predict(fitted, splits.validation)["all"], splits.validation.labels)
     assert restored == pytest.approx(losses[fitted.best_round], abs=1e-6)
 
 
@@ -222,3 +221,16 @@ def test_a_schedule_without_a_round_or_with_empty_batches_is_an_error() -> None:
         TrainConfig(rounds=0)
     with pytest.raises(ValueError, match="batch_size_unlabeled is -1"):
         TrainConfig(batch_size_unlabeled=-1)
+
+
+def test_overconfidence_alone_does_not_raise_the_loss_that_chooses_the_weights() -> None:
+    generator = Generator().manual_seed(0)
+    labels = torch.randint(3, (200,), generator=generator)
+    logits = 1.5 * torch.eye(3)[labels] + torch.randn((200, 3), generator=generator)
+    honest, too_sure = logits.log_softmax(-1), (8 * logits).log_softmax(-1)
+    plain = [torch.nn.functional.nll_loss(values, labels).item() for values in (honest, too_sure)]
+    assert plain[1] > 1.5 * plain[0]
+    chosen_by = [tempered_log_loss(values, labels) for values in (honest, too_sure)]
+    assert chosen_by[1] == pytest.approx(chosen_by[0], rel=0.02) and chosen_by[0] <= plain[0]
+    certain = torch.tensor([[0.0, -torch.inf]])
+    assert tempered_log_loss(certain, torch.tensor([0])) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,194 @@
+"""Anybody's modalities: one array of features each, from an .npz or .mat file or a folder of .npy and .tsv files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.io import loadmat
+
+from adni_tcgm.datasets.multiview import Arrays, to_splits
+from adni_tcgm.datasets.splitting import check_label_rate
+from adni_tcgm.datasets.transforms import TRANSFORMS, Matrix
+from adni_tcgm.tcgm.batch import UNLABELED, Splits
+
+SAMPLE_ID = "sample_id"
+
+
+@dataclass(frozen=True)
+class ArraysConfig:
+    """What to read and how to split.
+
+    path: .npz, .mat, or a folder of .npy, .npz (a sparse matrix as SciPy writes it) and .tsv files.
+    views: modality -> name of its array; in a folder, of the file without its ending.
+    labels: name of the array of labels, numbers or text; negative, NaN or empty: unknown.
+    split: array of "train", "validation", "test" or "" (left out). groups: samples that no split may separate.
+    strata: a nuisance that samples share, such as site or speaker. None: 60/20/20, each sample its own group, none.
+    In a folder, a .tsv file `NAME.tsv` gives its columns as arrays called NAME.COLUMN, and all of its numeric columns
+    together as NAME; a column `sample_id` names the samples and, where several tables have it, lines them up.
+    transform, unit_norm: see `transforms.transformed`; one transform for all modalities, or one for each by name.
+    label_rate: share of the labeled training samples whose label is shown.
+    """
+
+    path: str
+    views: dict
+    labels: str = "labels"
+    split: str | None = None
+    groups: str | None = None
+    strata: str | None = None
+    transform: str | dict = "zscore"
+    unit_norm: bool = False
+    label_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_label_rate(self.label_rate)
+        if not self.views:
+            raise ValueError("views is empty; name at least one modality and its array")
+        by_view = self.transform if isinstance(self.transform, dict) else dict.fromkeys(self.views, self.transform)
+        for kind in by_view.values():
+            if kind not in TRANSFORMS:
+                raise ValueError(f"transform is {kind!r}; choose one of {', '.join(TRANSFORMS)}")
+        if set(by_view) != set(self.views):
+            raise ValueError(f"transform names {sorted(by_view)}; the views are {sorted(self.views)}")
+
+
+def load(config: ArraysConfig, seed: int) -> Splits:
+    """Read, split, hide labels, transform by the training samples.
+
+    Raises FileNotFoundError where the path is missing and ValueError naming the file and array that do not fit.
+    """
+    return to_splits(read(config), seed, config.label_rate, config.transform, config.unit_norm)
+
+
+def fingerprint(config: ArraysConfig) -> str:
+    """SHA-256 of the file, or of every file in the folder, to know whether the data changed."""
+    path = Path(config.path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def read(config: ArraysConfig) -> Arrays:
+    found = _read_path(Path(config.path))
+
+    def array(name: str, role: str) -> Matrix:
+        if name not in found:
+            known = ", ".join(sorted(key for key in found if key != SAMPLE_ID))
+            raise ValueError(f"{config.path}: no array {name!r} for {role}; it holds {known}")
+        return found[name]
+
+    def column(name: str | None, role: str) -> list[str] | None:
+        return None if name is None else [_text(value) for value in np.ravel(array(name, role))]
+
+    views = {view: array(name, f"view {view!r}") for view, name in config.views.items()}
+    for view, values in views.items():
+        if values.ndim < 2 or not (sparse.issparse(values) or np.issubdtype(values.dtype, np.number)):
+            raise ValueError(
+                f"{config.path}: view {view!r} has shape {values.shape}, {values.dtype}; expected (N, D) numbers"
+            )
+    labels, classes = _classes(np.ravel(array(config.labels, "the labels")), config.path)
+    size = len(labels)
+    sample_ids = found.get(SAMPLE_ID)
+    return Arrays(
+        views=views,
+        labels=labels,
+        classes=classes,
+        sample_ids=[_text(name) for name in sample_ids]
+        if sample_ids is not None
+        else [str(row) for row in range(size)],
+        groups=column(config.groups, "the groups"),
+        strata=column(config.strata, "the strata"),
+        split=column(config.split, "the split"),
+    )
+
+
+def _classes(values: np.ndarray, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N,) index or UNLABELED, and the class names in sorted order (numbers by size)."""
+    if np.issubdtype(values.dtype, np.number):
+        unknown = np.isnan(values) | (values < 0)
+    else:
+        values = np.array([_text(value) for value in values])
+        unknown = values == ""
+    names = np.unique(values[~unknown])
+    if len(names) < 2:
+        raise ValueError(f"{path}: the labels name {len(names)} classes; at least 2 are needed")
+    index = np.where(unknown, UNLABELED, np.searchsorted(names, np.where(unknown, names[0], values)))
+    return index.astype(np.int64), tuple(_text(name) for name in names)
+
+
+def _text(value: object) -> str:
+    """1.0 and 1 are the same name."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else str(int(value)) if value == int(value) else str(value)
+    return str(value)
+
+
+def _read_path(path: Path) -> Mapping[str, Matrix]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: nothing here; expected an .npz or .mat file or a folder")
+    if path.is_dir():
+        return _read_folder(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        if path.suffix == ".mat":
+            return {name: _matlab(v) for name, v in loadmat(path).items() if not name.startswith("__")}
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+    raise ValueError(f"{path}: {path.suffix or 'no ending'}; expected .npz, .mat or a folder")
+
+
+def _matlab(value: Matrix) -> Matrix:
+    if sparse.issparse(value):
+        return value.tocsr()
+    # A column of strings arrives as nested object arrays of one element each.
+    return np.array([np.ravel(v)[0] for v in value.ravel()]) if value.dtype == object and value.size else value
+
+
+def _read_folder(folder: Path) -> dict[str, Matrix]:
+    found: dict[str, Matrix] = {}
+    tables = {file: pd.read_csv(file, sep="\t") for file in sorted(folder.glob("*.tsv"))}
+    named = [file for file, table in tables.items() if SAMPLE_ID in table]
+    if named:
+        sample_ids = tables[named[0]][SAMPLE_ID].astype(str)
+        found[SAMPLE_ID] = sample_ids.to_numpy()
+    for file, table in tables.items():
+        if file in named:
+            table = _line_up(table, sample_ids, file)
+        numeric = table.select_dtypes("number")
+        if numeric.shape[1]:
+            found[file.stem] = numeric.to_numpy(dtype=float)
+        found |= {f"{file.stem}.{name}": _column(table[name]) for name in table}
+    for file in sorted(folder.glob("*.npy")):
+        try:
+            found[file.stem] = np.load(file, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{file}: cannot be read: {error}") from error
+    for file in sorted(folder.glob("*.npz")):
+        found[file.stem] = sparse.load_npz(file).tocsr()
+    if not found:
+        raise ValueError(f"{folder}: no .npy, .npz or .tsv file here")
+    return found
+
+
+def _line_up(table: pd.DataFrame, sample_ids: pd.Series, file: Path) -> pd.DataFrame:
+    """Rows in the order of the first table; a sample that this table lacks becomes a row without values."""
+    table = table.assign(**{SAMPLE_ID: table[SAMPLE_ID].astype(str)}).set_index(SAMPLE_ID)
+    if table.index.has_duplicates:
+        raise ValueError(f"{file}: sample {table.index[table.index.duplicated()][0]!r} occurs twice")
+    strange = table.index.difference(sample_ids)
+    if len(strange):
+        raise ValueError(f"{file}: sample {strange[0]!r} is not in the first table of the folder")
+    return table.reindex(sample_ids)
+
+
+def _column(values: pd.Series) -> np.ndarray:
+    return values.to_numpy() if pd.api.types.is_numeric_dtype(values) else values.fillna("").astype(str).to_numpy()

@@ -1,0 +1,103 @@
+"""Soft-HGR: features of the modalities that correlate as far as possible, and one classifier on top of all of them.
+
+Reference: Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019
+(arXiv 1811.08979), with its extensions to several modalities, missing modalities and few labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adni_tcgm.methods.method import ClassifierConfig, ModalityClassifiers, Spec
+from adni_tcgm.tcgm.batch import MultimodalBatch
+
+
+@dataclass(frozen=True)
+class SoftHGR:
+    """Cross-entropy of a linear classifier on the concatenated features, and the Soft-HGR objective without labels.
+
+    It predicts "all" alone.
+
+    classifier: settings of the network that yields the features, one for all modalities or one for each name.
+    dimension: features for each modality; no more than C - 1 of them can tell C classes that views share.
+    weight: factor of the objective; 0 is supervised training of the joint classifier.
+    """
+
+    classifier: ClassifierConfig | Mapping[str, ClassifierConfig]
+    dimension: int = 8
+    weight: float = 1.0
+
+    def build(self, spec: Spec) -> ModalityClassifiers:
+        # A sum of linear heads, one for each modality, is one linear head on the concatenation.
+        if isinstance(self.classifier, Mapping):
+            nets = {name: _ProjectedConfig(config, self.dimension) for name, config in self.classifier.items()}
+        else:
+            nets = _ProjectedConfig(self.classifier, self.dimension)
+        return ModalityClassifiers(spec, nets)
+
+    def labeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
+        return F.cross_entropy(_logits(model, batch), batch.labels)
+
+    def unlabeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor | None:
+        if self.weight == 0:
+            return None
+        features = _features(model, batch)
+        objective = features[:0].sum()  # zero, but still part of the graph if no two modalities meet
+        for a, b in combinations(range(len(features)), 2):
+            both = batch.present[:, a] & batch.present[:, b]
+            if both.sum() >= 2:
+                objective = objective + soft_hgr(features[a, both], features[b, both])
+        return -self.weight * objective
+
+    def after_step(self, model: ModalityClassifiers) -> None:
+        """Nothing follows a step."""
+
+    def predict(self, model: ModalityClassifiers, batch: MultimodalBatch) -> dict[str, Tensor]:
+        return {"all": _logits(model, batch).log_softmax(-1)}
+
+
+def soft_hgr(f: Tensor, g: Tensor) -> Tensor:
+    """E[f̃ᵀg̃] - ½ tr(cov f · cov g) with f̃, g̃ centered over the batch: (B, k), (B, k) -> scalar, to be maximized."""
+    f, g = f - f.mean(0), g - g.mean(0)
+    pairs = len(f) - 1
+    return (f * g).sum() / pairs - ((f.T @ f) * (g.T @ g)).sum() / (2 * pairs**2)
+
+
+@dataclass(frozen=True)
+class _ProjectedConfig:
+    """A network whose last layer yields features instead of logits, and a linear head behind it."""
+
+    net: ClassifierConfig
+    dimension: int
+
+    def build(self, shape: tuple[int, ...], classes: int) -> _Projected:
+        return _Projected(self.net.build(shape, self.dimension), self.dimension, classes)
+
+
+class _Projected(nn.Module):
+    def __init__(self, net: nn.Module, dimension: int, classes: int) -> None:
+        super().__init__()
+        self.features = net
+        self.head = nn.Linear(dimension, classes)
+
+
+def _features(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
+    """(M, B, dimension); zeros where a modality is absent."""
+    rows = []
+    for name, inputs in batch.inputs.items():
+        index = model.seen(batch, name).nonzero().squeeze(1)
+        net = model.classifiers[name]
+        row = net.head.weight.new_zeros(len(batch), net.head.in_features)
+        rows.append(row.index_copy(0, index, net.features(inputs[index]).float()) if len(index) else row)
+    return torch.stack(rows)
+
+
+def _logits(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
+    heads = [model.classifiers[name].head for name in batch.inputs]
+    return sum(head(row) for head, row in zip(heads, _features(model, batch), strict=True))

@@ -1,0 +1,83 @@
+"""`python -m pipelines.run CONFIG`: train one method on one data set, built-in or your own, and print the result.
+
+CONFIG is the name of a built-in configuration (`pipelines/configs`) or a YAML file. A finished run is left as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from adni_tcgm.storage import load_run
+from pipelines.config import METHODS, Settings, load_settings, parse_override
+from pipelines.training import run_name, train_run
+
+SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss", "brier")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="built-in name, or a .yaml file")
+    parser.add_argument("--method", choices=tuple(METHODS), default="tcgm")
+    parser.add_argument("--data", type=Path, help="file or folder of the data; sets data.path")
+    parser.add_argument("--out", type=Path, help="default: out/NAME")
+    parser.add_argument("--label-rate", type=float, help="share of the training labels shown; default: as configured")
+    parser.add_argument("--seed", type=int, default=0, help="of split, labels and training")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    return parser.parse_args(argv)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    overrides = dict(parse_override(text) for text in arguments.set)
+    if arguments.data is not None:
+        overrides["data.path"] = str(arguments.data)
+    if arguments.label_rate is not None:
+        overrides["data.label_rate"] = arguments.label_rate
+    return load_settings(arguments.config, overrides | {"train.device": arguments.device})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    runs = (arguments.out or Path("out") / settings.name) / "runs"
+    train = settings.train_for(arguments.method)
+    print(f"data      {settings.name} ({getattr(settings.data, 'path', '') or 'no file'}), dataset {settings.dataset}")
+    print(f"training  {arguments.method}, net {settings.net}, {train.rounds} rounds, seed {arguments.seed}")
+    print(f"output    {runs / run_name(settings, arguments.method, arguments.seed)}")
+    if arguments.dry_run:
+        return 0
+    run_dir = train_run(runs, settings, arguments.method, arguments.seed)
+    print_result(run_dir)
+    return 0
+
+
+def print_result(run_dir: Path) -> None:
+    metrics = load_run(run_dir).metrics
+    labels = metrics["labels"]
+    marker = "SIMULATED data; " if metrics["simulated"] else ""
+    print(f"\n{marker}{metrics['n']['test']} test samples; {labels['train_visible']} training labels shown;")
+    print(f"{labels['validation']} validation labels used for selection and calibration")
+    table = pd.DataFrame(metrics["test"]).T[list(SHOWN)]
+    print(table.to_string(na_rep="", float_format="{:.3f}".format))
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    try:
+        return run(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,274 @@
+"""`python -m pipelines.study CONFIG`: methods x label rates x seeds -> one table, one plot, one PDF.
+
+Every run is independent: one that fails is listed and the others go on. Whatever is finished is left as it is, so the
+same command continues an interrupted study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from adni_tcgm.storage import Run, is_complete, load_run, write_json
+from pipelines.comparison import (
+    COMPARED,
+    choose_reference,
+    class_names,
+    compare_methods,
+    summarize_seeds,
+    tabulate_seeds,
+)
+from pipelines.config import METHODS, Settings, load_settings, parse_override
+from pipelines.grid import Outcome, Task, run_grid
+from pipelines.tuning import TUNING_SEED, Rates, candidates, choose_rates, chosen_overrides, describe_choice
+from reports.study import write_study_report
+
+Grid = Callable[..., list[Outcome]]
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a built-in configuration by name, or a .yaml file")
+    parser.add_argument("--methods", type=_names, default=["ce", "tcgm"], metavar="A,B,...", help=", ".join(METHODS))
+    parser.add_argument("--label-rates", type=_rates, default=[0.1], metavar="R,R,...", help="default 0.1")
+    parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, ...; default 5")
+    parser.add_argument("--metric", choices=COMPARED, help="shown and compared; default: auc of brains, or accuracy")
+    parser.add_argument("--tune", action="store_true", help="choose learning rates on validation first")
+    parser.add_argument("--data", type=Path, help="where the data lie; sets data.path")
+    parser.add_argument("--out", type=Path, help="default: out/studies/<name of the configuration>")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
+    parser.add_argument("--scheduler", metavar="tcp://...", help="a running Dask scheduler instead of processes here")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.rounds=200")
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    arguments = parser.parse_args(argv)
+    for method in arguments.methods:
+        if method not in METHODS:
+            parser.error(f"--methods names {method!r}; known: {', '.join(METHODS)}")
+    if not 1 <= arguments.seeds <= TUNING_SEED:
+        parser.error(f"--seeds is {arguments.seeds}; it must be 1 to {TUNING_SEED}")
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is {arguments.jobs}; it must be at least 1")
+    return arguments
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _rates(text: str) -> list[float]:
+    rates = sorted({float(value) for value in text.split(",")})
+    if not all(0 < rate <= 1 for rate in rates):
+        raise argparse.ArgumentTypeError(f"{text!r}; every label rate must be > 0 and at most 1")
+    return rates
+
+
+def settings_for(arguments: argparse.Namespace, label_rate: float, overrides: dict[str, Any] | None = None) -> Settings:
+    """The configuration, --set on top of it, the named flags on top of that, and `overrides` last."""
+    values = dict(parse_override(text) for text in arguments.set)
+    values |= {"data.label_rate": label_rate, "train.device": arguments.device}
+    if arguments.data is not None:
+        # Absolute: a worker on another machine need not start in the same folder.
+        values["data.path"] = str(arguments.data.resolve())
+    return load_settings(arguments.config, values | (overrides or {}))
+
+
+def output_folder(arguments: argparse.Namespace, settings: Settings) -> Path:
+    return (arguments.out or Path("out/studies") / settings.name).resolve()
+
+
+def list_tasks(arguments: argparse.Namespace, out: Path, tuned: dict[str, Any]) -> list[Task]:
+    """Seed by seed, so that an interrupted study has whole seeds rather than whole methods."""
+    settings = {rate: settings_for(arguments, rate, tuned) for rate in arguments.label_rates}
+    return [
+        Task(out / "runs", settings[rate], method, rate, seed)
+        for seed in range(arguments.seeds)
+        for rate in arguments.label_rates
+        for method in arguments.methods
+    ]
+
+
+def list_tuning_tasks(arguments: argparse.Namespace, out: Path) -> list[tuple[Rates, Task]]:
+    """Every pair of learning rates of every method, on a seed that the study does not use and the lowest label rate."""
+    rate = min(arguments.label_rates)
+    base = settings_for(arguments, rate)
+    tasks = []
+    for method in arguments.methods:
+        for rates in candidates(method, base.train_for(method)):
+            settings = settings_for(arguments, rate, rates.overrides(method))
+            tasks.append((rates, Task(out / "tuning" / f"{method}-{rates}", settings, method, rate, TUNING_SEED)))
+    return tasks
+
+
+def tune(arguments: argparse.Namespace, out: Path, grid: Grid) -> dict[str, Any]:
+    """Choose learning rates, record every pair in `tuning.tsv`, and return the choice as overrides.
+
+    The runs stay in OUT/tuning: as long as settings and data are the same, another call trains nothing and finds the
+    same choice.
+    """
+    pairs = list_tuning_tasks(arguments, out)
+    if not pairs:
+        return {}
+    outcomes = grid([task for _, task in pairs], title="tuning", **_place(arguments))
+    table = choose_rates([(rates, outcome) for (rates, _), outcome in zip(pairs, outcomes, strict=True)])
+    _write_table(out / "tuning.tsv", table)
+    for method, choice in describe_choice(table).items():
+        print(f"tuned     {method}: {choice}")
+    return chosen_overrides(table)
+
+
+def _place(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"jobs": arguments.jobs, "scheduler": arguments.scheduler}
+
+
+def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) -> None:
+    """Runs x seconds, as far as finished runs tell."""
+    rates = ", ".join(f"{rate:g}" for rate in arguments.label_rates)
+    where = arguments.scheduler or f"{arguments.jobs} processes"
+    print(f"study     {arguments.config}: {', '.join(arguments.methods)}; label rates {rates}; {arguments.seeds} seeds")
+    print(f"output    {out}")
+    tuning = len(list_tuning_tasks(arguments, out)) if arguments.tune else 0
+    tuning_text = f" and {tuning} of tuning" if tuning else ""
+    print(f"runs      {len(tasks)}{tuning_text}, on {where}, one thread each; finished ones are kept")
+    seconds = measured_seconds(out)
+    known = {method: seconds[method] for method in arguments.methods if method in seconds}
+    each = ", ".join(f"{method} {value:.0f} s" for method, value in known.items())
+    unknown = ", ".join(method for method in arguments.methods if method not in known)
+    if known:
+        total = sum(known.get(task.method, 0) for task in tasks)
+        spread = "" if arguments.scheduler else f"; about {total / min(arguments.jobs, len(tasks)) / 60:.1f} minutes"
+        print(f"cost      {each} a run, measured on finished ones: {total:.0f} s in all{spread}")
+    if unknown:
+        print(f"cost      unknown for {unknown}: no run of it has finished here yet")
+
+
+def measured_seconds(out: Path) -> dict[str, float]:
+    """method -> median seconds of training of the finished runs in a study's folder."""
+    seconds: dict[str, list[float]] = {}
+    for folder in sorted((out / "runs").glob("*")):
+        if is_complete(folder):
+            run = load_run(folder)
+            taken = run.history["seconds"].dropna()
+            if len(taken):
+                seconds.setdefault(run.metrics["method"], []).append(float(taken.iloc[-1]))
+    return {method: float(np.median(values)) for method, values in seconds.items()}
+
+
+def print_budget(tasks: Sequence[Task]) -> None:
+    """The label budget of each label rate, from the data themselves: the split of the first seed."""
+    first = {task.label_rate: task for task in reversed(tasks)}
+    for _, task in sorted(first.items()):
+        rows = task.settings.load(task.seed).rows
+        shown = {part: sum(row.label_visible for row in rows if row.split == part) for part in ("train", "validation")}
+        size = sum(row.split == "train" for row in rows)
+        print(
+            f"labels    {task.label_rate:g}: {shown['train']} visible of {size} training samples, and "
+            f"{shown['validation']} labeled validation samples (seed {task.seed})"
+        )
+
+
+def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Outcome]) -> Path:
+    """Write the tables of the finished runs, then plot, Markdown and PDF from the tables alone."""
+    runs = [load_run(outcome.run_dir) for outcome in outcomes if outcome.run_dir is not None]
+    brains = outcomes[0].task.settings.dataset == "adni"
+    reference, metric = choose_reference(runs), arguments.metric or ("auc" if brains else "accuracy")
+    per_seed = tabulate_seeds(runs)
+    _write_table(out / "per_seed.tsv", per_seed)
+    _write_table(out / "table.tsv", summarize_seeds(per_seed))
+    _write_table(out / "differences.tsv", compare_methods(runs, reference, metric))
+    about = runs[0].metrics
+    write_json(
+        out / "study.json",
+        {
+            "name": out.name,
+            "dataset": about["dataset"],
+            "simulated": any(run.metrics["simulated"] for run in runs),
+            "brains": brains,
+            "features": about["features"],
+            "classes": class_names(runs[0]),
+            "methods": arguments.methods,
+            "not_trained": [method for method in arguments.methods if hasattr(METHODS[method], "fit")],
+            "label_rates": arguments.label_rates,
+            "seeds": list(range(arguments.seeds)),
+            "metric": metric,
+            "reference": reference,
+            "budget": [describe_budget(rate, runs) for rate in arguments.label_rates],
+            "runs": {"planned": len(outcomes), "finished": len(runs)},
+            "tuned": arguments.tune,
+            "when": date.today().isoformat(),
+        },
+    )
+    return write_study_report(out)
+
+
+def describe_budget(label_rate: float, runs: Sequence[Run]) -> dict[str, Any]:
+    """Smallest and largest count over the runs of that label rate; None where none has finished."""
+    of_rate = [run.metrics for run in runs if run.metrics["label_rate"] == label_rate]
+    counts = {f"n_{part}": [m["n"][part] for m in of_rate] for part in ("train", "validation", "test")}
+    counts |= {part: [m["labels"][part] for m in of_rate] for part in ("train_visible", "validation")}
+    return {"label_rate": label_rate} | {key: [min(v), max(v)] if v else None for key, v in counts.items()}
+
+
+def write_failures(out: Path, outcomes: Sequence[Outcome]) -> int:
+    """`failures.tsv` where there are any; how many."""
+    rows = [(str(o.task), o.task.method, o.task.label_rate, o.task.seed, o.failure) for o in outcomes if o.failure]
+    file = out / "failures.tsv"
+    file.unlink(missing_ok=True)
+    if rows:
+        _write_table(file, pd.DataFrame(rows, columns=["run", "method", "label_rate", "seed", "reason"]))
+    return len(rows)
+
+
+def _write_table(file: Path, table: pd.DataFrame) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(file, sep="\t", index=False, lineterminator="\n")
+
+
+def run(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
+    out = output_folder(arguments, settings_for(arguments, arguments.label_rates[0]))
+    tasks = list_tasks(arguments, out, {})
+    print_plan(arguments, out, tasks)
+    if arguments.dry_run:
+        print_budget(tasks)
+        return 0
+    tuned = tune(arguments, out, grid) if arguments.tune else {}
+    outcomes = grid(list_tasks(arguments, out, tuned), title="study", **_place(arguments))
+    failed = write_failures(out, outcomes)
+    for outcome in [o for o in outcomes if o.failure][:5]:
+        print(f"failed    {outcome.task}: {outcome.failure}", file=sys.stderr)
+    if failed:
+        print(f"failed    {failed} of {len(outcomes)} runs; all of them: {out / 'failures.tsv'}", file=sys.stderr)
+    if failed < len(outcomes):
+        pdf = write_study(arguments, out, outcomes)
+        print((out / "table.md").read_text(encoding="utf-8"))
+        print(f"report    {pdf}  (tables beside it: table.tsv, per_seed.tsv, differences.tsv)")
+    return 1 if failed else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept; the same command continues", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

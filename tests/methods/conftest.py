@@ -1,0 +1,88 @@
+"""Toy data with several views of few labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Generator
+
+from adni_tcgm.methods.method import Method, Spec
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.trainer import TrainConfig, fit, predict
+
+TOY = {"rounds": 150, "batch_size_unlabeled": 64, "gamma_l": 1e-2, "gamma_u": 1e-2}
+
+
+@pytest.fixture
+def gaussian_toy() -> Callable[..., Splits]:
+    """Classes through views that are independent given the class: means N(0, spread²), noise N(0, 1)."""
+
+    def make(
+        labeled: int, *, seed: int = 0, views: int = 3, classes: int = 4, length: int = 10, spread: float = 0.7
+    ) -> Splits:
+        generator = Generator().manual_seed(seed)
+        means = spread * torch.randn((views, classes, length), generator=generator)
+
+        def draw(size: int, shown: int) -> MultimodalBatch:
+            labels = torch.randint(classes, (size,), generator=generator)
+            inputs = {
+                f"view{m}": means[m][labels] + torch.randn((size, length), generator=generator) for m in range(views)
+            }
+            visible = torch.where(torch.arange(size) < shown, labels, UNLABELED)
+            present = torch.ones(size, views, dtype=torch.bool)
+            return MultimodalBatch([str(i) for i in range(size)], inputs, present, visible)
+
+        modalities = [Modality(f"view{m}", (length,)) for m in range(views)]
+        return Splits(modalities, tuple("abcdefgh"[:classes]), draw(400, labeled), draw(100, 100), draw(400, 400))
+
+    return make
+
+
+@pytest.fixture
+def spec() -> Spec:
+    """Three views of four numbers, three classes, an uneven prior."""
+    modalities = [Modality(f"view{m}", (4,)) for m in range(3)]
+    return Spec(modalities, tuple("abc"), torch.tensor([0.5, 0.3, 0.2]).log())
+
+
+@pytest.fixture
+def batch() -> MultimodalBatch:
+    """Twelve samples for `spec`, all labeled and complete."""
+    generator = Generator().manual_seed(1)
+    inputs = {f"view{m}": torch.randn((12, 4), generator=generator) for m in range(3)}
+    return MultimodalBatch(
+        [str(i) for i in range(12)], inputs, torch.ones(12, 3, dtype=torch.bool), torch.arange(12) % 3
+    )
+
+
+@pytest.fixture
+def with_gaps() -> Callable[[MultimodalBatch, float], MultimodalBatch]:
+    """The batch without its last view in every third sample, and `filling` where it would be."""
+
+    def make(batch: MultimodalBatch, filling: float) -> MultimodalBatch:
+        present = batch.present.clone()
+        present[::3, -1] = False
+        inputs = {name: values.clone() for name, values in batch.inputs.items()}
+        list(inputs.values())[-1][::3] = filling
+        return MultimodalBatch(batch.sample_ids, inputs, present, batch.labels, batch.groups)
+
+    return make
+
+
+@pytest.fixture
+def accuracy(gaussian_toy: Callable[..., Splits]) -> Callable[..., float]:
+    """Mean test accuracy of "all" over three toys of two classes and six labels, which no method solves by labels."""
+
+    def make(method: Method, **config: float) -> float:
+        found = []
+        for seed in range(3):
+            splits = gaussian_toy(labeled=6, seed=seed, views=2, classes=2, length=30, spread=0.45)
+            settings = TrainConfig(**(TOY | config | {"seed": seed}))
+            fitted = method.fit(splits, settings) if hasattr(method, "fit") else fit(method, splits, settings)
+            predicted = predict(fitted, splits.test)["all"].argmax(1)
+            found.append((predicted == splits.test.labels).float().mean().item())
+        return sum(found) / len(found)
+
+    return make
