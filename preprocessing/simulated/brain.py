@@ -19,7 +19,7 @@ from preprocessing.simulated import deformation, pattern, tissue_model
 from preprocessing.simulated.anatomy import Anatomy
 from preprocessing.simulated.people import Person
 
-UPTAKE_VARIATION = 0.045
+UPTAKE_VARIATION = 0.036
 UPTAKE_VARIATION_MM = 14.0
 
 

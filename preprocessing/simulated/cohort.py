@@ -38,7 +38,7 @@ COLLECTION_COLUMNS = (
     *("Format", "Downloaded"),
 )
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -28,27 +28,27 @@ class Expression:
 # Order of involvement: hippocampus first, then amygdala and entorhinal, parahippocampal, temporal neocortex.
 ATROPHY = (
     Expression("hippocampus", -0.105, -0.045, 0.060, 0.035),
-    Expression("amygdala", -0.080, -0.035, 0.066, 0.040),
-    Expression("entorhinal", -0.085, -0.020, 0.076, 0.045),
-    Expression("parahippocampal", -0.062, -0.020, 0.062, 0.040),
-    Expression("inferior_temporal", -0.042, -0.020, 0.046, 0.030),
-    Expression("middle_temporal", -0.042, -0.020, 0.046, 0.030),
-    Expression("fusiform", -0.037, -0.020, 0.046, 0.030),
+    Expression("amygdala", -0.090, -0.035, 0.056, 0.036),
+    Expression("entorhinal", -0.100, -0.020, 0.062, 0.040),
+    Expression("parahippocampal", -0.080, -0.020, 0.050, 0.035),
+    Expression("inferior_temporal", -0.062, -0.020, 0.032, 0.025),
+    Expression("middle_temporal", -0.062, -0.020, 0.032, 0.025),
+    Expression("fusiform", -0.056, -0.020, 0.036, 0.025),
     # What the temporal lobe loses, the ventricles gain.
     Expression("lateral_ventricle", 0.100, 0.150, 0.220, 0.050),
     Expression("inferior_lateral_ventricle", 0.120, 0.120, 0.200, 0.080),
 )
 # Isthmus and precuneus first, then parietotemporal cortex; pons, vermis and sensorimotor cortex are spared.
 HYPOMETABOLISM = (
-    Expression("isthmus_cingulate", -0.094, -0.010, 0.055, 0.025),
-    Expression("precuneus", -0.094, -0.010, 0.055, 0.025),
-    Expression("inferior_parietal", -0.100, -0.010, 0.060, 0.030),
-    Expression("inferior_temporal", -0.084, -0.010, 0.060, 0.030),
-    Expression("middle_temporal", -0.084, -0.010, 0.060, 0.030),
+    Expression("isthmus_cingulate", -0.108, -0.010, 0.055, 0.025),
+    Expression("precuneus", -0.108, -0.010, 0.055, 0.025),
+    Expression("inferior_parietal", -0.114, -0.010, 0.060, 0.030),
+    Expression("inferior_temporal", -0.096, -0.010, 0.060, 0.030),
+    Expression("middle_temporal", -0.096, -0.010, 0.060, 0.030),
     Expression("hippocampus", -0.050, -0.010, 0.055, 0.030),
 )
 # Frontal and sensorimotor uptake follow the nuisance alone; all cortex shares a level relative to the pons.
-CORTEX_LEVEL = 0.050
+CORTEX_LEVEL = 0.040
 FRONTAL = ("superior_frontal", "rostral_middle_frontal", "caudal_middle_frontal", "precentral", "postcentral")
 FRONTAL_NUISANCE = -0.05
 SIDES = ("left", "right")
