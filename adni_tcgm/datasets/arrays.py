@@ -67,7 +67,7 @@ def load(config: ArraysConfig, seed: int) -> Splits:
 
 def fingerprint(config: ArraysConfig) -> str:
     """SHA-256 of the file, or of every file in the folder, to know whether the data changed."""
-    path = Path(config.path)
+    path = _existing(Path(config.path))
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     total = hashlib.sha256()
     for file in files:
@@ -130,10 +130,14 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _read_path(path: Path) -> Mapping[str, Matrix]:
+def _existing(path: Path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: nothing here; expected an .npz or .mat file or a folder")
-    if path.is_dir():
+    return path
+
+
+def _read_path(path: Path) -> Mapping[str, Matrix]:
+    if _existing(path).is_dir():
         return _read_folder(path)
     try:
         if path.suffix == ".npz":

@@ -1,0 +1,126 @@
+"""One run on anybody's data, from a YAML file alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from adni_tcgm.storage import load_run
+from pipelines.config import METHODS, load_settings
+from pipelines.run import main
+from pipelines.training import train_run
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """Two views of 120 samples that each show the class, and the file that says so."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    views = {name: 2 * np.eye(3)[labels] + rng.standard_normal((120, 3)) for name in ("one", "two")}
+    np.savez(tmp_path / "data.npz", y=labels, site=np.arange(120) // 60, **views)
+    content = {
+        "dataset": "arrays",
+        "data": {"path": str(tmp_path / "data.npz"), "views": {"left": "one", "right": "two"}, "labels": "y"},
+        "net": "linear",
+        "train": {"rounds": 60, "warm_up_rounds": 40, "validate_every": 10, "gamma_l": "5e-2", "gamma_u": "1e-2"},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "mine.yaml"
+
+
+def runs_of(config: Path) -> list[Path]:
+    return sorted((config.parent / "out" / "runs").iterdir())
+
+
+def run(config: Path, *more: str) -> int:
+    return main([str(config), "--out", str(config.parent / "out"), "--device", "cpu", *more])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_saves_and_is_named_in_its_folder(config, method, capsys):
+    assert run(config, "--method", method) == 0
+    (folder,) = runs_of(config)
+    assert folder.name == f"mine-{method}-r0.1-s0"
+    metrics = load_run(folder).metrics
+    assert metrics["dataset"] == "mine" and metrics["simulated"] is False and metrics["test"]["all"]["accuracy"] > 0.4
+    shown = capsys.readouterr().out
+    assert "24 test samples; 7 training labels shown" in shown and "all" in shown
+
+
+def test_a_second_call_trains_nothing_and_changed_data_or_settings_train_again(config):
+    def stamp() -> int:
+        (folder,) = runs_of(config)
+        return (folder / "metrics.json").stat().st_mtime_ns
+
+    run(config)
+    first = stamp()
+    run(config)
+    assert stamp() == first
+    run(config, "--set", "methods.vat.epsilon=3")  # another method's setting
+    assert stamp() == first
+    run(config, "--set", "train.rounds=20")
+    second = stamp()
+    assert second > first
+    content = dict(np.load(config.parent / "data.npz"))
+    np.savez(config.parent / "data.npz", **{**content, "one": content["one"] + 1})
+    run(config, "--set", "train.rounds=20")
+    assert stamp() > second
+
+
+def test_restarts_are_recorded_with_their_gains(config):
+    run(config, "--set", "restarts=3", "--seed", "2")
+    (folder,) = runs_of(config)
+    restarts = load_run(folder).metrics["restarts"]
+    assert [row["seed"] for row in restarts] == [6, 7, 8] and sum(row["chosen"] for row in restarts) == 1
+
+
+def test_settings_of_a_method_reach_it_and_it_alone(config):
+    overrides = {"methods.tcgm.within_strata": True, "methods.tcgm.train.gamma_u": "3e-4", "data.strata": "site"}
+    settings = load_settings(str(config), overrides)
+    assert settings.method("tcgm").within_strata and settings.train_for("tcgm").gamma_u == 3e-4
+    assert settings.train_for("ce").gamma_u == 1e-2
+    folder = train_run(config.parent / "out" / "runs", settings, "tcgm", 0, progress=False)
+    assert load_run(folder).config["methods"] == {"tcgm": {"within_strata": True, "train": {"gamma_u": "3e-4"}}}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("methods.tcgm.gain_wait=1", "methods.tcgm: unknown key 'gain_wait'; did you mean 'gain_weight'"),
+        ("methods.magic.x=1", "method is 'magic'"),
+        ("data.vews=1", "mine.yaml: data: unknown key 'vews'; did you mean 'views'"),
+        ("dataset=brains", "mine.yaml: dataset is 'brains'"),
+        ("data.transform=cube", "transform is 'cube'"),
+        ("data.path=nowhere.npz", "nowhere.npz: nothing here"),
+        ("restarts=0", "restarts is 0"),
+    ],
+)
+def test_mistakes_are_named_in_one_sentence(config, override, message, capsys):
+    assert run(config, "--set", override) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_dry_run_trains_nothing(config, capsys):
+    assert run(config, "--dry-run") == 0
+    assert "60 rounds" in capsys.readouterr().out and not (config.parent / "out").exists()
+
+
+def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    text = README.read_text(encoding="utf-8")
+    script, settings = (re.search(rf"```{kind}\n(.*?digits.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "README.md", "exec"), {})
+    (tmp_path / "digits.yaml").write_text(settings, encoding="utf-8")
+    assert len([line for line in settings.splitlines() if line.strip()]) <= 10
+    accuracy = {}
+    for method in ("ce", "tcgm"):
+        assert main(["digits.yaml", "--method", method, "--device", "cpu"]) == 0
+        folder = tmp_path / "out" / "digits" / "runs" / f"digits-{method}-r0.03-s0"
+        accuracy[method] = load_run(folder).metrics["test"]["all"]["accuracy"]
+    assert accuracy["tcgm"] > accuracy["ce"] + 0.05
