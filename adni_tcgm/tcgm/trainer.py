@@ -117,8 +117,9 @@ def fit(
     augment: Augmentation | None = None,
     progress: str | None = None,
 ) -> Fitted:
-    """Train `method` on `splits.train` and keep the weights with the lowest log-loss of "all" on validation
-    at its best temperature (`tempered_log_loss`).
+    """Train `method` on `splits.train` and keep the weights with the lowest validation loss: the mean, over "all" and
+    each modality that the method predicts from, of the log-loss at its best temperature (`tempered_log_loss`). By "all"
+    alone, single classifiers would be left half trained where together they are right early.
 
     Without a labeled validation sample the weights of the last round stay. `progress` titles a progress bar. The same
     seed gives the same weights on a CPU; the caller's global random state is left as it was.
@@ -241,13 +242,26 @@ def _validate(fitted: Fitted, validation: MultimodalBatch) -> dict[str, float]:
         return result
     log_posteriors = predict(fitted, validation)
     combined = log_posteriors["all"]
-    result["validation_loss"] = tempered_log_loss(combined, validation.labels)
+    result["validation_loss"] = _mean(
+        [
+            tempered_log_loss(values[seen], validation.labels[seen])
+            for values, seen in _judged(log_posteriors, validation)
+            if seen.any()
+        ]
+    )
     result["validation_accuracy"] = (combined.argmax(1) == validation.labels).float().mean().item()
     names = list(validation.inputs)
     if len(validation) >= len(names) and all(name in log_posteriors for name in names):
         stacked = torch.stack([log_posteriors[name] for name in names])
         result["gain"] = total_correlation_gain(stacked, fitted.prior, validation.present).item()
     return result
+
+
+def _judged(log_posteriors: dict[str, Tensor], batch: MultimodalBatch) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each posterior with the samples ((B,) bool) that have its modality; "all" with everybody."""
+    for name, values in log_posteriors.items():
+        everybody = torch.ones(len(batch), dtype=torch.bool)
+        yield values, everybody if name == "all" else batch.present[:, list(batch.inputs).index(name)]
 
 
 def tempered_log_loss(log_posterior: Tensor, labels: Tensor) -> float:

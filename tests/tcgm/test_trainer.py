@@ -141,8 +141,9 @@ def test_the_weights_with_the_lowest_validation_log_loss_are_restored() -> None:
     losses = {row["round"]: row["validation_loss"] for row in fitted.history}
     assert fitted.best_round == min(losses, key=losses.get)
     assert losses[fitted.best_round] < losses[200]  # it did overfit, so the last weights were not the best
-    restored = tempered_log_loss(predict(fitted, splits.validation)["all"], splits.validation.labels)
-    assert restored == pytest.approx(losses[fitted.best_round], abs=1e-6)
+    log_posteriors = predict(fitted, splits.validation)
+    restored = sum(tempered_log_loss(values, splits.validation.labels) for values in log_posteriors.values()) / 3
+    assert len(log_posteriors) == 3 and restored == pytest.approx(losses[fitted.best_round], abs=1e-6)
 
 
 def test_training_stops_after_patience_validations_without_improvement() -> None:
@@ -234,3 +235,13 @@ def test_overconfidence_alone_does_not_raise_the_loss_that_chooses_the_weights()
     assert chosen_by[1] == pytest.approx(chosen_by[0], rel=0.02) and chosen_by[0] <= plain[0]
     certain = torch.tensor([[0.0, -torch.inf]])
     assert tempered_log_loss(certain, torch.tensor([0])) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_modality_is_judged_on_the_validation_samples_that_have_it() -> None:
+    splits = two_views(labeled=20)
+    absent = replace(splits.validation, present=splits.validation.present.clone())
+    absent.present[:30, 1] = False
+    garbage = absent.with_inputs({**absent.inputs, "pet": absent.inputs["pet"].clone()})
+    garbage.inputs["pet"][:30] = float("nan")
+    losses = [fit(CrossEntropy(LINEAR), replace(splits, validation=v), QUICK).history for v in (absent, garbage)]
+    assert [row["validation_loss"] for row in losses[0]] == [row["validation_loss"] for row in losses[1]]
