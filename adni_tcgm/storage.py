@@ -65,6 +65,7 @@ class Run:
     history: pd.DataFrame
     predictions: pd.DataFrame
     norms: pd.DataFrame | None
+    adjustment: dict | None
     calibration: dict | None
     recipe: dict | None
     prepared: dict | None
@@ -88,13 +89,14 @@ def save_run(
     metrics: Mapping,
     predictions: pd.DataFrame,
     norms: pd.DataFrame | None = None,
+    adjustment: Mapping | None = None,
     calibration: Mapping | None = None,
     prepared: str | Path | None = None,
 ) -> Path:
     """Write the run folder; an older one of that name is replaced once the new one is finished.
 
-    config: plain values only. predictions: from `prediction_table`. calibration: its JSON form. prepared: the folder of
-    maps that was trained on; its `recipe.json` is copied. Raises ValueError where metrics lack or add a key.
+    config: plain values only. predictions: from `prediction_table`. adjustment, calibration: their JSON form. prepared:
+    the folder that was trained on; its `recipe.json` is copied. Raises ValueError where metrics lack or add a key.
     """
     check_metrics(metrics)
     run_dir = Path(run_dir)
@@ -112,6 +114,8 @@ def save_run(
         _write_table(unfinished / "predictions.tsv", predictions)
         if norms is not None:
             _write_table(unfinished / "norms.tsv", norms)
+        if adjustment is not None:
+            write_json(unfinished / "adjustment.json", adjustment)
         if calibration is not None:
             write_json(unfinished / "calibration.json", calibration)
         if prepared is not None:
@@ -150,6 +154,7 @@ def load_run(run_dir: str | Path) -> Run:
         history=pd.read_csv(path / "history.tsv", sep="\t"),
         predictions=_read_table(path / "predictions.tsv", ("sample_id", "split", "modality", "label")),
         norms=_read_table(path / "norms.tsv", ("modality", "feature")) if (path / "norms.tsv").is_file() else None,
+        adjustment=_read_json(path / "adjustment.json"),
         calibration=_read_json(path / "calibration.json"),
         recipe=_read_json(path / "recipe.json"),
         prepared=_read_json(path / "prepared.json"),

@@ -53,7 +53,7 @@ def train_run(
     if evaluation is not None:
         # Nobody in the evaluation set trains, so no margin for shifts is read.
         config_of_set = replace(settings.data, margin=0)
-        parts["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation)
+        parts["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation, splits.adjustment)
     scores, tables = {}, []
     for name, batch in parts.items():
         found = {key: value.numpy() for key, value in predict(fitted, batch).items()}
@@ -64,6 +64,7 @@ def train_run(
     metrics = _about(settings, method, seed, splits, truth) | scores
     if restarts:
         metrics["restarts"] = describe(restarts)
+    adjustment = getattr(splits, "adjustment", None)
     return save_run(
         run_dir,
         fitted,
@@ -72,6 +73,7 @@ def train_run(
         metrics=metrics,
         predictions=pd.concat(tables, ignore_index=True),
         norms=getattr(splits, "norms", None),
+        adjustment=adjustment.to_json() if adjustment else None,
         calibration=calibration.to_json(),
         prepared=settings.data.path if settings.dataset == "adni" else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import region_features
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
@@ -30,6 +32,9 @@ class AdniConfig:
     path: the prepared folder. features: "voxels" (maps cut to `crop`) or "regions" (a table of measurements).
     margin: voxels kept around the crop for random shifts; None means the crop's own default. regions: "signature" (few,
     chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
+
+    Of regions only, fitted on training people without their labels: harmonize "site" takes out the effects of sites;
+    adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL instead of over head size.
     """
 
     path: str
@@ -38,15 +43,25 @@ class AdniConfig:
     margin: int | None = None
     regions: str = "signature"
     label_rate: float = 0.1
+    harmonize: str = "none"
+    adjust: str = "none"
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
+        choices |= {"harmonize": ("none", "site"), "adjust": ("none", "tiv_age_sex")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         check_label_rate(self.label_rate)
+        for name in ("harmonize", "adjust"):
+            if self.features != "regions" and getattr(self, name) != "none":
+                raise ValueError(f"{name} is {getattr(self, name)!r}, which is for features: regions; these are voxels")
         if self.margin is not None and self.margin < 0:
             raise ValueError(f"margin is {self.margin} voxels; it must be 0 or more")
+
+    @property
+    def adjusts(self) -> bool:
+        return self.harmonize != "none" or self.adjust != "none"
 
     @property
     def margin_voxels(self) -> int:
@@ -60,10 +75,14 @@ class AdniConfig:
 
 @dataclass(frozen=True)
 class AdniSplits(Splits):
-    """`Splits` with the norms that standardized them (`modality feature mean sd n`) and who was left out, and why."""
+    """`Splits` with the norms that standardized them (`modality feature mean sd n`) and who was left out, and why.
+
+    adjustment: what was taken out of the regional measurements before that; None where nothing was.
+    """
 
     norms: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: dict[str, int] = field(default_factory=dict)
+    adjustment: Adjustment | None = None
 
 
 def load(config: AdniConfig, seed: int) -> AdniSplits:
@@ -86,6 +105,9 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     visible = shown | (~trains & (known != UNLABELED))
 
     inputs, present, features = _read_inputs(config, people)
+    adjustment = _fit_adjustment(config, people, inputs, present, split, features)
+    _adjust(inputs, present, adjustment, people, features)
+    _warn_of_other_sites(present, adjustment, people)
     norms = fit_norms(inputs, present, trains, features)
     _standardize(inputs, present, norms, features)
     labels = np.where(visible, known, UNLABELED)
@@ -98,7 +120,7 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
         for person, where, shown in zip(people.itertuples(), split, visible.tolist(), strict=True)
     ]
     shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
-    return AdniSplits(shapes, CLASSES, **parts, rows=rows, norms=norms, left_out=dict(left_out))
+    return AdniSplits(shapes, CLASSES, **parts, rows=rows, norms=norms, left_out=dict(left_out), adjustment=adjustment)
 
 
 def fingerprint(config: AdniConfig) -> str:
@@ -112,15 +134,24 @@ def is_simulated(path: str | Path) -> bool:
     return description["Name"].startswith("SIMULATED")
 
 
-def load_people(config: AdniConfig, norms: pd.DataFrame, path: str | Path) -> MultimodalBatch:
-    """Everybody in another prepared folder as one batch, standardized by the given norms of the training people.
+def load_people(
+    config: AdniConfig, norms: pd.DataFrame, path: str | Path, adjustment: Adjustment | None = None
+) -> MultimodalBatch:
+    """Everybody in another prepared folder as one batch, adjusted and standardized as the training people were.
 
     Labels are the true ones of stable and converting people, UNLABELED for people whose outcome is unknown. With
     `margin=0` in the config the volumes have the size of the crop itself, which is all that prediction needs.
+    Raises ValueError where the config asks for another adjustment than the one given.
     """
+    wanted = (config.harmonize, config.adjust)
+    given = (adjustment.harmonize, adjustment.adjust) if adjustment else ("none", "none")
+    if wanted != given:
+        raise ValueError(f"harmonize, adjust are {wanted} in the config, and {given} in the adjustment of the run")
     config = replace(config, path=str(path))
     people, _ = read_people(path)
     inputs, present, features = _read_inputs(config, people)
+    _adjust(inputs, present, adjustment, people, features)
+    _warn_of_other_sites(present, adjustment, people)
     _standardize(inputs, present, norms, features)
     return _batch(people, inputs, present, _class_index(people), np.arange(len(people)))
 
@@ -173,9 +204,59 @@ def _read_inputs(
         crops = {name: read_crops(config.path, people, name, config.crop, config.margin_voxels) for name in MODALITIES}
         inputs = {name: torch.from_numpy(values).unsqueeze(1) for name, values in crops.items()}
         return inputs, present, {name: ["voxel"] for name in inputs}
-    tables = region_features(config.path, people, present, config.regions)
+    per_tiv = config.adjust == "none"
+    tables = region_features(config.path, people, present, config.regions, per_tiv)
     inputs = {name: torch.tensor(table.to_numpy(), dtype=torch.float32) for name, table in tables.items()}
     return inputs, present, {name: list(table.columns) for name, table in tables.items()}
+
+
+def _fit_adjustment(
+    config: AdniConfig,
+    people: pd.DataFrame,
+    inputs: dict[str, torch.Tensor],
+    present: np.ndarray,
+    split: np.ndarray,
+    features: dict[str, list[str]],
+) -> Adjustment | None:
+    if not config.adjusts:
+        return None
+    covariates, parts = read_covariates(people), {}
+    for column, (name, values) in enumerate(inputs.items()):
+        having = present[:, column]
+        table = pd.DataFrame(values.numpy()[having], columns=features[name])
+        parts[name] = fit_adjustment(name, table, covariates[having], split[having], config.harmonize, config.adjust)
+    return Adjustment(config.harmonize, config.adjust, parts)
+
+
+def _adjust(
+    inputs: dict[str, torch.Tensor],
+    present: np.ndarray,
+    adjustment: Adjustment | None,
+    people: pd.DataFrame,
+    features: dict[str, list[str]],
+) -> None:
+    """Take sites and covariates out, in place, of everybody who has the modality."""
+    if adjustment is None:
+        return
+    covariates = read_covariates(people)
+    for column, (name, values) in enumerate(inputs.items()):
+        part, having = adjustment.modalities[name], present[:, column]
+        if list(part.features) != features[name]:
+            raise ValueError(f"the adjustment of {name!r} is for {list(part.features)}; the data have {features[name]}")
+        adjusted = part.apply(values.numpy()[having].astype(float), covariates[having])
+        values[torch.from_numpy(having)] = torch.from_numpy(adjusted.astype(np.float32))
+
+
+def _warn_of_other_sites(present: np.ndarray, adjustment: Adjustment | None, people: pd.DataFrame) -> None:
+    for column, (name, part) in enumerate(adjustment.modalities.items() if adjustment else ()):
+        having = present[:, column]
+        count = part.count_unharmonized(read_covariates(people[having]))
+        if count:
+            warnings.warn(
+                f"{count} of {having.sum()} people with {name} are of a site with fewer than {SMALLEST_SITE} training "
+                "people, or none: they are not harmonized",
+                stacklevel=3,
+            )
 
 
 def fit_norms(

@@ -1,4 +1,4 @@
-"""Regional measurements: grey-matter and ventricular volumes over head size from MRI, SUVR from PET."""
+"""Regional measurements: grey-matter and ventricular volumes from MRI, over head size or in mL, and SUVR from PET."""
 
 from __future__ import annotations
 
@@ -37,28 +37,29 @@ SIGNATURE = {
 # The row of regions.tsv with the stand-in for ADNI's meta-ROI (CerebrA has no angular gyrus), both sides together.
 META_ROI = ("meta_roi_proxy", "both")
 MEASURES = {"mri": "volume_ml", "pet": "suvr"}
-UNITS = {"mri": "volume_per_tiv", "pet": "suvr"}
 SIDES = ("left", "right")
 
 
 def region_features(
-    path: str | Path, people: pd.DataFrame, present: np.ndarray, regions: str
+    path: str | Path, people: pd.DataFrame, present: np.ndarray, regions: str, per_tiv: bool = True
 ) -> dict[str, pd.DataFrame]:
     """modality -> table of N people × features, in the order of `people`, zeros where the modality is absent.
 
     A single measurement that is missing (a region outside the field of view of the PET) stays NaN.
     regions: "signature": left and right summed (volumes) or averaged (SUVR); "all": every region and side by itself.
-    Volumes are divided by total intracranial volume. present: (N, 2) bool, MRI and PET.
+    per_tiv: volumes are divided by total intracranial volume; otherwise they stay in mL, for an adjustment to come.
+    present: (N, 2) bool, MRI and PET.
     Raises ValueError when a person with a map has no measurement of it at all, or no intracranial volume.
     """
     long = _read_regions(path)
     tables = {}
     for column, (name, measure) in enumerate(MEASURES.items()):
         wide = long.pivot(index="sample_id", columns=["region", "side"], values=measure).reindex(people.sample_id)
-        table = _signature(wide, name) if regions == "signature" else _every_side(wide, name)
+        unit = "suvr" if name == "pet" else "volume_per_tiv" if per_tiv else "volume_ml"
+        table = _signature(wide, name, unit) if regions == "signature" else _every_side(wide, unit)
         if name == "mri":
             tiv_ml = pd.to_numeric(people.tiv_ml).to_numpy()
-            table = table.div(np.where(tiv_ml > 0, tiv_ml, np.nan), axis=0)
+            table = table.div(np.where(tiv_ml > 0, tiv_ml if per_tiv else 1.0, np.nan), axis=0)
         measured = present[:, column]
         lost = measured & table.isna().all(axis=1).to_numpy()
         if lost.any():
@@ -76,19 +77,19 @@ def _read_regions(path: str | Path) -> pd.DataFrame:
     return long.assign(sample_id=long.participant_id + "_" + long.session_id)
 
 
-def _signature(wide: pd.DataFrame, modality: str) -> pd.DataFrame:
+def _signature(wide: pd.DataFrame, modality: str, unit: str) -> pd.DataFrame:
     columns = {}
     for region in SIGNATURE[modality]:
         sides = _sides(wide, region)
         both = sides.sum if modality == "mri" else sides.mean
-        columns[f"{region}_{UNITS[modality]}"] = both(axis=1, skipna=False)
+        columns[f"{region}_{unit}"] = both(axis=1, skipna=False)
     return pd.DataFrame(columns, index=wide.index)
 
 
-def _every_side(wide: pd.DataFrame, modality: str) -> pd.DataFrame:
+def _every_side(wide: pd.DataFrame, unit: str) -> pd.DataFrame:
     # Only the atlas regions: rows of side "both" (meta-ROI proxy, pons) repeat what they hold or are the reference.
     wide = wide[[column for column in wide.columns if column[1] in SIDES]].sort_index(axis=1)
-    return wide.set_axis([f"{region}_{side}_{UNITS[modality]}" for region, side in wide.columns], axis=1)
+    return wide.set_axis([f"{region}_{side}_{unit}" for region, side in wide.columns], axis=1)
 
 
 def _sides(wide: pd.DataFrame, region: str) -> pd.DataFrame:
