@@ -196,6 +196,7 @@ def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Out
             "simulated": any(run.metrics["simulated"] for run in runs),
             "brains": brains,
             "features": about["features"],
+            "adjustment": {key: runs[0].config["data"].get(key) for key in ("harmonize", "adjust")} if brains else {},
             "classes": class_names(runs[0]),
             "methods": arguments.methods,
             "not_trained": [method for method in arguments.methods if hasattr(METHODS[method], "fit")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,17 @@ AGE_CAP = 89.0  # HIPAA safe harbor: ages above 89 are not told apart
 
 @dataclass(frozen=True)
 class Run:
-    """One fit. `predictions` has one row per sample and modality, `splits` one per sample."""
+    """One fit. `predictions` has one row per sample and modality, `splits` one per sample.
+
+    adjustment: what was taken out of regional measurements before training; empty where nothing was.
+    """
 
     folder: Path
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     splits: pd.DataFrame
     calibration: dict[str, Any]
+    adjustment: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -67,6 +71,10 @@ def _read_table(path: Path, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
     return table
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def _as_bool(column: pd.Series) -> pd.Series:
     return column.str.strip().str.lower().isin(["true", "1", "1.0", "yes"])
 
@@ -97,13 +105,13 @@ def load_run(folder: Path) -> Run:
     # People outside the three splits (unlabeled, but of a group that is in one) are not part of the run.
     splits = splits[splits["split"].isin(SPLITS)]
     splits = splits.assign(label_visible=_as_bool(splits["label_visible"]))
-    calibration = folder / "calibration.json"
     return Run(
         folder=folder,
         metrics=metrics,
         predictions=predictions,
         splits=splits.set_index("sample_id", drop=False),
-        calibration=json.loads(calibration.read_text(encoding="utf-8")) if calibration.is_file() else {},
+        calibration=_read_json(folder / "calibration.json"),
+        adjustment=_read_json(folder / "adjustment.json"),
     )
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.figures import GREY, INK, STYLE, save_svg
+from reports.tables import describe_adjustment
 from reports.typesetting import typeset
 
 ALL = "all"
@@ -174,6 +175,8 @@ def write_markdown(study: Study) -> str:
     if about["simulated"]:
         lines += ["**SIMULATED data.**", ""]
     lines += [f"Test {METRIC_TITLES[study.metric]}, mean ± standard deviation over {_count_seeds(study)}.", ""]
+    if about["brains"]:
+        lines += [_adjustment(study), ""]
     for entry in about["budget"]:
         rate = entry["label_rate"]
         lines += [f"## Label rate {100 * rate:g} %", "", f"Label budget: {describe_budget(entry)}.", ""]
@@ -189,6 +192,12 @@ def write_markdown(study: Study) -> str:
             [[row[k] for k in ("label_rate", "difference", "estimate", "p", "verdict")] for row in rows],
         )
     return "\n".join(lines)
+
+
+def _adjustment(study: Study) -> str:
+    """What was done about sites and covariates; a study of anything but brains has neither."""
+    about = study.about
+    return describe_adjustment(about["features"], about.get("adjustment", {})) if about["brains"] else ""
 
 
 def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
@@ -238,6 +247,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         "dataset": about["dataset"],
         "simulated": about["simulated"],
         "brains": about["brains"],
+        "adjustment": _adjustment(study),
         "classes": [str(name) for name in about["classes"]],
         "methods": [method_title(method) for method in about["methods"]],
         "seeds": _count_seeds(study),

@@ -33,7 +33,7 @@ from reports.records import (
     label_budget,
     quality_rows,
 )
-from reports.tables import fixed
+from reports.tables import describe_adjustments, fixed
 from reports.typesetting import typeset
 
 HORIZON_MONTHS = 36
@@ -149,7 +149,7 @@ def probability_section(
     base = cohort.base_rate
     labels, n = cohort.headline.metrics.get("labels", {}), cohort.headline.splits["split"].value_counts()
     split = cohort.headline.splits["split"].get(sample_id, "")
-    notes = [describe_choice(cohort)]
+    notes = [f"{describe_choice(cohort)} {describe_adjustments([cohort.headline])}"]
     if len(cohort.runs) > 1:
         notes.append(
             "Hollow dots: the other runs for the same person. They show disagreement, not a confidence interval."

@@ -46,6 +46,28 @@ def hide_small_cells(counts: dict[str, int], hide: bool) -> dict[str, str]:
     }
 
 
+def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
+    """One sentence: what was done about sites, head size, age and sex before classifiers of these features trained."""
+    if features != "regions":
+        return "Voxels are neither harmonized over sites nor adjusted for age, sex or head size."
+    fitted = "fitted on the training people without their labels"
+    sites = "sites are not harmonized"
+    if adjustment.get("harmonize") == "site":
+        smallest = adjustment.get("smallest_site")
+        few = f"; people of sites with fewer than {smallest} training people stay as they are" if smallest else ""
+        sites = f"sites are harmonized by ComBat ({fitted}{few})"
+    if adjustment.get("adjust") == "tiv_age_sex":
+        covariates = f"adjusted for age, sex and (volumes, in mL) intracranial volume by regression {fitted}"
+    else:
+        covariates = "not adjusted for age and sex, volumes are divided by intracranial volume"
+    return f"Regional measurements: {sites}; values are {covariates}."
+
+
+def describe_adjustments(runs: list[Run]) -> str:
+    """That sentence for every kind of run, each once."""
+    return " ".join(dict.fromkeys(describe_adjustment(run.metrics["features"], run.adjustment) for run in runs))
+
+
 def count_flow(visits: pd.DataFrame, ledger: pd.DataFrame, run: Run, hide: bool) -> dict[str, Any]:
     """Expected visits, what became of them, and the ledger's reasons."""
     keys = ["participant_id", "session_id"]

@@ -26,6 +26,7 @@ CONTRACT = {
     "weights.safetensors",
     "calibration.json",
     "norms.tsv",
+    "adjustment.json",
     "recipe.json",
     "prepared.json",
     "splits.tsv",
@@ -88,6 +89,7 @@ def arguments(tmp_path: Path) -> dict:
         "metrics": metrics(),
         "predictions": predictions(),
         "norms": pd.DataFrame([{"modality": "mri", "feature": "x", "mean": 0.1, "sd": 2.0, "n": 2}]),
+        "adjustment": {"harmonize": "site", "modalities": {}},
         "calibration": {"log_prior": [-0.7, -0.7], "rescalings": {}},
         "prepared": prepared,
     }
@@ -104,6 +106,7 @@ def test_what_was_saved_is_what_is_loaded(arguments):
     assert loaded.config == arguments["config"]
     assert loaded.metrics == arguments["metrics"]
     assert loaded.calibration == arguments["calibration"]
+    assert loaded.adjustment == arguments["adjustment"]
     assert loaded.recipe == {"steps": ["orient"]}
     pd.testing.assert_frame_equal(loaded.norms, arguments["norms"], check_dtype=False)
     pd.testing.assert_frame_equal(loaded.predictions, arguments["predictions"], check_dtype=False)

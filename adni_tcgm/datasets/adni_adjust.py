@@ -1,8 +1,9 @@
 """Regional measurements freed from site, head size, age and sex: fitted on training people, applied to everybody.
 
-Sites: ComBat (Johnson, Li & Rabinovic, Biostatistics 2007; for brain measures Fortin et al., NeuroImage 2018). Written
-here because what is fitted must be stored as plain numbers, measurements may be missing and sites new: combatlearn 2.3
-refuses the latter two and brings a plotting stack, neuroHarmonize 2.5 needs numpy < 2. A label enters nowhere.
+Sites: ComBat (Johnson, Li & Rabinovic, Biostatistics 2007; for brain measures Fortin et al., NeuroImage 2018), the same
+as neuroCombat 0.2.12 to 3e-6 where nothing is missing. Written here because no kept library does it: neuroCombat cannot
+be applied to new people, neuroHarmonize 2.5 needs numpy < 2, and combatlearn 2.3 takes its priors over sites instead of
+features, refuses new sites and brings a plotting stack. A label enters nowhere.
 """
 
 from __future__ import annotations

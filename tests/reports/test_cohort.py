@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from reports.cohort import describe_cohort, load_bars
 from reports.records import load_prepared, load_run
 from reports.subject import gather_cohort
-from reports.tables import count_flow, hide_small_cells, tabulate_metrics
+from reports.tables import count_flow, describe_adjustment, hide_small_cells, tabulate_metrics
 from tests.reports.conftest import run_folders
 
 
@@ -43,6 +44,23 @@ def test_the_evaluation_set_has_a_table_of_its_own(simulated):
     assert simulated["evaluation"] == [
         {"name": "linear SVM on voxels (labels: visible)", "mri": "0.741", "pet": "–", "all": "–"}
     ]
+
+
+def test_the_report_says_what_was_done_about_sites_and_head_size(simulated):
+    assert "Voxels are neither harmonized" in simulated["choice"]
+    assert "sites are not harmonized; values are not adjusted for age and sex" in simulated["choice"]
+    assert simulated["choice"].count("Regional measurements:") == 1
+
+
+def test_harmonization_and_adjustment_of_a_run_are_named_with_whom_they_were_fitted_on(outputs, tmp_path):
+    folder = shutil.copytree(outputs / "runs" / "regions-tcgm-r0.1-s0", tmp_path / "run")
+    content = {"harmonize": "site", "adjust": "tiv_age_sex", "smallest_site": 5, "modalities": {}}
+    (folder / "adjustment.json").write_text(json.dumps(content))
+    run = load_run(folder)
+    sentence = describe_adjustment(run.metrics["features"], run.adjustment)
+    assert "harmonized by ComBat (fitted on the training people without their labels" in sentence
+    assert "fewer than 5 training people stay as they are" in sentence
+    assert "adjusted for age, sex and (volumes, in mL) intracranial volume" in sentence
 
 
 def test_people_without_pet_do_not_count_in_the_pet_rows(simulated):

@@ -105,6 +105,16 @@ def test_the_markdown_states_label_budget_and_simulation(folder):
     assert "88 to 91 visible labels" in text
 
 
+def test_a_study_of_brains_says_what_was_done_about_sites(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "brains")
+    about = json.loads((folder / "study.json").read_text())
+    about |= {"brains": True, "features": "regions", "adjustment": {"harmonize": "site", "adjust": "none"}}
+    (tmp_path / "brains" / "study.json").write_text(json.dumps(about))
+    markdown = write_markdown(load_study(tmp_path / "brains"))
+    assert "sites are harmonized by ComBat" in markdown
+    assert "harmonized" not in write_markdown(load_study(folder))
+
+
 def test_the_markdown_shows_estimate_interval_and_verdict(folder):
     text = (folder / "table.md").read_text(encoding="utf-8")
     assert "| 10 % | TCGM − CE | +10.0 (+4.0 to +15.0) | < .001 | TCGM better |" in text

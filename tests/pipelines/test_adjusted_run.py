@@ -1,0 +1,28 @@
+"""A run keeps what was taken out of its regional measurements."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_adjust import Adjustment
+from adni_tcgm.storage import load_run
+from pipelines.config import load_settings
+from pipelines.training import train_run
+from tests.datasets.conftest import write_prepared
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path):
+    folder = write_prepared(tmp_path / "prepared", people=60)
+    folder.manifest["site"] = np.array(["a", "b"])[np.arange(len(folder.manifest)) // 2 % 2]
+    folder.write_manifest()
+    (folder.path / "dataset_description.json").write_text('{"Name": "SIMULATED"}')
+    overrides = {"data.path": str(folder.path), "data.harmonize": "site", "data.adjust": "tiv_age_sex"}
+    rounds = {"train.rounds": 2, "train.warm_up_rounds": 1, "train.validate_every": 1, "data.label_rate": 0.5}
+    settings = load_settings("adni_regions", overrides | rounds)
+    run_dir = train_run(tmp_path / "runs", settings, "ce", 0, evaluation=folder.path, progress=False)
+    stored = Adjustment.from_json(load_run(run_dir).adjustment)
+    assert stored == adni.load(settings.data, 0).adjustment
+    assert set(stored.modalities["mri"].site.sites) == {"a", "b"}
