@@ -119,6 +119,14 @@ def test_small_and_unseen_sites_stay_as_they_are_and_are_counted(cohort):
     assert found.unharmonized == {"train": SMALLEST_SITE - 1, "test": 8}
 
 
+def test_people_whose_site_is_unknown_are_no_site_however_many(cohort):
+    people, _, measured = cohort
+    people = people.assign(site=people.site.where(people.site != "c", ""))
+    found = fit(people, measured)
+    assert set(found.site.sites) == {"a", "b"}
+    assert ((found.apply(measured, people) == measured).all(axis=1) == people.site.eq("")).all()
+
+
 def test_fewer_than_two_large_sites_are_refused_with_their_sizes():
     people, free = draw_people(np.random.default_rng(2), 40, ("a",))
     with pytest.raises(ValueError, match=r"1 sites have at least 5 training people with modality 'mri'.*\[40\]"):
@@ -171,6 +179,7 @@ def test_a_missing_measurement_stays_missing_and_spoils_no_other(cohort):
     rows = people.site.ne("c").to_numpy()
     assert np.nanmax(np.abs(found - whole)[:, 2]) < 0.15
     assert np.corrcoef(found[rows, 5], whole[rows, 5])[0, 1] > 0.99
+    assert np.nanmean(found[:, 5]) == pytest.approx(np.nanmean(holed[:, 5]), abs=0.3)
 
 
 def test_what_is_stored_as_json_does_the_same(cohort):
