@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake import adni
-from preprocessing.intake.labels import Visit, derive_label
+from preprocessing.intake.labels import LabelRule, derive_label
+from preprocessing.intake.people import Intake, month_of
 from preprocessing.ledger import LedgerRow
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
 
@@ -39,14 +39,13 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def describe(
-    people: pd.DataFrame, histories: Mapping[str, Sequence[Visit]], horizon_months: float
-) -> tuple[list[dict[str, object]], list[LedgerRow]]:
+def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[list[dict[str, object]], list[LedgerRow]]:
     """Manifest rows and ledger rows (two a person) of given people, labeled by the same rule as everybody."""
     rows, ledger = [], []
     for person in people.fillna({"pet_path": "", "gm_path": ""}).to_dict("records"):
-        history = histories.get(adni.ptid_of(person["participant_id"]), [])
-        label = derive_label(history, adni.month_of(person["session_id"]), horizon_months)
+        name = person["participant_id"]
+        month = month_of(person["session_id"])
+        label = derive_label(intake.histories.get(name, []), month, rule, intake.deaths.get(name))
         rows.append(
             {name: person[name] for name in PEOPLE_COLUMNS}
             | {"kind": "prepared", "t1_path": "", "qc": "pass", "label": label.label, "label_reason": label.reason}

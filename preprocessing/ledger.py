@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -47,6 +48,18 @@ def ledger_table(rows: Iterable[LedgerRow]) -> pd.DataFrame:
         first = twice.iloc[0]
         raise ValueError(f"{first.participant_id} has two ledger rows for {first.modality!r}; each scan has one")
     return table
+
+
+def describe_ledger(rows: Iterable[LedgerRow]) -> str:
+    """Counts for people, one line a modality: kept, then every status and reason code with its number."""
+    rows = list(rows)
+    lines = []
+    for modality in MODALITIES:
+        counts = Counter((row.status, row.reason_code) for row in rows if row.modality == modality)
+        kept = sum(number for (status, _), number in counts.items() if status == "kept")
+        others = [f"{status} ({code}) {n}" for (status, code), n in sorted(counts.items()) if status != "kept"]
+        lines.append(f"{modality:9} " + ", ".join([f"kept {kept}", *others]))
+    return "\n".join(lines)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -20,37 +20,76 @@ class ScanError(ValueError):
         return self.message
 
 
+# A head at 0.5 mm has 1.3e8 voxels. Above this a header is wrong, and reading it would take all memory.
+MAX_VOXELS = 5e8
+# From a microscope to a nuclear-medicine camera; outside it the numbers are not millimetres.
+VOXEL_SIZES_MM = (0.1, 20.0)
+
+
 def read_scan(path: Path) -> nib.Nifti1Image:
     """Load a NIfTI file as a 3-D float32 image in RAS+.
 
     A 4-D file with a single volume counts as 3-D. No value is interpolated: axes are only swapped and flipped.
-    Raises ScanError (unreadable, not_3d, voxel_size, not_finite, empty), naming the file.
+    Raises ScanError, naming the file, with one of the codes unreadable, data_type, too_large, not_3d, voxel_size,
+    units, no_orientation, truncated, not_finite, empty, negative. The header is judged before any voxel is read.
     """
     image = _load(path)
-    voxel_sizes = tuple(float(size) for size in image.header["pixdim"][1:4])
-    affine_sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
-    if min(voxel_sizes) <= 0 or not np.all(np.isfinite(affine_sizes)) or affine_sizes.min() <= 0:
-        raise ScanError("voxel_size", f"voxel size {voxel_sizes} mm; every size must be > 0 (file {path})")
+    _check_header(image, path)
     values = _values(image, path)
-    if values.ndim == 4 and values.shape[3] == 1:
+    if values.ndim == 4:
         values = values[..., 0]
-    if values.ndim != 3 or min(values.shape) < 2:
-        raise ScanError("not_3d", f"shape {values.shape}; a scan must have 3 axes of 2 voxels or more (file {path})")
     bad = int((~np.isfinite(values)).sum())
     if bad:
         raise ScanError("not_finite", f"{bad} voxels are NaN or infinite; all must be finite (file {path})")
     if values.max() == values.min():
         raise ScanError("empty", f"every voxel is {values.flat[0]:g}; a scan must have contrast (file {path})")
+    low, high = np.percentile(values[::2, ::2, ::2], [1, 99])
+    if -low > max(high, 0):
+        limits = f"1 % of the voxels lie below {low:.4g} and 1 % above {high:.4g}"
+        raise ScanError("negative", f"{limits}; a T1 or a PET is mostly positive (file {path})")
     return nib.as_closest_canonical(nib.Nifti1Image(values, image.affine))
 
 
 def _load(path: Path) -> nib.Nifti1Image:
-    if not Path(path).is_file():
-        raise ScanError("unreadable", f"no such file ({path})")
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise ScanError("unreadable", f"{what} ({path})")
     try:
         return nib.load(path)
     except Exception as error:  # nibabel, gzip and zlib each have their own exceptions for a broken header
         raise ScanError("unreadable", f"not a readable NIfTI image: {error} (file {path})") from error
+
+
+def _check_header(image: nib.Nifti1Image, path: Path) -> None:
+    """Shape, number type, voxel size, units and orientation, in this order."""
+    shape = image.shape
+    if min(shape, default=0) < 1 or np.prod(shape, dtype=float) > MAX_VOXELS:
+        raise ScanError("too_large", f"shape {shape}; 1 to {MAX_VOXELS:.0e} voxels are read (file {path})")
+    if len(shape) not in (3, 4) or min(shape[:3]) < 2 or shape[3:] not in ((), (1,)):
+        raise ScanError("not_3d", f"shape {shape}; a scan must have 3 axes of 2 voxels or more (file {path})")
+    if image.get_data_dtype().kind not in "iuf":
+        raise ScanError("data_type", f"voxels are {image.get_data_dtype()}; one real number each is read (file {path})")
+    affine = image.affine
+    voxel_sizes = tuple(float(size) for size in image.header["pixdim"][1:4])
+    affine_sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    regular = np.all(np.isfinite(affine)) and affine_sizes.min() > 0
+    if min(voxel_sizes) <= 0 or not regular or abs(np.linalg.det(affine[:3, :3] / affine_sizes)) < 0.1:
+        rule = "every size must be > 0 and the axes must span a volume"
+        raise ScanError("voxel_size", f"voxel size {voxel_sizes} mm; {rule} (file {path})")
+    _check_units(image, affine_sizes, path)
+    if not (image.header["qform_code"] or image.header["sform_code"]):
+        rule = "without one nobody knows left from right"
+        raise ScanError("no_orientation", f"qform and sform codes are 0; {rule} (file {path})")
+
+
+def _check_units(image: nib.Nifti1Image, sizes: np.ndarray, path: Path) -> None:
+    """A header in metres or micrometres, or one whose numbers cannot be millimetres."""
+    unit = image.header.get_xyzt_units()[0]
+    low, high = VOXEL_SIZES_MM
+    if unit not in ("mm", "unknown") or sizes.min() < low or sizes.max() > high:
+        found = " x ".join(f"{size:g}" for size in sizes)
+        raise ScanError("units", f"voxel size {found} in unit {unit!r}; {low:g} to {high:g} mm is read (file {path})")
 
 
 def _values(image: nib.Nifti1Image, path: Path) -> np.ndarray:

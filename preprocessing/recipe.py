@@ -19,9 +19,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from preprocessing import given, template
-from preprocessing.intake import adni
-from preprocessing.intake.labels import HORIZON_MONTHS
-from preprocessing.ledger import LedgerRow, ledger_table, write_json, write_table
+from preprocessing.intake.labels import LabelRule
+from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
+from preprocessing.intake.source import read_people
+from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_json, write_table
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import (
     RECIPE_VERSION,
@@ -61,12 +62,13 @@ class CohortSummary:
     failed: int
     labels: dict[str, int]
     seconds: dict[str, float] = field(default_factory=dict)
+    ledger: str = ""
 
     def __str__(self) -> str:
         labels = ", ".join(f"{count} {reason}" for reason, count in self.labels.items())
         return (
             f"{self.raw + self.given} people ({self.raw} from raw scans: {self.processed} processed now, {self.reused} "
-            f"done before; {self.given} given prepared), {self.failed} scans failed; {labels}"
+            f"done before; {self.given} given prepared), {self.failed} scans failed\nlabels    {labels}\n{self.ledger}"
         )
 
 
@@ -75,23 +77,24 @@ def preprocess_cohort(
     prepared: Path,
     tables: Path | None = None,
     jobs: int = 2,
-    horizon_months: float = HORIZON_MONTHS,
-    pair_days: int = adni.PAIR_DAYS,
+    rule: LabelRule | None = None,
+    pair_days: int = PAIR_DAYS,
     recipe: Recipe | None = None,
     progress: bool = True,
     worker: Worker = preprocess_subject,
+    layout: str = "adni",
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
-    Writes manifest.tsv, ledger.tsv, regions.tsv and dataset_description.json to `prepared`, and takes in the people of
+    `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet).
+    Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv and dataset_description.json to `prepared`, and takes in the people of
     `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are unchanged. `worker` stands for
     `preprocess_subject`. Raises only for tables that are missing or not understood; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
-    recipe = recipe or Recipe()
+    recipe, rule = recipe or Recipe(), rule or LabelRule()
     given_people = given.read_people(prepared)
-    given_ids = frozenset(adni.ptid_of(name) for name in given_people.participant_id)
-    intake = adni.read_download(raw, tables, horizon_months, pair_days, given_ids)
+    intake = read_people(layout, raw, prepared, tables, rule, pair_days, frozenset(given_people.participant_id))
     tasks = {person.participant_id: _task(person, recipe) for person in intake.people}
     given_people = given_people[~given_people.participant_id.isin(set(tasks))]
 
@@ -101,13 +104,14 @@ def preprocess_cohort(
 
     people = [_manifest_row(person, outcomes[person.participant_id]) for person in intake.people]
     people = [row for row in people if row["gm_path"]]
-    rows, given_ledger = given.describe(given_people, intake.histories, horizon_months)
+    rows, given_ledger = given.describe(given_people, intake, rule)
     manifest = pd.DataFrame(people + rows, columns=MANIFEST_COLUMNS).sort_values("participant_id", ignore_index=True)
     described = {row.participant_id for row in given_ledger}
     ledger = [row for row in intake.ledger if row.participant_id not in described] + given_ledger
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
     measured = [pd.read_csv(regions_path(tasks[row["participant_id"]], prepared), sep="\t") for row in people]
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])
+    write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     write_json(_description(simulated=(raw / SIMULATED_MARK).is_file()), prepared / "dataset_description.json")
     return CohortSummary(
         prepared=prepared,
@@ -117,22 +121,23 @@ def preprocess_cohort(
         reused=len(done),
         failed=sum(row.status == "failed" for row in ledger),
         labels=dict(Counter(manifest.label_reason)),
+        ledger=describe_ledger(ledger),
         seconds=_mean_seconds([outcomes[task.participant_id] for task in pending]),
     )
 
 
-def _task(person: adni.Person, recipe: Recipe) -> SubjectTask:
+def _task(person: Person, recipe: Recipe) -> SubjectTask:
     return SubjectTask(
         participant_id=person.participant_id,
         session_id=person.session_id,
         t1=person.t1.path,
         pet=person.pet.path if person.pet else None,
-        pet_uniform=adni.is_uniform(person.pet.description) if person.pet else True,
+        pet_uniform=is_uniform(person.pet.description) if person.pet else True,
         recipe=recipe,
     )
 
 
-def _manifest_row(person: adni.Person, outcome: Outcome) -> dict[str, object]:
+def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
     return {
         "participant_id": person.participant_id,
         "session_id": person.session_id,

@@ -21,8 +21,8 @@ from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow,
 
 CLASSES = ("stable", "converter")
 # MCI whose outcome within the horizon nobody knows: they train without a label.
-POOL = ("censored", "reverter")
-UNUSED = ("not_mci", "no_diagnosis")
+POOL = ("censored", "died", "short_follow_up", "reverter")
+UNUSED = ("not_mci", "no_diagnosis", "cn", "ad")
 
 
 @dataclass(frozen=True)

@@ -7,55 +7,25 @@ anywhere beneath. Every expected scan (person x modality) ends as exactly one le
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.labels import HORIZON_MONTHS, Label, Visit, derive_label, diagnosis_at
-from preprocessing.intake.tables import read_collection, read_groups, read_histories
+from preprocessing.intake.formats import NO_IMAGES, usable_image
+from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at
+from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
+from preprocessing.intake.tables import PTID, read_collection, read_deaths, read_groups, read_histories
+from preprocessing.intake.verdicts import Verdicts, read_verdicts
 from preprocessing.ledger import LedgerRow
+from preprocessing.orient import ScanError
 
-PAIR_DAYS = 90
-PTID = re.compile(r"\d{3}_S_\d{4,5}")
 OTHER_TRACERS = re.compile(
     r"av-?45|av-?1451|florbeta|flortau|\bpib\b|\bfbb\b|\btau\b|amyloid|mk-?6240|pi-?2620|nav-?4694"
 )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The scan picked for a person: its file, and the series it came from."""
-
-    path: Path
-    description: str
-    image_id: str
-
-
-@dataclass(frozen=True)
-class Person:
-    """One person's visit as manifest columns, with the scans chosen for it."""
-
-    participant_id: str
-    session_id: str
-    t1: Choice
-    pet: Choice | None
-    label: Label
-    age: float
-    sex: str
-    site: str
-    group_id: str
-
-
-@dataclass(frozen=True)
-class Intake:
-    """People to process, and the ledger rows of scans that go no further. `histories` is by PTID, for given people."""
-
-    people: list[Person]
-    ledger: list[LedgerRow]
-    histories: Mapping[str, list[Visit]]
-    groups: Mapping[str, str]
+# An image that exists and cannot be read is a failure; one that is not there, or not wanted, is left out.
+FAILURES = ("ecat", "unknown_format")
 
 
 def participant_id(ptid: str) -> str:
@@ -69,19 +39,6 @@ def ptid_of(participant: str) -> str:
     if not match:
         raise ValueError(f"participant_id {participant!r}; expected the style sub-ADNI011S4105")
     return f"{match[1]}_S_{match[2]}"
-
-
-def session_id(month: float) -> str:
-    """12.0 -> ses-M012 (months from baseline)."""
-    return f"ses-M{round(month):03d}"
-
-
-def month_of(session: str) -> int:
-    """ses-M012 -> 12. Raises ValueError for another style."""
-    match = re.fullmatch(r"ses-M(\d+)", session)
-    if not match:
-        raise ValueError(f"session_id {session!r}; expected the style ses-M012")
-    return int(match[1])
 
 
 def rank_t1(description: str) -> float | None:
@@ -119,42 +76,68 @@ def rank_fdg(description: str) -> tuple[float | None, str, str]:
     return None, "unknown_series", f"series {description!r} is none of the FDG series that are accepted"
 
 
-def is_uniform(description: str) -> bool:
-    """Whether ADNI already smoothed this PET to one resolution (such a series is never smoothed again)."""
-    return "uniform" in description.lower()
+def index_images(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """image id -> files under a person's folders: by name (*_I123.*), else by the folder they lie in (I123/).
 
-
-def find_image(folder: Path, image_id: str) -> tuple[Path | None, str]:
-    """File of an image id under a person's folder, or None and a reason code."""
-    found = sorted(folder.rglob(f"*_I{image_id}.*")) if folder.is_dir() else []
-    readable = [path for path in found if path.name.endswith((".nii", ".nii.gz"))]
-    if readable:
-        return readable[0], ""
-    return None, "format" if found else "missing_file"
+    The last folder is I123 in older downloads and S123 (the series) in newer ones.
+    """
+    index: dict[str, list[Path]] = {}
+    for path in sorted(path for folder in folders for path in folder.rglob("*")):
+        match = re.search(r"_I(\d+)\.[^/]*$", path.name) or re.fullmatch(r"I(\d+)", path.parent.name)
+        if match and path.is_file() and path.suffix.lower() not in NO_IMAGES:
+            index.setdefault(match[1], []).append(path)
+    return index
 
 
 def read_download(
     raw: Path,
     tables: Path | None = None,
-    horizon_months: float = HORIZON_MONTHS,
+    rule: LabelRule | None = None,
     pair_days: int = PAIR_DAYS,
     given: frozenset[str] = frozenset(),
 ) -> Intake:
-    """Plan the work on a download. `given` names PTIDs that arrive prepared; without a folder here they are left out.
+    """Plan the work on a download. `given` names participants who arrive prepared; without a folder here they are left
+    out.
 
     Raises FileNotFoundError or ValueError that name the table, its column and the spellings that are known.
     """
-    folders = {path.name: path for path in sorted(raw.rglob("*_S_*")) if path.is_dir() and PTID.fullmatch(path.name)}
-    collection = read_collection(tables or raw, required=bool(folders))
-    histories = read_histories(tables or raw, set(collection.ptid) | set(folders) | given)
-    groups = read_groups(tables or raw)
+    given = frozenset(ptid_of(name) for name in given)
+    folders = _person_folders(raw)
+    where = tables or raw
+    collection = read_collection(where, required=bool(folders))
+    everybody = set(collection.ptid) | set(folders) | given
+    baselines = collection[collection.month == 0].groupby("ptid").date.min()
+    histories, deaths = read_histories(where, everybody), read_deaths(where, everybody, baselines)
+    groups, verdicts = read_groups(where), read_verdicts(where)
     people, ledger = [], []
-    for ptid in sorted((set(collection.ptid) - given) | set(folders)):
-        rows = collection[collection.ptid == ptid]
-        plan = _Plan(ptid, rows, folders.get(ptid, raw / ptid), histories.get(ptid, []), horizon_months, pair_days)
+    expected = set(collection.ptid[~collection.archive.astype(bool)])
+    for ptid in sorted((expected - given) | set(folders)):
+        plan = _Plan(
+            ptid=ptid,
+            rows=collection[collection.ptid == ptid],
+            index=index_images(folders.get(ptid, [])),
+            history=histories.get(ptid, []),
+            death_month=deaths.get(ptid),
+            verdicts=verdicts,
+            rule=rule or LabelRule(),
+            pair_days=pair_days,
+        )
         person = plan.choose(groups.get(ptid, participant_id(ptid)), ledger)
         people += [person] if person else []
-    return Intake(people, ledger, histories, groups)
+    return Intake(people, ledger, _by_participant(histories), _by_participant(deaths))
+
+
+def _person_folders(raw: Path) -> dict[str, list[Path]]:
+    """PTID -> folders; several where the parts of a download were unpacked side by side."""
+    folders: dict[str, list[Path]] = {}
+    for path in sorted(raw.rglob("*_S_*")):
+        if path.is_dir() and PTID.fullmatch(path.name):
+            folders.setdefault(path.name, []).append(path)
+    return folders
+
+
+def _by_participant(by_ptid: Mapping[str, object]) -> dict[str, object]:
+    return {participant_id(ptid): value for ptid, value in by_ptid.items()}
 
 
 @dataclass(frozen=True)
@@ -163,9 +146,11 @@ class _Plan:
 
     ptid: str
     rows: pd.DataFrame
-    folder: Path
+    index: Mapping[str, list[Path]]
     history: list[Visit]
-    horizon_months: float
+    death_month: float | None
+    verdicts: Verdicts
+    rule: LabelRule
     pair_days: int
 
     def choose(self, group: str, ledger: list[LedgerRow]) -> Person | None:
@@ -184,7 +169,7 @@ class _Plan:
             session_id=session,
             t1=t1,
             pet=pet,
-            label=derive_label(self.history, t1_row.month, self.horizon_months),
+            label=derive_label(self.history, t1_row.month, self.rule, self.death_month),
             age=float(t1_row.age),
             sex=t1_row.sex,
             site=self.ptid[:3],
@@ -192,7 +177,24 @@ class _Plan:
         )
 
     def _row(self, modality: str, session: str, code: str, reason: str) -> LedgerRow:
-        return LedgerRow(participant_id(self.ptid), session, modality, "excluded", "intake", code, reason, self.ptid)
+        status = "failed" if code in FAILURES else "excluded"
+        return LedgerRow(participant_id(self.ptid), session, modality, status, "intake", code, reason, self.ptid)
+
+    def _without_failed(self, images: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+        """The images that ADNI's quality control did not fail, and why the first of the others did."""
+        columns = zip(images.modality, images.image_id, images.date, strict=True)
+        why = pd.Series([self.verdicts.why_failed(self.ptid, *row) for row in columns], index=images.index, dtype=str)
+        return images[why == ""], next((sentence for sentence in why if sentence), "")
+
+    def _find(self, images: pd.DataFrame) -> tuple[object | None, Path | None, str, str]:
+        """The first image that is there and can be read, else the reason of the first."""
+        reasons = []
+        for row in images.itertuples():
+            try:
+                return row, usable_image(self.index.get(row.image_id, [])), "", ""
+            except ScanError as error:
+                reasons.append((error.reason_code, f"image I{row.image_id} under folder {self.ptid}: {error.message}"))
+        return None, None, *next((r for r in reasons if r[0] in FAILURES), reasons[0])
 
     def _choose_t1(self) -> tuple[pd.Series | None, Choice | None, str, str]:
         """The best T1 of the earliest visit with MCI, else of the earliest visit."""
@@ -206,17 +208,13 @@ class _Plan:
         if known.empty:
             visits = ", ".join(sorted(set(mri.visit)))
             return None, None, "unknown_visit", f"visit code {visits!r} gives no month from baseline"
-        mci = [diagnosis_at(self.history, month) == "MCI" for month in known.month]
-        ordered = known.assign(not_mci=[not yes for yes in mci]).sort_values(["not_mci", "month", "rank", "image_id"])
-        reasons = []
-        for row in ordered.itertuples():
-            path, code = find_image(self.folder, row.image_id)
-            if path:
-                return row, Choice(path, row.description, row.image_id), "", ""
-            reasons.append(code)
-        code = reasons[0]
-        what = "no file" if code == "missing_file" else "no NIfTI file"
-        return None, None, code, f"{what} *_I{ordered.image_id.iloc[0]}.* under folder {self.ptid}"
+        passed, why = self._without_failed(known)
+        if passed.empty:
+            return None, None, "failed_qc", f"every accepted T1 {why}"
+        mci = [diagnosis_at(self.history, month) == "MCI" for month in passed.month]
+        ordered = passed.assign(not_mci=[not yes for yes in mci]).sort_values(["not_mci", "month", "rank", "image_id"])
+        row, path, code, reason = self._find(ordered)
+        return row, Choice(path, row.description, row.image_id, 0) if path else None, code, reason
 
     def _choose_pet(self, t1: pd.Series) -> tuple[Choice | None, str, str]:
         """The best FDG series within `pair_days` of the T1, the nearest of equals."""
@@ -233,12 +231,12 @@ class _Plan:
         accepted = pet.dropna(subset=["rank"])
         if accepted.empty:
             return None, pet.code.iloc[0], pet.reason.iloc[0]
-        near = accepted[accepted.gap <= self.pair_days].sort_values(["rank", "gap", "image_id"])
+        passed, why = self._without_failed(accepted)
+        if passed.empty:
+            return None, "failed_qc", f"every accepted FDG {why}"
+        near = passed[passed.gap <= self.pair_days].sort_values(["rank", "gap", "image_id"])
         if near.empty:
-            days = int(accepted.gap.min()) if accepted.gap.notna().any() else "an unknown number of"
+            days = int(passed.gap.min()) if passed.gap.notna().any() else "an unknown number of"
             return None, "pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed"
-        for row in near.itertuples():
-            path, code = find_image(self.folder, row.image_id)
-            if path:
-                return Choice(path, row.description, row.image_id), "", ""
-        return None, code, f"no NIfTI file *_I{near.image_id.iloc[0]}.* under folder {self.ptid}"
+        row, path, code, reason = self._find(near)
+        return Choice(path, row.description, row.image_id, row.gap) if path else None, code, reason

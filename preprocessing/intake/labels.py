@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,6 +10,14 @@ from itertools import pairwise
 HORIZON_MONTHS = 36.0
 WINDOW_MONTHS = 6.0
 DIAGNOSES = ("CN", "MCI", "AD")
+CONVERSION_CLASSES = ("stable", "converter")
+EXTRA_CLASSES = {"cn": "CN", "ad": "AD"}
+REVERSIONS = ("unlabeled", "ignore_single")
+# The words of tables that spell a diagnosis out. "MCI to Dementia" counts as its last word.
+DIAGNOSIS_WORDS = {
+    **{"cn": "CN", "nl": "CN", "normal": "CN", "hc": "CN", "smc": "CN"},
+    **{"mci": "MCI", "emci": "MCI", "lmci": "MCI", "ad": "AD", "dementia": "AD"},
+}
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,59 @@ class Visit:
 
 @dataclass(frozen=True)
 class Label:
-    """`label` is "converter", "stable" or ""; `reason` is one of converter, stable, censored, reverter, not_mci,
-    no_diagnosis; `months_to_conversion` counts from the scan, for converters only."""
+    """`label` is "converter", "stable", "" or, where asked for, "cn" or "ad". `reason` is the label's own name, or one
+    of censored, died, short_follow_up, reverter, not_mci, no_diagnosis; `months_to_conversion` counts from the scan,
+    for converters only."""
 
     label: str
     reason: str
     months_to_conversion: float | None = None
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """What may be chosen about labels.
+
+    window_months: how far from the horizon a visit may lie that stands for it.
+    minimum_follow_up_months: diagnoses needed after the scan for a label; converters are exempt, their outcome is known.
+    reversion: "unlabeled", or "ignore_single": one visit with a milder diagnosis between visits without it is no event.
+    classes: which labels are given; "cn" and "ad" (a diagnosis that never changes after the scan) only when asked for.
+    """
+
+    horizon_months: float = HORIZON_MONTHS
+    window_months: float = WINDOW_MONTHS
+    minimum_follow_up_months: float = 0.0
+    reversion: str = "unlabeled"
+    classes: tuple[str, ...] = CONVERSION_CLASSES
+
+    def __post_init__(self) -> None:
+        known = (*CONVERSION_CLASSES, *EXTRA_CLASSES)
+        strange = [name for name in self.classes if name not in known]
+        if strange or not set(CONVERSION_CLASSES) <= set(self.classes):
+            wrong = f"{strange[0]!r} is unknown" if strange else "stable and converter are always among them"
+            raise ValueError(f"classes {', '.join(self.classes)}: {wrong}; known: {', '.join(known)}")
+        if self.reversion not in REVERSIONS:
+            raise ValueError(f"reversion {self.reversion!r}; known: {', '.join(REVERSIONS)}")
+        if self.horizon_months <= 0 or self.window_months < 0 or self.minimum_follow_up_months < 0:
+            raise ValueError(f"{self}: the horizon must be > 0 months, window and follow-up >= 0")
+
+
+def read_diagnosis(text: object) -> str:
+    """CN, MCI, AD or "" from a word as tables spell it: "Dementia", "NL", "LMCI", "MCI to Dementia"."""
+    words = re.findall(r"[a-z]+", str(text).lower())
+    return DIAGNOSIS_WORDS.get(words[-1], "") if words else ""
+
+
+def parse_history(text: str) -> list[Visit]:
+    """Visits written in one cell: "0:MCI 12:MCI 24:AD" (months from baseline). Raises ValueError."""
+    visits = []
+    for part in re.split(r"[\s;,|]+", text.strip()):
+        match = re.fullmatch(r"[mM]?(\d+(?:\.\d+)?):([A-Za-z]+)", part)
+        if part and not (match and read_diagnosis(match[2])):
+            raise ValueError(f"diagnosis history {text!r}: {part!r} is not like 12:MCI (month:CN|MCI|AD)")
+        if part:
+            visits.append(Visit(float(match[1]), read_diagnosis(match[2])))
+    return sorted(visits, key=lambda visit: visit.month)
 
 
 def diagnosis_at(history: Sequence[Visit], month: float) -> str | None:
@@ -43,37 +99,68 @@ def diagnosis_at(history: Sequence[Visit], month: float) -> str | None:
 
 
 def derive_label(
-    history: Sequence[Visit],
-    scan_month: float,
-    horizon_months: float = HORIZON_MONTHS,
-    window_months: float = WINDOW_MONTHS,
+    history: Sequence[Visit], scan_month: float, rule: LabelRule | None = None, death_month: float | None = None
 ) -> Label:
     """The label of a scan from the person's whole diagnostic history.
 
     The horizon counts from the scan, whose visit must be MCI. Dementia at or before the horizon makes a converter, MCI
     at the horizon visit (the one nearest to it, within the window) or later a stable person. Follow-up that ends
-    earlier, or that jumps from MCI before the window to dementia after it, is censored: never stable. Who returns from
-    MCI or dementia at any later visit is a reverter. Censored, reverter and not_mci carry no label.
+    earlier, or that jumps from MCI before the window to dementia after it, is censored: never stable. Who dies before
+    the horizon without dementia has died: the competing event, neither stable nor merely lost. Who returns from MCI or
+    dementia at any later visit is a reverter, unless the rule forgives it. None of these carries a label.
     """
+    rule = rule or LabelRule()
     diagnosis = diagnosis_at(history, scan_month)
     if diagnosis is None:
         return Label("", "no_diagnosis")
-    if diagnosis != "MCI":
-        return Label("", "not_mci")
     later = sorted((v for v in history if v.month - scan_month >= 0.5), key=lambda v: v.month)
-    course = ["MCI", *(visit.diagnosis for visit in later)]
-    if any(DIAGNOSES.index(b) < DIAGNOSES.index(a) for a, b in pairwise(course)):
+    if rule.reversion == "ignore_single":
+        later = _without_single_reversion(diagnosis, later)
+    if diagnosis != "MCI":
+        return _label_extra(diagnosis, scan_month, later, rule)
+    if _reverts(diagnosis, later):
         return Label("", "reverter")
     conversion = next((v.month - scan_month for v in later if v.diagnosis == "AD"), None)
-    if conversion is not None and conversion <= horizon_months:
+    if conversion is not None and conversion <= rule.horizon_months:
         return Label("converter", "converter", conversion)
-    at_horizon = _at_horizon(later, scan_month + horizon_months, window_months)
+    if death_month is not None and death_month - scan_month < rule.horizon_months:
+        return Label("", "died")
+    at_horizon = _at_horizon(later, scan_month + rule.horizon_months, rule.window_months)
     if at_horizon == {"AD"}:
         return Label("converter", "converter", conversion)
-    beyond = any(v.diagnosis == "MCI" and v.month >= scan_month + horizon_months for v in later)
+    beyond = any(v.diagnosis == "MCI" and v.month >= scan_month + rule.horizon_months for v in later)
     if at_horizon == {"MCI"} or beyond:
-        return Label("stable", "stable")
+        return _if_followed("stable", scan_month, later, rule)
     return Label("", "censored")
+
+
+def _label_extra(diagnosis: str, scan_month: float, later: list[Visit], rule: LabelRule) -> Label:
+    """cn or ad for a diagnosis that stays what it was at the scan, where the rule asks for that class."""
+    for name, wanted in EXTRA_CLASSES.items():
+        if name in rule.classes and diagnosis == wanted and all(v.diagnosis == wanted for v in later):
+            return _if_followed(name, scan_month, later, rule)
+    return Label("", "not_mci")
+
+
+def _if_followed(label: str, scan_month: float, later: list[Visit], rule: LabelRule) -> Label:
+    followed = later[-1].month - scan_month if later else 0.0
+    return Label(label, label) if followed >= rule.minimum_follow_up_months else Label("", "short_follow_up")
+
+
+def _course(diagnosis: str, later: Sequence[Visit]) -> list[int]:
+    return [DIAGNOSES.index(name) for name in (diagnosis, *(visit.diagnosis for visit in later))]
+
+
+def _reverts(diagnosis: str, later: Sequence[Visit]) -> bool:
+    return any(b < a for a, b in pairwise(_course(diagnosis, later)))
+
+
+def _without_single_reversion(diagnosis: str, later: list[Visit]) -> list[Visit]:
+    """The later visits without the one milder diagnosis, if the visit after it is back at least where it was before."""
+    course = _course(diagnosis, later)
+    drops = [i for i in range(1, len(course)) if course[i] < course[i - 1]]
+    single = len(drops) == 1 and drops[0] + 1 < len(course) and course[drops[0] + 1] >= course[drops[0] - 1]
+    return [visit for i, visit in enumerate(later, start=1) if not (single and i == drops[0])]
 
 
 def _at_horizon(later: Sequence[Visit], month: float, window: float) -> set[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from preprocessing.intake import adni
+from preprocessing.intake.people import Intake, month_of, session_id
 from preprocessing.intake.tables import read_collection, read_histories, visit_month
 
 PERSON = "011_S_4105"
@@ -16,7 +17,7 @@ FDG_AVERAGED = "Co-registered, Averaged"
 FDG_DYNAMIC = "Co-registered Dynamic"
 
 
-def reasons(intake: adni.Intake) -> dict[str, str]:
+def reasons(intake: Intake) -> dict[str, str]:
     return {row.modality: row.reason_code for row in intake.ledger}
 
 
@@ -140,7 +141,7 @@ def test_people_of_one_group_file_share_a_group_and_others_are_their_own(downloa
 
 def test_participant_and_session_names_go_there_and_back():
     assert adni.ptid_of(adni.participant_id("941_S_10013")) == "941_S_10013"
-    assert adni.month_of(adni.session_id(120)) == 120
+    assert month_of(session_id(120)) == 120
 
 
 def test_an_empty_table_is_named(tmp_path):

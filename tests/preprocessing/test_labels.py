@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from preprocessing.intake.labels import Label, Visit, derive_label, diagnosis_at
+from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, diagnosis_at
 
 
 def history(**diagnoses: str) -> list[Visit]:
@@ -78,4 +78,4 @@ def test_the_order_of_the_visits_does_not_matter():
 
 def test_a_shorter_horizon_turns_a_late_converter_into_a_stable_person():
     visits = history(m0="MCI", m12="MCI", m24="AD")
-    assert derive_label(visits, 0, horizon_months=12).label == "stable"
+    assert derive_label(visits, 0, LabelRule(horizon_months=12)).label == "stable"

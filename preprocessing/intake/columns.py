@@ -1,0 +1,59 @@
+"""Tables as people export them: found under a folder, read in the encoding they have, columns by any known name."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+
+def plain(name: object) -> str:
+    """A column name without case, spaces and underscores: exports of different years then compare equal."""
+    return re.sub(r"[\s_]+", "", str(name)).lower()
+
+
+def find_column(table: pd.DataFrame, path: Path, spellings: tuple[str, ...], required: bool = True) -> str | None:
+    """The table's own name of a column that is known by several spellings."""
+    known = {plain(name): name for name in table.columns}
+    found = next((known[plain(spelling)] for spelling in spellings if plain(spelling) in known), None)
+    if found is None and required:
+        raise ValueError(f"{path}: no column {spellings[0]!r}; known spellings: {', '.join(spellings)}")
+    return found
+
+
+def csv_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".csv" and path.is_file())
+
+
+def read_text_table(path: Path, separator: str | None = None, rows: int | None = None) -> pd.DataFrame:
+    """A table with every cell as text, in UTF-8 or else, with a warning, Windows-1252.
+
+    `separator` None takes the one of tab, semicolon and comma that stands most in the header line. Raises ValueError
+    for an empty file or lines that do not fit the header.
+    """
+    content = path.read_bytes()
+    try:
+        encoding = "utf-8-sig"
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        encoding = "cp1252"
+        text = content.decode(encoding, errors="replace")
+        warnings.warn(f"{path}: not UTF-8; read as Windows-1252, check names with accents", stacklevel=2)
+    header = text.partition("\n")[0]
+    separator = separator or max("\t;,", key=header.count)
+    if not header.strip():
+        raise ValueError(f"{path}: the table is empty; not even a header line")
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding=encoding,
+            encoding_errors="replace",
+            nrows=rows,
+        )
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path}: not a table; {' '.join(str(error).split())}") from error

@@ -1,0 +1,55 @@
+"""Which files hold an image that can be read, by name and first bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from preprocessing.orient import ScanError
+
+NIFTI = (".nii", ".nii.gz")
+NO_IMAGES = (".xml", ".csv", ".tsv", ".txt", ".json", ".md", ".pdf", ".html")
+ECAT = "ECAT (.v) is not read; download the NIfTI or DICOM of this series, or convert it first"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file carries DICOM's mark, the letters DICM after 128 bytes."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def is_ecat(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix == ".v" or file.read(6) == b"MATRIX"
+
+
+def usable_image(files: Sequence[Path]) -> Path:
+    """The one image that these files make up: a NIfTI file, or the folder of a DICOM series.
+
+    Raises ScanError (missing_file, ecat, unknown_format).
+    """
+    files = [path for path in files if path.is_file() and path.suffix.lower() not in NO_IMAGES]
+    if not files:
+        raise ScanError("missing_file", "no image file")
+    nifti = [path for path in files if path.name.endswith(NIFTI)]
+    if nifti:
+        return nifti[0]
+    dicom = [path for path in files if is_dicom(path) or path.suffix.lower() == ".dcm"]
+    if dicom:
+        return dicom[0].parent
+    if any(is_ecat(path) for path in files):
+        raise ScanError("ecat", f"{files[0].name}: {ECAT}")
+    raise ScanError("unknown_format", f"{files[0].name}: neither NIfTI (.nii, .nii.gz) nor DICOM")
+
+
+def locate_image(path: Path) -> Path:
+    """An image that a list names: a NIfTI file, a DICOM file (multi-frame) or a folder of DICOM files.
+
+    Raises ScanError (missing_file, ecat, unknown_format).
+    """
+    if path.is_dir():
+        found = usable_image(sorted(file for file in path.rglob("*") if file.is_file()))
+        return found if found.is_file() else path
+    if not path.exists():
+        raise ScanError("missing_file", f"no such file: {path.name}")
+    return path if usable_image([path]).is_dir() else usable_image([path])

@@ -1,0 +1,104 @@
+"""What every intake hands on: the people to process, the scans chosen for them, and who goes no further and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from preprocessing.intake.labels import Label, Visit
+from preprocessing.ledger import LedgerRow
+
+PAIR_DAYS = 90
+DAYS_A_MONTH = 30.44
+
+CHOSEN_COLUMNS = ("participant_id", "session_id", "modality", "image_id", "series", "days_from_t1")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The scan picked for a person: its file (or DICOM folder), and the series it came from."""
+
+    path: Path
+    description: str = ""
+    image_id: str = ""
+    days_from_t1: float | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person's visit as manifest columns, with the scans chosen for it."""
+
+    participant_id: str
+    session_id: str
+    t1: Choice
+    pet: Choice | None
+    label: Label
+    age: float
+    sex: str
+    site: str
+    group_id: str
+
+
+@dataclass(frozen=True)
+class Intake:
+    """People to process, and the ledger rows of scans that go no further.
+
+    `histories` and `deaths` (months from baseline) are by participant_id; they label people who arrive prepared.
+    """
+
+    people: list[Person]
+    ledger: list[LedgerRow]
+    histories: Mapping[str, Sequence[Visit]] = field(default_factory=dict)
+    deaths: Mapping[str, float] = field(default_factory=dict)
+
+
+def session_id(month: float) -> str:
+    """12.0 -> ses-M012 (months from baseline)."""
+    return f"ses-M{round(month):03d}"
+
+
+def month_of(session: str) -> int:
+    """ses-M012 -> 12. Raises ValueError for another style."""
+    match = re.fullmatch(r"ses-M(\d+)", session)
+    if not match:
+        raise ValueError(f"session_id {session!r}; expected the style ses-M012")
+    return int(match[1])
+
+
+def is_uniform(description: str) -> bool:
+    """Whether this PET was already smoothed to one resolution (such a series is never smoothed again).
+
+    ADNI's series say "Uniform"; Clinica names them rec-coregiso.
+    """
+    return bool(re.search("uniform|coregiso", description.lower()))
+
+
+def read_sex(text: object) -> str:
+    """F or M from any of F, f, female, Female, M ...; else empty."""
+    letter = str(text).strip()[:1].upper()
+    return letter if letter in ("F", "M") else ""
+
+
+def without_t1(participant: str, session: str, status: str, code: str, reason: str, source: str) -> list[LedgerRow]:
+    """The two rows of a person whose T1 cannot be used: a PET alone cannot be brought to the template."""
+    ids = (participant, session)
+    pet = "without a T1 a PET cannot be brought to the template"
+    return [
+        LedgerRow(*ids, "mri", status, "intake", code, reason, source),
+        LedgerRow(*ids, "pet", "excluded", "intake", "no_t1", pet, source),
+    ]
+
+
+def chosen_scans(people: Sequence[Person]) -> pd.DataFrame:
+    """Which series was taken for each person and modality, one row a scan (columns CHOSEN_COLUMNS)."""
+    rows = [
+        (person.participant_id, person.session_id, modality, scan.image_id, scan.description, scan.days_from_t1)
+        for person in people
+        for modality, scan in (("mri", person.t1), ("pet", person.pet))
+        if scan
+    ]
+    return pd.DataFrame(rows, columns=list(CHOSEN_COLUMNS)).sort_values(["participant_id", "modality"])
