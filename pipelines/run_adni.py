@@ -24,13 +24,16 @@ import reports
 from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.plan import PEAK_GIB, Plan
-from preprocessing.intake.adni import PTID
+from preprocessing.intake.labels import REVERSIONS, LabelRule
+from preprocessing.intake.people import PAIR_DAYS
+from preprocessing.intake.source import count_people
 from preprocessing.recipe import CohortSummary, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 
 STAGES = ("preprocess", "train", "report", "all")
 BASELINE = "ce"
+LAYOUT_FLAGS = {"data": "adni", "bids": "bids", "list": "list"}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,6 +41,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m pipelines.run_adni", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="an ADNI download with its tables; without it: a simulated cohort")
+    parser.add_argument("--bids", type=Path, metavar="DIR", help="instead of --data: a BIDS data set with T1w and PET")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="instead of --data: a table of subject, t1, pet")
     parser.add_argument("--tables", type=Path, help="folder of the ADNI tables; default: found under --data")
     parser.add_argument("--out", type=Path, default=Path("out/adni"))
     parser.add_argument("--stage", choices=STAGES, default="all")
@@ -51,16 +56,34 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
+    parser.add_argument("--allow-failures", action="store_true", help="exit with 0 although scans failed")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    add_label_options(parser)
     arguments = parser.parse_args(argv)
+    given = [name for name in LAYOUT_FLAGS if getattr(arguments, name)]
+    if len(given) > 1:
+        parser.error(f"--{given[0]} and --{given[1]}; one source of scans at a time")
+    arguments.layout = LAYOUT_FLAGS[given[0]] if given else "adni"
+    arguments.data = getattr(arguments, given[0]) if given else None
     if arguments.data and arguments.anatomies:
-        parser.error("--anatomies shapes the simulated cohort; it does not go with --data")
+        parser.error(f"--anatomies shapes the simulated cohort; it does not go with --{given[0]}")
+    if arguments.tables and arguments.layout != "adni":
+        parser.error(f"--tables are those of an ADNI download; they do not go with --{given[0]}")
     if arguments.subject_reports not in ("all", "none") and not arguments.subject_reports.isdigit():
         parser.error(f"--subject-reports is {arguments.subject_reports!r}; it must be all, none or a number")
     if arguments.jobs < 1:
         parser.error(f"--jobs is {arguments.jobs}; it must be at least 1")
     return arguments
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who is labeled what")
+    group.add_argument("--horizon", type=float, default=LabelRule.horizon_months, metavar="MONTHS", help="default: 36")
+    group.add_argument("--minimum-follow-up", type=float, default=0.0, metavar="MONTHS", help="default: 0")
+    group.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
+    group.add_argument("--classes", default=",".join(LabelRule.classes), help="e.g. cn,stable,converter,ad")
+    group.add_argument("--pair-days", type=int, default=PAIR_DAYS, metavar="DAYS", help="T1 to PET; default: 90")
 
 
 @dataclass
@@ -120,7 +143,7 @@ def print_cost(plan: Plan, settings: list[Settings], methods: list[str]) -> None
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """Counts only: from the folder names of a download, or from the design of the simulated cohort."""
     if arguments.data:
-        raw, prepared = len({path.name for path in arguments.data.rglob("*_S_*") if PTID.fullmatch(path.name)}), 0
+        raw, prepared = count_people(arguments.layout, arguments.data), 0
     else:
         design = CohortDesign(raw=arguments.raw)
         raw, prepared = design.raw + design.truncated, sum(design.groups.values()) - design.raw - design.truncated
@@ -140,9 +163,36 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         design = CohortDesign(raw=arguments.raw)
         write_cohort(arguments.out, design, arguments.anatomies, arguments.jobs)
         raw = arguments.out / "raw"
-    summary = preprocess_cohort(raw, arguments.out / "prepared", arguments.tables, arguments.jobs)
+    summary = preprocess_cohort(
+        raw,
+        arguments.out / "prepared",
+        arguments.tables,
+        arguments.jobs,
+        rule=rule_of(arguments),
+        pair_days=arguments.pair_days,
+        layout=arguments.layout,
+    )
     print(summary)
     return summary
+
+
+def rule_of(arguments: argparse.Namespace) -> LabelRule:
+    return LabelRule(
+        horizon_months=arguments.horizon,
+        minimum_follow_up_months=arguments.minimum_follow_up,
+        reversion=arguments.reversion,
+        classes=tuple(name.strip() for name in arguments.classes.split(",")),
+    )
+
+
+def is_failure(arguments: argparse.Namespace, summary: CohortSummary) -> bool:
+    """Whether scans failed that nobody planned to fail; the simulated cohort holds broken files on purpose."""
+    planned = 0 if arguments.data else CohortDesign.truncated
+    if summary.failed <= planned or arguments.allow_failures:
+        return False
+    ledger = arguments.out / "prepared" / "ledger.tsv"
+    print(f"{summary.failed} scans failed, see {ledger}; exit status 1 (--allow-failures: 0)", file=sys.stderr)
+    return True
 
 
 def train(arguments: argparse.Namespace, settings: list[Settings]) -> None:
@@ -233,19 +283,20 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
+    rule_of(arguments)  # a wrong option is an error before the work starts
     print_plan(arguments, settings)
     if arguments.dry_run:
         return 0
     clock, failures = Clock(), 0
     if arguments.stage in ("preprocess", "all"):
         with clock.stage("preprocessing"):
-            preprocess(arguments)
+            failures += is_failure(arguments, preprocess(arguments))
     if arguments.stage in ("train", "all"):
         with clock.stage("training"):
             train(arguments, settings)
     if arguments.stage in ("report", "all"):
         with clock.stage("reports"):
-            failures = report(arguments, settings)
+            failures += report(arguments, settings)
         print_result(arguments, settings, clock)
     return 1 if failures else 0
 

@@ -86,10 +86,11 @@ def preprocess_cohort(
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
-    `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet).
-    Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv and dataset_description.json to `prepared`, and takes in the people of
-    `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are unchanged. `worker` stands for
-    `preprocess_subject`. Raises only for tables that are missing or not understood; a bad scan is a ledger row.
+    `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
+    labeled what. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv and dataset_description.json to
+    `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are
+    unchanged. `worker` stands for `preprocess_subject`. Raises only for tables that are missing or not understood; a
+    bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()

@@ -36,12 +36,11 @@ def read_text_table(path: Path, separator: str | None = None, rows: int | None =
     content = path.read_bytes()
     try:
         encoding = "utf-8-sig"
-        text = content.decode(encoding)
+        content.decode(encoding)
     except UnicodeDecodeError:
         encoding = "cp1252"
-        text = content.decode(encoding, errors="replace")
         warnings.warn(f"{path}: not UTF-8; read as Windows-1252, check names with accents", stacklevel=2)
-    header = text.partition("\n")[0]
+    header = content.partition(b"\n")[0].decode(encoding, errors="replace")
     separator = separator or max("\t;,", key=header.count)
     if not header.strip():
         raise ValueError(f"{path}: the table is empty; not even a header line")

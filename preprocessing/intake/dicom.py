@@ -1,4 +1,4 @@
-"""DICOM series to NIfTI. The series is chosen by its description first; then nothing of the header but geometry is kept.
+"""DICOM series to NIfTI. The series is chosen by its description; after that only geometry is kept of the header.
 
 One file a slice (classic) or one file a volume (enhanced multi-frame), read by GDCM through SimpleITK.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,9 @@ MODALITY_TAG = {"mri": "MR", "pet": "PT"}
 NAMES = {"mri": ("anat", "T1w"), "pet": ("pet", "pet")}
 # Slices may lie this far (share of the spacing) from where an even spacing would put them.
 SPACING_TOLERANCE = 0.05
+# (0020,0032) with VR DS and its length; (7fe0,0010), where the pixels begin.
+POSITION_BYTES = rb"\x20\x00\x32\x00DS(..)"
+PIXEL_DATA = b"\xe0\x7f\x10\x00O"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -123,7 +127,7 @@ def choose_series(series: list[Series], modality: str) -> Series:
 def read_series(series: Series) -> nib.Nifti1Image:
     """The volume of a series, in the scanner's world coordinates. Whole numbers that fit are kept as int16, exactly.
 
-    Raises ScanError (dicom_unreadable, dynamic, dicom_gap, not_3d).
+    Raises ScanError (dicom_unreadable, dynamic, dicom_gap, dicom_geometry, not_3d).
     """
     _check_slices(series)
     try:
@@ -140,6 +144,8 @@ def read_series(series: Series) -> nib.Nifti1Image:
         raise ScanError("dicom_unreadable", f"the pixels of a DICOM series cannot be read (folder {where})") from error
     if image.GetDimension() != 3 or min(image.GetSize()) < 2:
         raise ScanError("not_3d", f"the DICOM series has the size {image.GetSize()}; a volume is needed")
+    if len(series.files) == 1:
+        _check_frames(series.files[0], image)
     values = np.transpose(sitk.GetArrayFromImage(image))
     whole = np.all(np.isfinite(values)) and np.abs(values).max() < 2**15 and np.array_equal(values, np.rint(values))
     return nib.Nifti1Image(values.astype(np.int16) if whole else values, _affine(image))
@@ -168,10 +174,36 @@ def _check_slices(series: Series) -> None:
         raise ScanError("dicom_gap", f"slices are {steps.min():.3g} to {steps.max():.3g} mm apart; one is missing")
 
 
-def convert(source: Path, target: Path, modality: str) -> str:
-    """Write the best series under `source` as `target` (.nii.gz, the same bytes every time) and return its description.
+def _check_frames(path: Path, image: sitk.Image) -> None:
+    """Whether the frames of a multi-frame file lie where the image has them.
 
-    Left as it is where source and target are unchanged. The sidecar holds no text of the DICOM header. Raises ScanError.
+    Where frames are stored out of order, or without positions, GDCM falls back to 1 mm and unrotated axes in silence.
+    """
+    found = _frame_positions(path)
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    steps = np.arange(image.GetSize()[2])[:, None] * image.GetSpacing()[2]
+    expected = np.array(image.GetOrigin()) + steps * axes[:, 2]
+    far = SPACING_TOLERANCE * image.GetSpacing()[2]
+    if found.shape != expected.shape or np.abs(found - expected).max() > far:
+        what = "no positions" if not len(found) else f"{len(np.unique(found, axis=0))} places that are not in order"
+        raise ScanError("dicom_geometry", f"{len(expected)} frames, {what}; convert it with dcm2niix ({path.name})")
+
+
+def _frame_positions(path: Path) -> np.ndarray:
+    """(frames, 3): every image position in the header, wherever it is nested (explicit little-endian files)."""
+    header = path.read_bytes().partition(PIXEL_DATA)[0]
+    found = []
+    for match in re.finditer(POSITION_BYTES, header, re.DOTALL):
+        length = int.from_bytes(match[1], "little")
+        found.append(_numbers(header[match.end() : match.end() + length].decode("latin-1").strip(" \0")))
+    return np.array([numbers for numbers in found if len(numbers) == 3]).reshape(-1, 3)
+
+
+def convert(source: Path, target: Path, modality: str) -> str:
+    """Write the best series under `source` as `target` (.nii.gz, the same bytes every time).
+
+    Returns "uniform" for a PET of one resolution, else "". A target that stands is left as it is while the source is
+    unchanged. The sidecar holds no text of the DICOM header. Raises ScanError.
     """
     about = target.with_name(target.name.removesuffix(".nii.gz") + ".json")
     digest = _digest(source)

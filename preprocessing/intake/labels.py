@@ -44,8 +44,8 @@ class LabelRule:
     """What may be chosen about labels.
 
     window_months: how far from the horizon a visit may lie that stands for it.
-    minimum_follow_up_months: diagnoses needed after the scan for a label; converters are exempt, their outcome is known.
-    reversion: "unlabeled", or "ignore_single": one visit with a milder diagnosis between visits without it is no event.
+    minimum_follow_up_months: how long diagnoses must go on after the scan; not for converters, whose outcome is known.
+    reversion: "unlabeled", or "ignore_single": one visit with a milder diagnosis, undone by the next one, is no event.
     classes: which labels are given; "cn" and "ad" (a diagnosis that never changes after the scan) only when asked for.
     """
 

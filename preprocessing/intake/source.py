@@ -6,10 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from preprocessing.intake import adni, bids, dicom, listing
+from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import Intake
+from preprocessing.intake.tables import PTID
 
 LAYOUTS = ("adni", "bids", "list")
+
+
+def count_people(layout: str, raw: Path) -> int:
+    """How many people a source names, without looking at any of them (for a plan of the work)."""
+    if layout == "bids":
+        return sum(path.is_dir() for path in raw.glob("sub-*"))
+    if layout == "list":
+        return len(read_text_table(raw)) if raw.is_file() else 0
+    return len({path.name for path in raw.rglob("*_S_*") if PTID.fullmatch(path.name)})
 
 
 def read_people(

@@ -28,7 +28,7 @@ OPTIONAL = ("sex", "age")
 MODALITIES = {"mri": "mri", "mr": "mri", "pet": "pet", "pt": "pet"}
 PTID = re.compile(r"\d{3}_S_\d{4,5}")
 HISTORY_TABLES = ("DXSUM", "ADNIMERGE")
-DIAGNOSIS = ("DIAGNOSIS", "DXCHANGE", "DXCURREN", "DX")
+DIAGNOSIS = ("DIAGNOSIS", "DXCHANGE", "DXCURREN")
 DIAGNOSIS_CODES = {
     "DIAGNOSIS": {1: "CN", 2: "MCI", 3: "AD"},
     "DXCURREN": {1: "CN", 2: "MCI", 3: "AD"},
@@ -152,9 +152,10 @@ def _ptids(table: pd.DataFrame, path: Path, ptids: set[str]) -> pd.Series:
 
 def _diagnoses(table: pd.DataFrame, path: Path) -> pd.Series:
     """CN, MCI, AD or "" per row, from the first of the phases' columns that is filled, as a code or a word."""
-    find_column(table, path, DIAGNOSIS)
+    names = ("DX",) if path.name.upper().startswith("ADNIMERGE") else DIAGNOSIS
+    find_column(table, path, names)
     result = pd.Series("", index=table.index)
-    for name in DIAGNOSIS:
+    for name in names:
         column = find_column(table, path, (name,), required=False)
         if column:
             codes = pd.to_numeric(table[column], errors="coerce").map(DIAGNOSIS_CODES[name])

@@ -1,0 +1,154 @@
+"""DICOM series become the very volume they hold, and nothing else of them is kept."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from preprocessing.intake import dicom, listing
+from preprocessing.orient import ScanError
+
+VALUES = np.random.default_rng(0).integers(-50, 2000, (7, 9, 6)).astype(np.int16)
+AFFINE = np.eye(4)
+AFFINE[:3, :3] = Rotation.from_euler("xyz", [10, -5, 20], degrees=True).as_matrix() @ np.diag([1.2, 0.9, 2.0])
+AFFINE[:3, 3] = [-30, 40, -20]
+
+
+@pytest.fixture
+def files(monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import dicom_files
+
+    return dicom_files
+
+
+def read(source, modality="mri") -> nib.Nifti1Image:
+    return dicom.read_series(dicom.choose_series(dicom.find_series(source), modality))
+
+
+def code_of(source, modality="mri") -> tuple[str, str]:
+    with pytest.raises(ScanError) as caught:
+        read(source, modality)
+    return caught.value.reason_code, str(caught.value)
+
+
+def same_in_the_world(one: nib.Nifti1Image, other: nib.Nifti1Image) -> bool:
+    one, other = nib.as_closest_canonical(one), nib.as_closest_canonical(other)
+    return np.allclose(one.affine, other.affine) and np.array_equal(one.get_fdata(), other.get_fdata())
+
+
+def test_a_classic_series_keeps_every_value_and_its_oblique_place(files, tmp_path):
+    image = read(files.write_classic(tmp_path, VALUES, AFFINE))
+    assert np.array_equal(image.get_fdata(), VALUES)
+    assert image.get_data_dtype() == np.int16
+    assert np.allclose(image.affine, AFFINE, atol=1e-6)
+
+
+def test_an_enhanced_multi_frame_file_keeps_every_value_and_its_oblique_place(files, tmp_path):
+    image = read(files.write_enhanced(tmp_path / "one.dcm", VALUES, AFFINE))
+    assert np.array_equal(image.get_fdata(), VALUES)
+    assert np.allclose(image.affine, AFFINE, atol=1e-6)
+
+
+def test_frames_stored_from_top_to_bottom_are_the_same_volume_in_the_world(files, tmp_path):
+    image = read(files.write_enhanced(tmp_path / "one.dcm", VALUES, AFFINE, order=[5, 4, 3, 2, 1, 0]))
+    assert same_in_the_world(image, nib.Nifti1Image(VALUES, AFFINE))
+
+
+def test_frames_out_of_order_are_refused_and_not_put_in_the_wrong_place(files, tmp_path):
+    source = files.write_enhanced(tmp_path / "one.dcm", VALUES, AFFINE, order=[0, 2, 4, 1, 3, 5])
+    assert code_of(source)[0] == "dicom_geometry"
+
+
+def test_pet_slices_are_scaled_each_by_its_own_slope(files, tmp_path):
+    slopes = np.linspace(0.5, 1.7, 6)
+    image = read(files.write_classic(tmp_path, VALUES, AFFINE, "PT", slopes=slopes), "pet")
+    assert np.allclose(image.get_fdata(), VALUES * slopes, rtol=1e-6)
+
+
+def test_of_several_series_the_best_by_description_is_read(files, tmp_path):
+    scaled = "MPR; GradWarp; B1 Correction; N3; Scaled"
+    for number, description in enumerate(("Localizer", "MPRAGE", scaled, "Axial T2 FLAIR")):
+        values = VALUES + np.int16(number)
+        files.write_classic(tmp_path, values, AFFINE, "MR", description, f"1.2.3.{number}", name=f"series{number}_")
+    files.write_classic(tmp_path, VALUES, AFFINE, "PT", "FDG averaged", "1.2.3.9", name="pet")
+    assert read(tmp_path).get_fdata().min() == VALUES.min() + 2
+    assert read(tmp_path, "pet").get_fdata().min() == VALUES.min()
+
+
+def test_several_series_of_unknown_description_are_refused_by_their_names(files, tmp_path):
+    for number in (1, 2):
+        files.write_classic(tmp_path, VALUES, AFFINE, "MR", f"Localizer {number}", f"1.2.{number}", name=f"s{number}_")
+    assert code_of(tmp_path) == ("unknown_series", "none of 2 series is an accepted one: 'Localizer 1', 'Localizer 2'")
+
+
+def test_a_missing_slice_is_a_gap_and_is_refused(files, tmp_path):
+    files.write_classic(tmp_path, VALUES, AFFINE)
+    (tmp_path / "slice003.dcm").unlink()
+    assert code_of(tmp_path) == ("dicom_gap", "slices are 2 to 4 mm apart; one is missing")
+
+
+def test_several_images_at_one_place_are_dynamic_and_refused(files, tmp_path):
+    for frame in range(3):
+        files.write_classic(tmp_path, VALUES, AFFINE, "PT", name=f"frame{frame}_")
+    code, message = code_of(tmp_path, "pet")
+    assert code == "dynamic"
+    assert "3 images at each place" in message
+
+
+def test_no_name_of_a_patient_is_written_anywhere(files, tmp_path):
+    source = files.write_classic(tmp_path / "raw", VALUES, AFFINE, description=f"MPRAGE {files.PATIENT}")
+    target = tmp_path / "prepared" / "sub-1_T1w.nii.gz"
+    dicom.convert(source, target, "mri")
+    assert files.PATIENT.encode() in (source / "slice001.dcm").read_bytes()
+    written = nib.load(target).to_bytes() + target.with_name("sub-1_T1w.json").read_bytes()
+    assert b"Doe" not in written and b"Jane" not in written
+    assert str(tmp_path).encode() not in written
+
+
+def test_a_conversion_is_skipped_while_the_series_is_unchanged_and_gives_the_same_bytes_when_done_again(
+    files, tmp_path
+):
+    source = files.write_classic(tmp_path / "raw", VALUES, AFFINE)
+    target = tmp_path / "t1.nii.gz"
+    dicom.convert(source, target, "mri")
+    before, content = target.stat().st_mtime_ns, target.read_bytes()
+    dicom.convert(source, target, "mri")
+    assert target.stat().st_mtime_ns == before
+    target.unlink()
+    dicom.convert(source, target, "mri")
+    assert target.read_bytes() == content
+    files.write_classic(tmp_path / "raw", VALUES + np.int16(1), AFFINE)
+    dicom.convert(source, target, "mri")
+    assert target.read_bytes() != content
+
+
+def test_a_pet_of_uniform_resolution_is_known_after_its_description_is_gone(files, tmp_path):
+    description = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
+    source = files.write_classic(tmp_path / "raw", VALUES, AFFINE, "PT", description)
+    target = tmp_path / "pet.nii.gz"
+    assert [dicom.convert(source, target, "pet") for _ in range(2)] == ["uniform"] * 2
+    assert json.loads((tmp_path / "pet.json").read_text())["UniformResolution"] is True
+
+
+def test_a_series_that_cannot_be_converted_is_a_ledger_row_and_stops_nobody(files, tmp_path):
+    files.write_classic(tmp_path / "good", VALUES, AFFINE)
+    files.write_classic(tmp_path / "pet", VALUES, AFFINE, "PT")
+    files.write_classic(tmp_path / "gap", VALUES, AFFINE)
+    (tmp_path / "gap" / "slice003.dcm").unlink()
+    rows = ["subject,t1,pet", "1,good,pet", "2,gap,", "3,pet,"]
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    intake = listing.read_list(tmp_path / "list.csv")
+    people, ledger = dicom.convert_people(intake.people, tmp_path / "prepared")
+    assert [person.participant_id for person in people] == ["sub-1"]
+    assert people[0].t1.path.is_file() and people[0].pet.path.is_file()
+    codes = {(row.participant_id, row.modality): (row.status, row.reason_code) for row in ledger}
+    assert codes["sub-2", "mri"] == ("failed", "dicom_gap")
+    assert codes["sub-3", "mri"] == ("failed", "wrong_modality")
+    assert codes["sub-2", "pet"] == ("excluded", "no_t1")
