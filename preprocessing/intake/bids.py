@@ -77,7 +77,8 @@ def _read_participants(root: Path) -> pd.DataFrame:
     twice = people[people.duplicated()]
     if len(twice):
         raise ValueError(f"{path}: participant {twice.iloc[0]} stands twice; one row a person")
-    table = pd.DataFrame({ours: raw[theirs].str.strip() if theirs else "" for ours, theirs in found.items()})
+    values = {ours: raw[theirs].str.strip() if theirs else "" for ours, theirs in found.items()}
+    table = pd.DataFrame(values, index=raw.index)
     return table.set_index(people.where(people.str.startswith("sub-"), "sub-" + people).rename(None))
 
 

@@ -50,7 +50,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     raw = read_text_table(path)
     columns = {name: find_column(raw, path, spellings) for name, spellings in COLUMNS.items()}
     columns |= {name: find_column(raw, path, (name,), required=False) for name in OPTIONAL}
-    table = pd.DataFrame({name: raw[theirs].str.strip() if theirs else "" for name, theirs in columns.items()})
+    values = {name: raw[theirs].str.strip() if theirs else "" for name, theirs in columns.items()}
+    table = pd.DataFrame(values, index=raw.index)
     table["participant"] = [participant_id(name, path) for name in table.subject]
     _refuse_twice(table.participant, path, "subject")
     for name in ("t1", "pet"):

@@ -110,7 +110,7 @@ def write_classic(
 def write_enhanced(
     path: Path, values: np.ndarray, affine: np.ndarray, description: str = "MPRAGE", order: list[int] | None = None
 ) -> Path:
-    """All slices as frames of one enhanced MR file, with functional groups; `order`: the slice that each frame holds."""
+    """All slices as frames of one enhanced MR file, with functional groups; `order`: the slice of each frame."""
     order = list(range(values.shape[2])) if order is None else order
     origin, axes, sizes = geometry(affine)
     measures = element(0x00180050, "DS", f"{sizes[2]:g}") + element(0x00280030, "DS", numbers(sizes[[1, 0]]))

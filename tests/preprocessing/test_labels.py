@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, diagnosis_at
+from preprocessing.intake.labels import (
+    Label,
+    LabelRule,
+    Visit,
+    derive_label,
+    diagnosis_at,
+    parse_history,
+    read_diagnosis,
+)
 
 
 def history(**diagnoses: str) -> list[Visit]:
@@ -79,3 +87,83 @@ def test_the_order_of_the_visits_does_not_matter():
 def test_a_shorter_horizon_turns_a_late_converter_into_a_stable_person():
     visits = history(m0="MCI", m12="MCI", m24="AD")
     assert derive_label(visits, 0, LabelRule(horizon_months=12)).label == "stable"
+
+
+def test_who_dies_before_the_horizon_without_dementia_has_died_and_is_neither_stable_nor_censored():
+    visits = history(m0="MCI", m12="MCI")
+    assert derive_label(visits, 0, death_month=20) == Label("", "died")
+    assert derive_label(visits, 0, death_month=40) == Label("", "censored")
+    assert derive_label(history(m0="MCI", m32="MCI"), 0, death_month=34).reason == "died"
+
+
+def test_dementia_before_death_makes_a_converter_and_death_after_the_horizon_changes_nothing():
+    assert derive_label(history(m0="MCI", m12="AD"), 0, death_month=20).label == "converter"
+    assert derive_label(history(m0="MCI", m36="MCI"), 0, death_month=37).label == "stable"
+
+
+def test_death_counts_from_the_scan_and_not_from_baseline():
+    visits = history(m0="MCI", m24="MCI", m36="MCI")
+    assert derive_label(visits, 24, death_month=50).reason == "died"
+    assert derive_label(visits, 0, death_month=50).label == "stable"
+
+
+def test_a_minimum_follow_up_takes_labels_from_the_stable_but_not_from_converters():
+    rule = LabelRule(minimum_follow_up_months=36)
+    assert derive_label(history(m0="MCI", m31="MCI"), 0).label == "stable"
+    assert derive_label(history(m0="MCI", m31="MCI"), 0, rule) == Label("", "short_follow_up")
+    assert derive_label(history(m0="MCI", m36="MCI"), 0, rule).label == "stable"
+    assert derive_label(history(m0="MCI", m12="AD"), 0, rule).label == "converter"
+
+
+@pytest.mark.parametrize(
+    ("course", "label"),
+    [
+        ({"m12": "CN", "m24": "MCI", "m36": "MCI"}, "stable"),
+        ({"m12": "AD", "m24": "MCI", "m36": "AD"}, "converter"),
+        ({"m12": "CN", "m24": "CN", "m36": "MCI"}, ""),  # two milder visits
+        ({"m12": "CN", "m24": "MCI", "m30": "CN", "m36": "MCI"}, ""),  # twice
+        ({"m24": "MCI", "m36": "CN"}, ""),  # the last word
+        ({"m12": "AD", "m24": "CN", "m36": "MCI"}, ""),  # not back where it was
+    ],
+)
+def test_a_single_milder_visit_is_forgiven_only_where_the_rule_says_so(course, label):
+    visits = history(m0="MCI", **course)
+    assert derive_label(visits, 0) == Label("", "reverter")
+    assert derive_label(visits, 0, LabelRule(reversion="ignore_single")).label == label
+
+
+def test_controls_and_dementia_are_labeled_only_when_asked_for():
+    rule = LabelRule(classes=("cn", "stable", "converter", "ad"))
+    normal, demented = history(m0="CN", m24="CN"), history(m0="AD", m12="AD")
+    assert [derive_label(visits, 0).reason for visits in (normal, demented)] == ["not_mci"] * 2
+    assert [derive_label(visits, 0, rule).label for visits in (normal, demented)] == ["cn", "ad"]
+    assert derive_label(history(m0="CN", m24="MCI"), 0, rule) == Label("", "not_mci")
+    assert derive_label(history(m0="AD", m24="MCI"), 0, rule) == Label("", "not_mci")
+    assert derive_label(history(m0="MCI", m36="MCI"), 0, rule).label == "stable"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"classes": ("stable", "converter", "hc")}, "'hc' is unknown; known: stable, converter, cn, ad"),
+        ({"classes": ("cn", "ad")}, "stable and converter are always among them"),
+        ({"reversion": "drop"}, "reversion 'drop'; known: unlabeled, ignore_single"),
+        ({"horizon_months": 0}, "the horizon must be > 0 months"),
+    ],
+)
+def test_a_wrong_rule_is_refused_with_what_is_known(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        LabelRule(**options)
+
+
+def test_a_history_in_one_cell_is_read_and_a_wrong_part_of_it_is_named():
+    assert parse_history("M24:Dementia, 0:MCI;12:mci") == history(m0="MCI", m12="MCI", m24="AD")
+    with pytest.raises(ValueError, match="'12:XY' is not like 12:MCI"):
+        parse_history("0:MCI 12:XY")
+
+
+@pytest.mark.parametrize(
+    ("word", "diagnosis"), [("Dementia", "AD"), ("NL", "CN"), ("MCI to Dementia", "AD"), ("LMCI", "MCI"), ("-4", "")]
+)
+def test_diagnoses_are_understood_as_tables_spell_them(word, diagnosis):
+    assert read_diagnosis(word) == diagnosis

@@ -1,0 +1,70 @@
+"""Where the command takes its scans from, who it labels, and with which status it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines import run_adni
+from preprocessing.intake.labels import LabelRule
+from preprocessing.recipe import CohortSummary
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[dict]:
+    """What `preprocess_cohort` was called with; it fails as many scans as the first entry says."""
+    made: list[dict] = [{"failed": 0}]
+
+    def pretend(raw: Path, prepared: Path, tables: Path | None, jobs: int, **options: object) -> CohortSummary:
+        made.append({"raw": raw, "tables": tables} | options)
+        return CohortSummary(prepared, 3, 0, 3, 0, made[0]["failed"], {"stable": 3}, ledger="mri kept 3")
+
+    monkeypatch.setattr(run_adni, "preprocess_cohort", pretend)
+    monkeypatch.setattr(run_adni, "write_cohort", lambda *_: None)
+    return made
+
+
+def run(tmp_path: Path, *more: str) -> int:
+    return run_adni.main(["--stage", "preprocess", "--features", "regions", "--out", str(tmp_path), *more])
+
+
+@pytest.mark.parametrize(("flag", "layout"), [("--data", "adni"), ("--bids", "bids"), ("--list", "list")])
+def test_each_source_is_handed_on_with_its_layout(calls, tmp_path, flag, layout):
+    assert run(tmp_path, flag, str(tmp_path)) == 0
+    assert (calls[1]["raw"], calls[1]["layout"]) == (tmp_path, layout)
+
+
+def test_two_sources_at_once_are_refused(calls, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--data", "a", "--bids", "b")
+    assert "--data and --bids; one source of scans at a time" in capsys.readouterr().err
+
+
+def test_label_options_become_the_rule(calls, tmp_path):
+    options = ("--horizon", "24", "--minimum-follow-up", "12", "--reversion", "ignore_single", "--pair-days", "180")
+    run(tmp_path, "--data", str(tmp_path), *options, "--classes", "cn,stable,converter")
+    classes = ("cn", "stable", "converter")
+    assert calls[1]["rule"] == LabelRule(24, 6, 12, "ignore_single", classes)
+    assert calls[1]["pair_days"] == 180
+
+
+def test_a_class_that_is_not_known_is_one_sentence_before_any_work(calls, tmp_path, capsys):
+    assert run(tmp_path, "--data", str(tmp_path), "--classes", "stable,converter,hc") == 2
+    assert "'hc' is unknown; known: stable, converter, cn, ad" in capsys.readouterr().err
+    assert len(calls) == 1
+
+
+def test_failed_scans_end_with_status_one_unless_they_are_allowed(calls, tmp_path, capsys):
+    calls[0]["failed"] = 1
+    assert run(tmp_path, "--data", str(tmp_path)) == 1
+    captured = capsys.readouterr()
+    assert "1 scans failed, see" in captured.err and "mri kept 3" in captured.out
+    assert run(tmp_path, "--data", str(tmp_path), "--allow-failures") == 0
+
+
+def test_the_broken_file_that_the_simulation_plants_is_no_failure_but_a_second_one_is(calls, tmp_path):
+    calls[0]["failed"] = 1
+    assert run(tmp_path) == 0
+    calls[0]["failed"] = 2
+    assert run(tmp_path) == 1
