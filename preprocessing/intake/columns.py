@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -24,7 +25,8 @@ def find_column(table: pd.DataFrame, path: Path, spellings: tuple[str, ...], req
 
 
 def csv_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".csv" and path.is_file())
+    walked = ((Path(where), name) for where, _, names in os.walk(folder) for name in names)
+    return sorted(where / name for where, name in walked if name.lower().endswith(".csv"))
 
 
 def read_text_table(path: Path, separator: str | None = None, rows: int | None = None) -> pd.DataFrame:

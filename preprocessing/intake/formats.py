@@ -52,4 +52,5 @@ def locate_image(path: Path) -> Path:
         return found if found.is_file() else path
     if not path.exists():
         raise ScanError("missing_file", f"no such file: {path.name}")
-    return path if usable_image([path]).is_dir() else usable_image([path])
+    usable_image([path])
+    return path

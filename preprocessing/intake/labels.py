@@ -156,11 +156,10 @@ def _reverts(diagnosis: str, later: Sequence[Visit]) -> bool:
 
 
 def _without_single_reversion(diagnosis: str, later: list[Visit]) -> list[Visit]:
-    """The later visits without the one milder diagnosis, if the visit after it is back at least where it was before."""
+    """The later visits without the first milder one, unless it is the last. Any reversion that is left still counts."""
     course = _course(diagnosis, later)
-    drops = [i for i in range(1, len(course)) if course[i] < course[i - 1]]
-    single = len(drops) == 1 and drops[0] + 1 < len(course) and course[drops[0] + 1] >= course[drops[0] - 1]
-    return [visit for i, visit in enumerate(later, start=1) if not (single and i == drops[0])]
+    drop = next((i for i in range(1, len(course) - 1) if course[i] < course[i - 1]), None)
+    return [visit for i, visit in enumerate(later, start=1) if i != drop]
 
 
 def _at_horizon(later: Sequence[Visit], month: float, window: float) -> set[str]:

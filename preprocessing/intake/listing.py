@@ -54,8 +54,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     table = pd.DataFrame(values, index=raw.index)
     table["participant"] = [participant_id(name, path) for name in table.subject]
     _refuse_twice(table.participant, path, "subject")
-    for name in ("t1", "pet"):
-        _refuse_twice(table[name][table[name] != ""], path, f"{name} file")
+    # A DICOM folder may hold the T1 and the PET of one person; no file and no folder may be of two.
+    scans = pd.concat(
+        [table[["participant", name]].set_axis(["participant", "scan"], axis=1) for name in ("t1", "pet")]
+    )
+    _refuse_twice(scans[scans.scan != ""].drop_duplicates().scan, path, "scan")
     same = table[(table.t1 != "") & (table.t1 == table.pet) & ~table.t1.map(lambda name: (path.parent / name).is_dir())]
     if len(same):
         raise ValueError(f"{path}: {same.subject.iloc[0]} has the same file as t1 and pet: {same.t1.iloc[0]}")

@@ -336,7 +336,8 @@ def test_an_adni_image(options, code, download):
 LISTS = {
     "a column missing": ("subject\tt1\n1\ta.nii\n", "no column 'pet'; known spellings: pet, fdg"),
     "a subject twice": ("subject\tt1\tpet\n1\ta.nii\t\nsub-1\tb.nii\t\n", "subject sub-1 stands twice"),
-    "a scan of two people": ("subject\tt1\tpet\n1\ta.nii\t\n2\ta.nii\t\n", "t1 file a.nii stands twice"),
+    "a scan of two people": ("subject\tt1\tpet\n1\ta.nii\t\n2\ta.nii\t\n", "scan a.nii stands twice"),
+    "a PET that is another's T1": ("subject\tt1\tpet\n1\ta.nii\t\n2\tb.nii\ta.nii\n", "scan a.nii stands twice"),
     "one file as both": ("subject\tt1\tpet\n1\ta.nii\ta.nii\n", "1 has the same file as t1 and pet: a.nii"),
     "a label that is none": ("subject\tt1\tpet\tlabel\n1\ta.nii\t\tMCI\n", "1 has label 'MCI'; known: stable"),
     "a history that is none": ("subject\tt1\tpet\thistory\n1\ta.nii\t\tm12\n", "'m12' is not like 12:MCI"),
