@@ -364,7 +364,7 @@ def test_a_list_that_is_not_there(tmp_path):
 def test_a_list_whose_files_are_missing_or_of_another_format_loses_only_those(tmp_path):
     save(NOISE, tmp_path / "a.nii")
     written(tmp_path / "p.v", b"")
-    lines = ["subject,t1,pet", "1,a.nii,p.v", "2,gone.nii,", "3,,a.nii"]
+    lines = ["subject,t1,pet", "1,a.nii,p.v", "2,gone.nii,", "3,,b.nii"]
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
     intake = listing.read_list(tmp_path / "list.csv")
     assert [person.participant_id for person in intake.people] == ["sub-1"]
