@@ -140,9 +140,10 @@ def test_a_pet_of_uniform_resolution_is_known_after_its_description_is_gone(file
 def test_a_series_that_cannot_be_converted_is_a_ledger_row_and_stops_nobody(files, tmp_path):
     files.write_classic(tmp_path / "good", VALUES, AFFINE)
     files.write_classic(tmp_path / "pet", VALUES, AFFINE, "PT")
+    files.write_classic(tmp_path / "not_mr", VALUES, AFFINE, "PT")
     files.write_classic(tmp_path / "gap", VALUES, AFFINE)
     (tmp_path / "gap" / "slice003.dcm").unlink()
-    rows = ["subject,t1,pet", "1,good,pet", "2,gap,", "3,pet,"]
+    rows = ["subject,t1,pet", "1,good,pet", "2,gap,", "3,not_mr,"]
     (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
     intake = listing.read_list(tmp_path / "list.csv")
     people, ledger = dicom.convert_people(intake.people, tmp_path / "prepared")
