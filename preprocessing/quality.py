@@ -1,24 +1,34 @@
-"""Numbers that tell a good preprocessing from a wrong one, each with thresholds and a verdict."""
+"""Numbers that tell a good preprocessing from a wrong one, each with thresholds, a reason and a verdict.
+
+What no check can see: a scan whose left and right are exchanged in voxels *and* header. Laterality is taken from the
+header; the template is symmetric, so that a mirrored head fits it as well. Only a PET that fits the T1 better when it
+is mirrored gives such an error away (`mirror_gain`), and only where the brain is lopsided enough.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from preprocessing import template
+from preprocessing import template, tissue
 
 VERDICTS = ("pass", "warn", "fail")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """`warn` and `fail` are where the verdict changes; `higher_is_better` says on which side."""
+    """`warn` and `fail` are where the verdict changes; `higher_is_better` says on which side.
+
+    `problem` is the sentence that the ledger says of a scan beyond them.
+    """
 
     warn: float
     fail: float
     higher_is_better: bool = True
+    problem: str = ""
 
     def judge(self, value: float) -> str:
         """pass, warn or fail; a value that is not a number fails."""
@@ -27,16 +37,82 @@ class Threshold:
             return "fail"
         return "warn" if sign * value < sign * self.warn else "pass"
 
+    def side(self, value: float) -> Threshold:
+        """The limits that apply to `value`."""
+        return self
 
-# Set so that real T1s, simulated scans and the template itself pass, while scans that are flipped, shifted or cut fail.
-THRESHOLDS = {
-    ("register", "brain_dice"): Threshold(0.93, 0.88),
-    ("register", "folded_share"): Threshold(1e-4, 1e-2, higher_is_better=False),
-    ("register", "t1_correlation"): Threshold(0.60, 0.40),
-    ("brain_mask", "brain_ml"): Threshold(850.0, 800.0),
-    ("tissue", "gray_share"): Threshold(0.32, 0.22),
-    ("suvr", "pet_correlation"): Threshold(0.45, 0.25),
-    ("suvr", "pet_coverage"): Threshold(0.90, 0.80),
+
+@dataclass(frozen=True)
+class Between:
+    """Two limits for a number that can be too low and too high."""
+
+    low: Threshold
+    high: Threshold
+
+    def side(self, value: float) -> Threshold:
+        """The limit on the side where `value` lies."""
+        return self.high if value > (self.low.warn + self.high.warn) / 2 else self.low
+
+
+def _between(fail_low: float, warn_low: float, warn_high: float, fail_high: float, problem: str) -> Between:
+    return Between(Threshold(warn_low, fail_low, True, problem), Threshold(warn_high, fail_high, False, problem))
+
+
+# Each with its reason; in brackets the spread (least, most) over 24 + 12 simulated people with the template's anatomy
+# and over 4 with anatomies of their own, at the full recipe. A warning starts outside both spreads, unless a line says
+# otherwise; a failure lies on the side of the deliberately bad scans of tests/preprocessing/test_quality.py.
+THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
+    # Share of the T1's largest brain cross-section that lies on the border of the field of view. A cut brainstem is
+    # about .06, a cut cerebellum .3, a cut through the temporal lobes .5 and more.
+    ("orient", "cut_share"): Threshold(0.15, 0.35, False, "the T1's field of view cuts the brain"),
+    # How much better the head, before any registration, fits the template than it does when turned over.
+    ("orient", "turned_margin"): Threshold(0.10, 0.0, True, "the head fits the template better when turned over"),
+    # Adult brains with their inner CSF; the mask refuses below 800 and above 2200 mL. [1301, 1827] [1303, 1615]
+    ("brain_mask", "brain_ml"): _between(800.0, 850.0, 2000.0, 2200.0, "the brain's volume is that of no adult"),
+    ("register", "brain_dice"): Threshold(0.93, 0.88, True, "the registered brain does not fill the template's"),
+    # A map that folds is no map of one brain onto another. Real SyN fields have none. [0, 0] [0, 0]
+    ("register", "folded_share"): Threshold(1e-4, 1e-2, False, "the deformation folds"),
+    # [.984, .989] [.76, .80]
+    ("register", "t1_correlation"): Threshold(0.60, 0.40, True, "the registered T1 does not look like the template"),
+    # The template-space volume of the mask, brought back by the Jacobian, over its native volume: two ways to one
+    # number, apart where the brain lies partly outside the field of the deformation. [.998, 1.000] [.985, 1.000]
+    ("register", "volume_ratio"): _between(
+        0.90, 0.96, 1.04, 1.10, "the Jacobian does not give back the brain's own volume"
+    ),
+    # Share of the template's hippocampi where the T1 has been measured and the mask says brain. [1, 1] [1, 1]
+    ("register", "hippocampi_in_view"): Threshold(0.98, 0.90, True, "the T1 does not show both hippocampi"),
+    # A hippocampus stretched out of, or crushed into, almost nothing: the scan had none at its place. The smallest of
+    # an Alzheimer's patient is about .45 of the template's. [.57, 1.05] [.59, .93]
+    ("register", "hippocampi_scale"): _between(0.25, 0.35, 1.8, 2.5, "the hippocampi have an impossible size"),
+    # White over grey matter where the template has them for sure: above 1 on any T1, below on a T2. [1.28, 1.31]
+    # [1.48, 1.69]
+    ("tissue", "white_over_gray"): _between(1.0, 1.08, 2.2, 3.0, "the contrast is not that of a T1"),
+    # CSF is the darkest tissue of a T1. [.44, .45] [.35, .40]
+    ("tissue", "fluid_over_white"): Threshold(0.65, 0.85, False, "CSF is not dark, as it is on a T1"),
+    # White matter's median over its robust spread: noise, ghosts and uncorrected bias all lower it. [29, 42] [35, 48]
+    ("tissue", "white_snr"): Threshold(12.0, 7.0, True, "the T1 is noisy, or the head moved"),
+    # Difference of white and grey matter over their common spread. [2.2, 2.6] [2.0, 3.0]
+    ("tissue", "contrast_to_noise"): Threshold(1.4, 0.8, True, "white and grey matter can hardly be told apart"),
+    ("tissue", "gray_share"): _between(0.22, 0.32, 0.70, 0.80, "the share of grey matter is that of no brain"),
+    # [.76, .85] [.47, .81]; the .47 is a PET that the rigid registration had left centimetres off its place.
+    ("suvr", "pet_correlation"): Threshold(0.55, 0.40, True, "the PET does not look like FDG of this brain"),
+    ("suvr", "pet_coverage"): Threshold(0.90, 0.80, True, "the PET's field of view cuts the brain"),
+    ("suvr", "hippocampi_in_pet"): Threshold(0.98, 0.90, True, "the PET does not show both hippocampi"),
+    # Similarity as aligned, less the best similarity after a shift by 8 mm along an axis. [.26, .31] [.08, .30]; again
+    # the .08 is the misplaced PET.
+    ("register_pet", "margin_8mm"): Threshold(0.15, 0.06, True, "the PET fits the T1 hardly better than 8 mm aside"),
+    # The same at 4 mm. Below 0 the PET fits better elsewhere. [.09, .11] [-.01, .11]
+    ("register_pet", "margin_4mm"): Threshold(0.03, 0.0, True, "the PET fits the T1 as well 4 mm aside"),
+    # Similarity of the mirrored PET less that of the PET as given. [-.006, .000] [-.003, .015], .015 the misplaced one.
+    ("register_pet", "mirror_gain"): Threshold(0.01, 0.04, False, "the PET fits the T1 better when mirrored"),
+    # Overlap of the PET's outline with the T1's: another head has another size. [.96, .97] [.92, .94]
+    ("register_pet", "outline_dice"): Threshold(0.90, 0.85, True, "the PET's outline is not that of this brain"),
+    # Median of the grey matter over the pons: about 1.2 with FDG. [1.12, 1.48] [1.08, 1.28]
+    ("suvr", "cortex_over_pons"): _between(0.5, 0.75, 2.2, 3.0, "the cortex's uptake is not that of FDG"),
+    # Grey matter takes up more FDG than white matter. [1.27, 1.36] [1.13, 1.24]
+    ("suvr", "gray_over_white"): Threshold(1.05, 0.9, True, "grey matter takes up no more than white matter"),
+    # Activity cannot be negative; a little may come from reconstruction. [0, 0] [0, 0]
+    ("suvr", "negative_share"): Threshold(0.01, 0.05, False, "a part of the brain has negative uptake"),
 }
 
 
@@ -50,10 +126,18 @@ class Check:
     threshold: dict[str, float]
     verdict: str
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong where the verdict is not pass, with number and limit."""
+        comparison = "at least" if self.threshold["warn"] >= self.threshold["fail"] else "at most"
+        limit = self.threshold["fail" if self.verdict == "fail" else "warn"]
+        problem = THRESHOLDS[self.step, self.name].side(self.value).problem
+        return f"{problem} ({self.name} {self.value:.4g}, expected {comparison} {limit:g})"
+
 
 def check(step: str, name: str, value: float) -> Check:
     """Judge one number by its entry in THRESHOLDS."""
-    threshold = THRESHOLDS[step, name]
+    threshold = THRESHOLDS[step, name].side(float(value))
     limits = {"warn": threshold.warn, "fail": threshold.fail}
     return Check(step, name, round(float(value), 5), limits, threshold.judge(float(value)))
 
@@ -61,6 +145,18 @@ def check(step: str, name: str, value: float) -> Check:
 def worst(checks: list[Check]) -> str:
     """The verdict of a subject is that of its worst check; "pass" without any."""
     return max((c.verdict for c in checks), key=VERDICTS.index, default="pass")
+
+
+def explain(checks: list[Check]) -> tuple[str, str, str]:
+    """Step, reason code and sentence for the ledger row of a kept scan: ("recipe", "", "") where all is well.
+
+    The step is that of the first of the worst checks; the sentence names all that share its verdict.
+    """
+    verdict = worst(checks)
+    if verdict == "pass":
+        return "recipe", "", ""
+    found = [c for c in checks if c.verdict == verdict]
+    return found[0].step, f"qc_{verdict}", "; ".join(c.sentence for c in found)
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -75,22 +171,118 @@ def correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> floa
     return float(np.corrcoef(a, b)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else 0.0
 
 
-def check_t1(
-    t1: np.ndarray, mask: np.ndarray, target: np.ndarray, jacobian: np.ndarray, tissue_ml: np.ndarray, brain_ml: float
-) -> list[Check]:
-    """Checks of the structural steps.
+def robust_spread(values: np.ndarray) -> float:
+    """Standard deviation as estimated from the median absolute deviation; NaN of nothing."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values)))) if values.size else float("nan")
 
-    t1, mask, target, jacobian: (91, 109, 91) in template space; mask is the warped brain mask, target the template's
-    by the same method (both bool); tissue_ml: native csf, gm, wm in mL.
+
+def cut_share(mask: np.ndarray) -> float:
+    """Largest part of the mask on a face of its array, relative to the mask's largest cross-section along that axis."""
+    shares = []
+    for axis in range(3):
+        area = mask.sum(tuple({0, 1, 2} - {axis}))
+        shares.append(max(area[0], area[-1]) / max(area.max(), 1))
+    return float(max(shares))
+
+
+def place_loosely(t1: nib.Nifti1Image, mask: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The T1 on the template grid, only moved and stretched so that the mask's mean and spread along each axis are
+    those of `target`: (91, 109, 91). Unlike a registration, this cannot hide a head that is turned over."""
+
+    def mean_and_spread(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = nib.affines.apply_affine(affine, np.argwhere(voxels)[::7])
+        return points.mean(0), points.std(0)
+
+    mean, spread = mean_and_spread(mask, t1.affine)
+    wanted_mean, wanted_spread = mean_and_spread(target, template.GRID_AFFINE)
+    stretch = np.diag([*(spread / wanted_spread), 1.0])
+    stretch[:3, 3] = mean - stretch[:3, :3] @ wanted_mean
+    to_voxel = np.linalg.inv(t1.affine) @ stretch @ template.GRID_AFFINE
+    values = t1.get_fdata(dtype=np.float32) * mask
+    return ndimage.affine_transform(values, to_voxel[:3, :3], to_voxel[:3, 3], template.GRID_SHAPE, order=1)
+
+
+def turned_margin(head: np.ndarray, target: np.ndarray) -> float:
+    """How much better the brain of `place_loosely` fits the template than it does turned front to back, upside down,
+    or both: difference of correlations. Below 0 where the header has an axis wrong. Left and right say nothing here.
     """
-    brain = template.brain_mask()
-    return [
+    brain = ndimage.gaussian_filter(template.t1() * target, 2.0)
+    smooth = ndimage.gaussian_filter(head, 2.0)
+    everywhere = np.ones(brain.shape, bool)
+    turned = [_flip_about_center(smooth, axes, target) for axes in ((1,), (2,), (1, 2))]
+    return correlation(smooth, brain, everywhere) - max(correlation(t, brain, everywhere) for t in turned)
+
+
+def _flip_about_center(values: np.ndarray, axes: tuple[int, ...], target: np.ndarray) -> np.ndarray:
+    """Flip, and roll so that the middle of `target` stays where it is."""
+    center = np.argwhere(target).mean(0)
+    shifts = [int(round(2 * center[axis] - (values.shape[axis] - 1))) for axis in axes]
+    return np.roll(np.flip(values, axes), shifts, axes)
+
+
+@dataclass(frozen=True)
+class T1Maps:
+    """What the T1's checks look at. On the template grid, (91, 109, 91), but for the last two.
+
+    t1; mask: the warped brain mask, bool; target: the template's mask by the same method, bool; jacobian; covered:
+    bool, where the T1's field of view reaches; native_mask: bool, on the T1's own grid, with a margin wherever the
+    field of view has one; head: the T1 by `place_loosely`, or None where it is not to be judged.
+    """
+
+    t1: np.ndarray
+    mask: np.ndarray
+    target: np.ndarray
+    jacobian: np.ndarray
+    covered: np.ndarray
+    native_mask: np.ndarray
+    head: np.ndarray | None = None
+
+
+def check_t1(maps: T1Maps, tissue_ml: np.ndarray, brain_ml: float) -> list[Check]:
+    """Checks of the structural steps. tissue_ml: native csf, gm, wm in mL; brain_ml: native volume of the mask."""
+    brain, hippocampi = template.brain_mask(), template.region_mask("hippocampus")
+    back_ml = maps.jacobian[maps.mask].sum() * template.VOXEL_ML
+    checks = [check("orient", "cut_share", cut_share(maps.native_mask))]
+    if maps.head is not None:
+        checks.append(check("orient", "turned_margin", turned_margin(maps.head, maps.target)))
+    return checks + [
         check("brain_mask", "brain_ml", brain_ml),
-        check("register", "brain_dice", dice(mask, target)),
-        check("register", "folded_share", float((jacobian[brain] <= 0).mean())),
-        check("register", "t1_correlation", correlation(t1, template.t1(), brain)),
+        check("register", "brain_dice", dice(maps.mask, maps.target)),
+        check("register", "folded_share", float((maps.jacobian[brain] <= 0).mean())),
+        check("register", "t1_correlation", correlation(maps.t1, template.t1(), brain)),
+        check("register", "volume_ratio", back_ml / max(brain_ml, 1e-9)),
+        check("register", "hippocampi_in_view", float((maps.covered & maps.mask)[hippocampi].mean())),
+        check("register", "hippocampi_scale", float(maps.jacobian[hippocampi].mean())),
+        *check_contrast(maps.t1),
         check("tissue", "gray_share", float(tissue_ml[1] / max(tissue_ml.sum(), 1e-9))),
     ]
+
+
+def check_contrast(t1: np.ndarray) -> list[Check]:
+    """Contrast and noise of a T1 on the template grid, where the *template* has its tissues for sure.
+
+    The person's own segmentation would follow whatever contrast there is.
+    """
+    fluid, gray, white = (t1[where] for where in _sure_tissues())
+    middle = {"fluid": np.median(fluid), "gray": np.median(gray), "white": np.median(white)}
+    noise = float(np.hypot(robust_spread(white), robust_spread(gray)))
+    return [
+        check("tissue", "white_over_gray", _ratio(middle["white"], middle["gray"])),
+        check("tissue", "fluid_over_white", _ratio(middle["fluid"], middle["white"])),
+        check("tissue", "white_snr", _ratio(middle["white"], robust_spread(white))),
+        check("tissue", "contrast_to_noise", _ratio(middle["white"] - middle["gray"], noise)),
+    ]
+
+
+def _sure_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bool masks: the inside of fluid, grey and white matter. White matter, the largest, keeps off the brain's rim."""
+    fluid, gray, white = tissue.tissue_priors()
+    brain = template.brain_mask()
+    return (fluid > 0.7) & brain, (gray > 0.7) & brain, (white > 0.85) & ndimage.binary_erosion(brain, iterations=3)
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")
 
 
 def check_pet(suvr: np.ndarray, covered: np.ndarray, gray: np.ndarray, white: np.ndarray) -> list[Check]:
@@ -98,9 +290,32 @@ def check_pet(suvr: np.ndarray, covered: np.ndarray, gray: np.ndarray, white: np
 
     All (91, 109, 91) in template space; gray and white are tissue fractions.
     """
-    brain = template.brain_mask()
+    brain, hippocampi = template.brain_mask(), template.region_mask("hippocampus")
     expected = ndimage.gaussian_filter(gray + 0.35 * white, 3.4 / template.SPACING_MM)  # 8 mm full width
+    inside = brain & covered
+    here = correlation(suvr, expected, inside)
+    mirrored = correlation(suvr[::-1], expected, inside & covered[::-1])
+    level = np.percentile(suvr[inside], 95) if inside.any() else 0.0
+    gray_uptake, white_uptake = (_median(suvr[covered & (part > 0.8)]) for part in (gray, white))
     return [
-        check("suvr", "pet_correlation", correlation(suvr, expected, brain & covered)),
+        check("register_pet", "margin_8mm", here - _best_aside(suvr, expected, inside, 8.0)),
+        check("register_pet", "margin_4mm", here - _best_aside(suvr, expected, inside, 4.0)),
+        check("register_pet", "mirror_gain", mirrored - here),
+        check("register_pet", "outline_dice", dice(suvr > 0.45 * level, gray + white > 0.5)),
+        check("suvr", "pet_correlation", here),
         check("suvr", "pet_coverage", float(covered[brain].mean())),
+        check("suvr", "hippocampi_in_pet", float(covered[hippocampi].mean())),
+        check("suvr", "cortex_over_pons", gray_uptake),  # an SUVR is a ratio to the pons already
+        check("suvr", "gray_over_white", _ratio(gray_uptake, white_uptake)),
+        check("suvr", "negative_share", float((suvr[brain] < 0).mean())),
     ]
+
+
+def _best_aside(suvr: np.ndarray, expected: np.ndarray, inside: np.ndarray, shift_mm: float) -> float:
+    """The best correlation after a shift of the PET along one of the axes, either way."""
+    step = int(round(shift_mm / template.SPACING_MM))
+    return max(correlation(np.roll(suvr, way, axis), expected, inside) for axis in range(3) for way in (-step, step))
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if values.size else float("nan")

@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from preprocessing import given, template
+from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
 from preprocessing.intake.source import read_people
@@ -114,6 +115,7 @@ def preprocess_cohort(
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     write_json(_description(simulated=(raw / SIMULATED_MARK).is_file()), prepared / "dataset_description.json")
+    write_contact_sheet(prepared)
     return CohortSummary(
         prepared=prepared,
         raw=len(people),

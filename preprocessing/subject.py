@@ -15,12 +15,24 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from preprocessing import bias, brain_mask, crop, orient, quality, regions, register, suvr, template, tissue
+from preprocessing import (
+    bias,
+    brain_mask,
+    crop,
+    orient,
+    quality,
+    regions,
+    register,
+    suvr,
+    template,
+    thumbnails,
+    tissue,
+)
 from preprocessing.ledger import LedgerRow, compact, write_image, write_json, write_table
 from preprocessing.orient import ScanError
 
 # Raise it when a step changes what it computes: every subject is then done anew.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 STRUCTURE = f"space-{template.SPACE}_res-2"
 
 
@@ -101,7 +113,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     prepared.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(task.participant_id, task.session_id)
     structure = _Structure.prepare(task, prepared, outcome)
-    outcome.ledger.append(_ledger_row(task, prepared, "mri", "kept", "recipe"))
+    outcome.ledger.append(_kept_row(task, prepared, "mri", structure.checks))
     checks = structure.checks
     suvr_map = covered = None
     final = True
@@ -109,7 +121,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
         try:
             suvr_map, covered, pet_checks = _prepare_pet(task, prepared, outcome, structure)
             checks = checks + pet_checks
-            outcome.ledger.append(_ledger_row(task, prepared, "pet", "kept", "recipe"))
+            outcome.ledger.append(_kept_row(task, prepared, "pet", pet_checks))
         except StepFailed as failure:
             outcome.ledger.append(failed_row(task, prepared, "pet", failure))
             final = failure.expected
@@ -182,9 +194,28 @@ class _Structure:
             about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
             maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}
             _write_structure(task, prepared, outcome, maps | {"desc-jacobian_map": jacobian}, tissues, about)
-        target = brain_mask.template_brain_mask()
-        checks = quality.check_t1(warped, warped_mask, target, jacobian, tissue_ml, outcome.tiv_ml)
+        with _step("quality", outcome):
+            checks = _judge_t1(task, prepared, t1, mask, (warped, warped_mask, jacobian), transforms, tissue_ml)
         return cls(brain, transforms, jacobian, tissues, checks)
+
+
+def _judge_t1(
+    task: SubjectTask,
+    prepared: Path,
+    t1: nib.Nifti1Image,
+    mask: np.ndarray,
+    warped: tuple[np.ndarray, np.ndarray, np.ndarray],
+    transforms: register.Transforms,
+    tissue_ml: np.ndarray,
+) -> list[quality.Check]:
+    """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask and Jacobian on the template grid."""
+    target = brain_mask.template_brain_mask()
+    view = nib.Nifti1Image(np.ones(t1.shape, np.float32), t1.affine)
+    covered = register.to_template(view, transforms) > 0.5
+    head = quality.place_loosely(t1, mask, target)
+    thumbnails.write_t1(warped[0], t1, mask, task.folder(prepared) / "figures" / task.name)
+    maps = quality.T1Maps(warped[0], warped[1], target, warped[2], covered, mask, head)
+    return quality.check_t1(maps, tissue_ml, brain_mask.volume_ml(mask, t1))
 
 
 def _write_structure(
@@ -259,7 +290,10 @@ def _prepare_pet(
         path = folder / f"{task.name}_{STRUCTURE}_desc-suvrPonsCrop80_pet.nii.gz"
         write_image(compact(cropped), path, about | {"Masked": "brain mask of the template"})
         outcome.pet_path = path.relative_to(prepared).as_posix()
-    return ratio, covered, quality.check_pet(ratio, covered, structure.tissues[1], structure.tissues[2])
+    with _step("quality_pet", outcome):
+        thumbnails.write_pet(ratio, structure.tissues, task.folder(prepared) / "figures" / task.name)
+        checks = quality.check_pet(ratio, covered, structure.tissues[1], structure.tissues[2])
+    return ratio, covered, checks
 
 
 def _write_map(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> Path:
@@ -279,9 +313,11 @@ def _sidecar(task: SubjectTask, prepared: Path, sources: list[Path]) -> dict[str
     }
 
 
-def _ledger_row(task: SubjectTask, prepared: Path, modality: str, status: str, step: str) -> LedgerRow:
+def _kept_row(task: SubjectTask, prepared: Path, modality: str, checks: list[quality.Check]) -> LedgerRow:
+    """The ledger row of a scan that went through, with what quality control has to say of it."""
     source = os.path.relpath(task.t1 if modality == "mri" else task.pet, prepared)
-    return LedgerRow(task.participant_id, task.session_id, modality, status, step, source=source)
+    ids = (task.participant_id, task.session_id, modality)
+    return LedgerRow(*ids, "kept", *quality.explain(checks), source)
 
 
 def failed_row(task: SubjectTask, prepared: Path, modality: str, failure: StepFailed) -> LedgerRow:
