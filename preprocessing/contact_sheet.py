@@ -1,4 +1,4 @@
-"""One page for the eye over a whole cohort: `prepared/qc.html`, a row per person with verdicts, numbers and pictures."""
+"""One page over a whole cohort: `prepared/qc.html`, a row per person with verdicts, numbers and pictures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ SCRIPT = """
 for (const button of document.querySelectorAll("nav button")) button.onclick = () => {
   for (const other of document.querySelectorAll("nav button")) other.setAttribute("aria-pressed", other === button);
   const wanted = button.dataset.verdict;
-  for (const row of document.querySelectorAll("article")) row.hidden = wanted !== "all" && !row.classList.contains(wanted);
+  for (const row of document.querySelectorAll("article"))
+    row.hidden = wanted !== "all" && !row.classList.contains(wanted);
 };
 """
 
@@ -84,7 +85,7 @@ def _page(rows: list[str], counts: Counter[str], given: int) -> str:
         f"{escape(verdict)} {number}</button>"
         for verdict, number in buttons
     )
-    arrived = f" {given} people arrived prepared and have no scans to look at." if given else ""
+    arrived = f" Arrived prepared, without scans to look at: {given}." if given else ""
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

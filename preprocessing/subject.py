@@ -32,7 +32,7 @@ from preprocessing.ledger import LedgerRow, compact, write_image, write_json, wr
 from preprocessing.orient import ScanError
 
 # Raise it when a step changes what it computes: every subject is then done anew.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 1
 STRUCTURE = f"space-{template.SPACE}_res-2"
 
 

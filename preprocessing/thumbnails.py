@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ def write_t1(warped: np.ndarray, t1: nib.Nifti1Image, mask: np.ndarray, prefix: 
 
 
 def write_pet(suvr: np.ndarray, tissues: np.ndarray, prefix: Path) -> None:
-    """Picture "pet". suvr: (91, 109, 91) in template space; tissues: (3, 91, 109, 91), of the person, the same space."""
+    """Picture "pet". suvr: (91, 109, 91) in template space; tissues: (3, 91, 109, 91) of the person, there, too."""
     smooth = [ndimage.gaussian_filter(values, 0.7) for values in tissues]
     outlines = [(smooth[tissue.TISSUES.index("wm")], "#ffffff"), (smooth[tissue.TISSUES.index("csf")], "#7fd7ff")]
     write_bytes(path_of(prefix, "pet"), draw(suvr, outlines, _template_slices(), "inferno", PET_RANGE))
@@ -98,10 +98,8 @@ def _upright(values: np.ndarray, axis: int, index: int) -> np.ndarray:
 
 
 def _template_slices() -> list[tuple[int, int]]:
-    to_index: Callable[[int, float], float] = lambda axis, mm: (
-        (mm - template.GRID_AFFINE[axis, 3]) / template.SPACING_MM
-    )  # noqa: E731
-    return [(axis, int(round(to_index(axis, mm)))) for axis, mm in SLICES_MM]
+    start = template.GRID_AFFINE[:3, 3]
+    return [(axis, int(round((mm - start[axis]) / template.SPACING_MM))) for axis, mm in SLICES_MM]
 
 
 def _mask_slices(inside: np.ndarray) -> list[tuple[int, int]]:
