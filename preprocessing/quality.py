@@ -66,7 +66,8 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     # about .06, a cut cerebellum .3, a cut through the temporal lobes .5 and more.
     ("orient", "cut_share"): Threshold(0.15, 0.35, False, "the T1's field of view cuts the brain"),
     # How much better the head, before any registration, fits the template than it does when turned over.
-    ("orient", "turned_margin"): Threshold(0.10, 0.0, True, "the head fits the template better when turned over"),
+    # A head that nods by 20 degrees keeps a small margin; below 0 an axis of the header is wrong.
+    ("orient", "turned_margin"): Threshold(0.02, 0.0, True, "the head fits the template better when turned over"),
     # Adult brains with their inner CSF; the mask refuses below 800 and above 2200 mL. [1301, 1827] [1303, 1615]
     ("brain_mask", "brain_ml"): _between(800.0, 850.0, 2000.0, 2200.0, "the brain's volume is that of no adult"),
     ("register", "brain_dice"): Threshold(0.93, 0.88, True, "the registered brain does not fill the template's"),
@@ -94,7 +95,8 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     # Difference of white and grey matter over their common spread. [2.2, 2.6] [2.0, 3.0]
     ("tissue", "contrast_to_noise"): Threshold(1.4, 0.8, True, "white and grey matter can hardly be told apart"),
     ("tissue", "gray_share"): _between(0.22, 0.32, 0.70, 0.80, "the share of grey matter is that of no brain"),
-    # [.76, .85] [.47, .81]; the .47 is a PET that the rigid registration had left centimetres off its place.
+    # [.76, .85] [.47, .81]; the .47 is a PET that the rigid registration had left off its place. Two PETs of other
+    # people, registered to a T1: .52 and .55, a warning.
     ("suvr", "pet_correlation"): Threshold(0.55, 0.40, True, "the PET does not look like FDG of this brain"),
     ("suvr", "pet_coverage"): Threshold(0.90, 0.80, True, "the PET's field of view cuts the brain"),
     ("suvr", "hippocampi_in_pet"): Threshold(0.98, 0.90, True, "the PET does not show both hippocampi"),
@@ -105,8 +107,9 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     ("register_pet", "margin_4mm"): Threshold(0.03, 0.0, True, "the PET fits the T1 as well 4 mm aside"),
     # Similarity of the mirrored PET less that of the PET as given. [-.006, .000] [-.003, .015], .015 the misplaced one.
     ("register_pet", "mirror_gain"): Threshold(0.01, 0.04, False, "the PET fits the T1 better when mirrored"),
-    # Overlap of the PET's outline with the T1's: another head has another size. [.96, .97] [.92, .94]
-    ("register_pet", "outline_dice"): Threshold(0.90, 0.85, True, "the PET's outline is not that of this brain"),
+    # Overlap of the PET's outline with the T1's: a brain of another size. Own PETs of 1 anatomy .88, those of two
+    # others' .89 and .90: heads of like size are not told apart by this, but by `pet_correlation`.
+    ("register_pet", "outline_dice"): Threshold(0.86, 0.80, True, "the PET's outline is not that of this brain"),
     # Median of the grey matter over the pons: about 1.2 with FDG. [1.12, 1.48] [1.08, 1.28]
     ("suvr", "cortex_over_pons"): _between(0.5, 0.75, 2.2, 3.0, "the cortex's uptake is not that of FDG"),
     # Grey matter takes up more FDG than white matter. [1.27, 1.36] [1.13, 1.24]
@@ -208,9 +211,8 @@ def turned_margin(head: np.ndarray, target: np.ndarray) -> float:
     """
     brain = ndimage.gaussian_filter(template.t1() * target, 2.0)
     smooth = ndimage.gaussian_filter(head, 2.0)
-    everywhere = np.ones(brain.shape, bool)
     turned = [_flip_about_center(smooth, axes, target) for axes in ((1,), (2,), (1, 2))]
-    return correlation(smooth, brain, everywhere) - max(correlation(t, brain, everywhere) for t in turned)
+    return correlation(smooth, brain, target) - max(correlation(t, brain, target) for t in turned)
 
 
 def _flip_about_center(values: np.ndarray, axes: tuple[int, ...], target: np.ndarray) -> np.ndarray:
