@@ -127,7 +127,7 @@ def test_slight_motion_is_no_failure(t1_maps):
 
 def test_a_deformation_that_folds_or_loses_volume_fails(t1_maps):
     folding = t1_maps.jacobian.copy()
-    folding[40:55, 50:60, 40:50] = -0.5
+    folding[35:55, 45:65, 35:55] = -0.5
     assert "folded_share" in failed(judge_t1(replace(t1_maps, jacobian=folding)))
     assert failed(judge_t1(replace(t1_maps, jacobian=0.8 * t1_maps.jacobian))) == {"volume_ratio"}
 
