@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from preprocessing import template, tissue
+from preprocessing import measures, template, tissue
 
 VERDICTS = ("pass", "warn", "fail")
 
@@ -71,6 +71,12 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     # How much better the head, before any registration, fits the template than it does when turned over.
     # The template .51, nodding by 10 and 20 degrees .29 and .13 (.06 the other way); below 0 an axis is wrong.
     ("orient", "turned_margin"): Threshold(0.02, 0.0, True, "the head fits the template better when turned over"),
+    # By how much the affine turned the head. Nobody lies in a scanner turned by more than about 30 degrees; a scan
+    # that was flipped front to back was turned by 60, because then its outline fits. [1.9, 16] [2.6, 32]
+    ("register", "tilt_degrees"): Threshold(35.0, 45.0, False, "the head had to be turned to fit the template"),
+    # Structured signal in the air beside the upper head. A copy of the head at a quarter of its signal measures .08 to
+    # .17, a head that moved by 8 mm for a third of the lines .024: that stays unseen. At most [.036] [.007]
+    ("orient", "ghost_share"): Threshold(0.05, 0.08, False, "the air beside the head shows the head again: motion"),
     # Adult brains with their inner CSF; the mask refuses below 800 and above 2200 mL. [1301, 1827] [1303, 1615]
     ("brain_mask", "brain_ml"): _between(800.0, 850.0, 2000.0, 2200.0, "the brain's volume is that of no adult"),
     ("register", "brain_dice"): Threshold(0.93, 0.88, True, "the registered brain does not fill the template's"),
@@ -108,8 +114,12 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     ("register_pet", "margin_8mm"): Threshold(0.15, 0.06, True, "the PET fits the T1 hardly better than 8 mm aside"),
     # The same at 4 mm. Below 0 the PET fits better elsewhere. [.09, .11] [-.01, .11]
     ("register_pet", "margin_4mm"): Threshold(0.03, 0.0, True, "the PET fits the T1 as well 4 mm aside"),
-    # Similarity of the mirrored PET less that of the PET as given. [-.006, .000] [-.003, .015], .015 the misplaced one.
-    ("register_pet", "mirror_gain"): Threshold(0.01, 0.04, False, "the PET fits the T1 better when mirrored"),
+    # Similarity of the PET mirrored at the T1's midplane, before the nonlinear map, less that of the PET as given.
+    # Heads are lopsided enough. [-.062, -.022] [-.083, -.032]; 0 for the symmetric template: a warning starts above.
+    ("register_pet", "mirror_gain"): Threshold(0.005, 0.015, False, "the PET fits the T1 better when mirrored"),
+    # Bending that would lay the PET onto the T1. [.70, 1.4] [1.7, 2.9], and 3.9 for the misplaced one; three PETs of
+    # other people, registered to these T1s, 3.5, 4.0 and 5.9.
+    ("register_pet", "misfit_mm"): Threshold(2.2, 3.2, False, "the PET does not lie on this brain, or is another's"),
     # Overlap of the PET's outline with the T1's: a brain of another size. Own PETs of 1 anatomy .88, those of two
     # others' .89 and .90: heads of like size are not told apart by this, but by `pet_correlation`.
     ("register_pet", "outline_dice"): Threshold(0.86, 0.80, True, "the PET's outline is not that of this brain"),
@@ -231,7 +241,8 @@ class T1Maps:
 
     t1; mask: the warped brain mask, bool; target: the template's mask by the same method, bool; jacobian; covered:
     bool, where the T1's field of view reaches; native_mask: bool, on the T1's own grid, with a margin wherever the
-    field of view has one; head: the T1 by `place_loosely`, or None where it is not to be judged.
+    field of view has one; head: the T1 by `place_loosely`; affine: (3, 3) of the registration; ghost_share: of the
+    whole scan, by `measures.ghost_share`. None where it is not to be judged.
     """
 
     t1: np.ndarray
@@ -241,6 +252,8 @@ class T1Maps:
     covered: np.ndarray
     native_mask: np.ndarray
     head: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    ghost_share: float | None = None
 
 
 def check_t1(maps: T1Maps, tissue_ml: np.ndarray, brain_ml: float) -> list[Check]:
@@ -250,6 +263,10 @@ def check_t1(maps: T1Maps, tissue_ml: np.ndarray, brain_ml: float) -> list[Check
     checks = [check("orient", "cut_share", cut_share(maps.native_mask))]
     if maps.head is not None:
         checks.append(check("orient", "turned_margin", turned_margin(maps.head, maps.target)))
+    if maps.affine is not None:
+        checks.append(check("register", "tilt_degrees", measures.tilt_degrees(maps.affine)))
+    if maps.ghost_share is not None:
+        checks.append(check("orient", "ghost_share", maps.ghost_share))
     return checks + [
         check("brain_mask", "brain_ml", brain_ml),
         check("register", "brain_dice", dice(maps.mask, maps.target)),
@@ -290,22 +307,32 @@ def _ratio(above: float, below: float) -> float:
     return float(above / below) if below > 0 else float("nan")
 
 
-def check_pet(suvr: np.ndarray, covered: np.ndarray, gray: np.ndarray, white: np.ndarray) -> list[Check]:
+def check_pet(
+    suvr: np.ndarray,
+    covered: np.ndarray,
+    gray: np.ndarray,
+    white: np.ndarray,
+    sides: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[Check]:
     """Checks of the PET: does it look like FDG of this very brain (grey matter takes up most), and is all in view?
 
-    All (91, 109, 91) in template space; gray and white are tissue fractions.
+    All (91, 109, 91) in template space; gray and white are tissue fractions; sides: `register.mirror_pair` of the PET,
+    without which it is mirrored on the template, where heads are hardly lopsided any more.
     """
     brain, hippocampi = template.brain_mask(), template.region_mask("hippocampus")
     expected = ndimage.gaussian_filter(gray + 0.35 * white, 3.4 / template.SPACING_MM)  # 8 mm full width
     inside = brain & covered
     here = correlation(suvr, expected, inside)
-    mirrored = correlation(suvr[::-1], expected, inside & covered[::-1])
+    as_given, mirrored = (
+        correlation(values, expected, inside & covered[::-1]) for values in sides or (suvr, suvr[::-1])
+    )
     level = np.percentile(suvr[inside], 95) if inside.any() else 0.0
     gray_uptake, white_uptake = (_median(suvr[covered & (part > 0.8)]) for part in (gray, white))
     return [
         check("register_pet", "margin_8mm", here - _best_aside(suvr, expected, inside, 8.0)),
         check("register_pet", "margin_4mm", here - _best_aside(suvr, expected, inside, 4.0)),
-        check("register_pet", "mirror_gain", mirrored - here),
+        check("register_pet", "mirror_gain", mirrored - as_given),
+        check("register_pet", "misfit_mm", measures.misfit_mm(suvr, expected, covered)),
         check("register_pet", "outline_dice", dice(suvr > 0.45 * level, gray + white > 0.5)),
         check("suvr", "pet_correlation", here),
         check("suvr", "pet_coverage", float(covered[brain].mean())),

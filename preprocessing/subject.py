@@ -19,6 +19,7 @@ from preprocessing import (
     bias,
     brain_mask,
     crop,
+    measures,
     orient,
     quality,
     regions,
@@ -166,6 +167,7 @@ class _Structure:
             t1 = orient.read_scan(task.t1)
         with _step("brain_mask", outcome):
             mask, method = brain_mask.mask_brain(t1)
+            ghosts = measures.ghost_share(t1.get_fdata(dtype=np.float32), mask, t1.header.get_zooms()[:3])
             box = orient.crop_to(t1, mask, task.recipe.crop_margin_mm)
             t1, mask = t1.slicer[box], mask[box]
             outcome.tiv_ml = round(brain_mask.volume_ml(mask, t1), 2)
@@ -195,7 +197,8 @@ class _Structure:
             maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}
             _write_structure(task, prepared, outcome, maps | {"desc-jacobian_map": jacobian}, tissues, about)
         with _step("quality", outcome):
-            checks = _judge_t1(task, prepared, t1, mask, (warped, warped_mask, jacobian), transforms, tissue_ml)
+            on_template = (warped, warped_mask, jacobian)
+            checks = _judge_t1(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
         return cls(brain, transforms, jacobian, tissues, checks)
 
 
@@ -207,6 +210,7 @@ def _judge_t1(
     warped: tuple[np.ndarray, np.ndarray, np.ndarray],
     transforms: register.Transforms,
     tissue_ml: np.ndarray,
+    ghosts: float,
 ) -> list[quality.Check]:
     """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask and Jacobian on the template grid."""
     target = brain_mask.template_brain_mask()
@@ -214,7 +218,8 @@ def _judge_t1(
     covered = register.to_template(view, transforms) > 0.5
     head = quality.place_loosely(t1, mask, target)
     thumbnails.write_t1(warped[0], t1, mask, task.folder(prepared) / "figures" / task.name)
-    maps = quality.T1Maps(warped[0], warped[1], target, warped[2], covered, mask, head)
+    affine = register.affine_matrix(transforms.affine)
+    maps = quality.T1Maps(warped[0], warped[1], target, warped[2], covered, mask, head, affine, ghosts)
     return quality.check_t1(maps, tissue_ml, brain_mask.volume_ml(mask, t1))
 
 
@@ -292,7 +297,8 @@ def _prepare_pet(
         outcome.pet_path = path.relative_to(prepared).as_posix()
     with _step("quality_pet", outcome):
         thumbnails.write_pet(ratio, structure.tissues, task.folder(prepared) / "figures" / task.name)
-        checks = quality.check_pet(ratio, covered, structure.tissues[1], structure.tissues[2])
+        sides = register.mirror_pair(pet, structure.transforms, rigid)
+        checks = quality.check_pet(ratio, covered, structure.tissues[1], structure.tissues[2], sides)
     return ratio, covered, checks
 
 

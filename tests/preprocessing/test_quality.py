@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from preprocessing import quality, template, tissue
+from preprocessing import measures, quality, template, tissue
 from preprocessing.quality import Check, T1Maps
 
 # Native csf, gm, wm of the template itself, in mL.
@@ -29,7 +29,7 @@ def t1_maps() -> T1Maps:
     """What the template would be if it had been registered to itself."""
     brain, everywhere = template.brain_mask(), np.ones(template.GRID_SHAPE, bool)
     head = quality.place_loosely(head_image(template.t1()), brain, brain)
-    return T1Maps(template.t1(), brain, brain, everywhere.astype(np.float32), everywhere, brain, head)
+    return T1Maps(template.t1(), brain, brain, everywhere.astype(np.float32), everywhere, brain, head, np.eye(3), 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,68 @@ def test_a_deformation_that_folds_or_loses_volume_fails(t1_maps):
     folding[35:55, 45:65, 35:55] = -0.5
     assert "folded_share" in failed(judge_t1(replace(t1_maps, jacobian=folding)))
     assert failed(judge_t1(replace(t1_maps, jacobian=0.8 * t1_maps.jacobian))) == {"volume_ratio"}
+
+
+@pytest.mark.parametrize("degrees", [0.0, 20.0, 60.0, 170.0])
+def test_the_tilt_of_an_affine_is_its_turn_whatever_it_stretches(degrees):
+    angle = np.deg2rad(degrees)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    shape = np.diag([0.9, 1.1, 1.0])
+    assert measures.tilt_degrees(turn @ shape) == pytest.approx(degrees, abs=0.01)
+
+
+def test_a_head_that_the_registration_had_to_turn_fails(t1_maps):
+    turn = np.array([[1, 0, 0], [0, 0.5, -0.87], [0, 0.87, 0.5]])
+    assert failed(judge_t1(replace(t1_maps, affine=turn))) == {"tilt_degrees"}
+
+
+@pytest.mark.parametrize("shift", [30, 54])
+def test_a_copy_of_the_head_in_the_air_is_a_ghost(t1_maps, shift):
+    scan = template.t1() + 0.25 * np.roll(template.t1(), shift, 1)
+    share = measures.ghost_share(scan, template.brain_mask(), (2.0, 2.0, 2.0))
+    assert failed(judge_t1(replace(t1_maps, ghost_share=share))) == {"ghost_share"}
+
+
+def test_noise_in_the_air_is_no_ghost():
+    noise = 0.1 * np.percentile(template.t1(), 95) * np.random.default_rng(0).standard_normal((2, *template.GRID_SHAPE))
+    scan = np.hypot(template.t1() + noise[0], noise[1])
+    share = measures.ghost_share(scan, template.brain_mask(), (2.0, 2.0, 2.0))
+    assert quality.check("orient", "ghost_share", share).verdict == "pass"
+
+
+def test_a_masked_background_has_no_ghosts():
+    brain = template.brain_mask()
+    assert measures.ghost_share(template.t1() * brain, brain, (2.0, 2.0, 2.0)) == 0.0
+
+
+@pytest.mark.parametrize("shift_mm", [2.0, 4.0])
+def test_the_misfit_of_a_known_shift_is_the_shift(fdg, shift_mm):
+    shifted = ndimage.shift(fdg, (0, shift_mm / template.SPACING_MM, 0), order=1)
+    everywhere = np.ones(template.GRID_SHAPE, bool)
+    assert measures.misfit_mm(fdg, fdg, everywhere) < 0.01  # a PET against itself
+    assert measures.misfit_mm(shifted, fdg, everywhere) == pytest.approx(shift_mm, rel=0.15)
+
+
+def test_the_pet_of_a_head_of_other_proportions_is_caught(fdg):
+    """7 % narrower and 7 % longer, as one adult's head may be beside another's."""
+    center = np.argwhere(template.brain_mask()).mean(0)
+    scale = np.array([1.07, 0.93, 1.0])
+    other = ndimage.affine_transform(fdg, np.diag(scale), center - scale * center, order=1)
+    assert "misfit_mm" in failed(judge_pet(other))
+
+
+def test_a_pet_with_exchanged_sides_is_told_by_the_lopsided_head(fdg):
+    """`sides` of a head whose nonlinear map moves the middle by 4 mm: right as given, 4 mm off when mirrored."""
+    _, gray, white = tissue.tissue_priors() * template.brain_mask()
+    everywhere = np.ones(template.GRID_SHAPE, bool)
+    index = np.indices(template.GRID_SHAPE, dtype=np.float32)
+    index[0] += 2 * np.cos(np.pi * (index[0] - 45) / 60)
+    off = ndimage.map_coordinates(fdg, index, order=1)
+    gains = [
+        {c.name: c for c in quality.check_pet(fdg, everywhere, gray, white, sides)}["mirror_gain"].verdict
+        for sides in ((fdg, off), (off, fdg))
+    ]
+    assert gains == ["pass", "fail"]
 
 
 def test_a_pet_that_lies_aside_fails(fdg):
