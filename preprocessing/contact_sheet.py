@@ -94,8 +94,8 @@ def _page(rows: list[str], counts: Counter[str], given: int) -> str:
 <style>{STYLE}</style>
 <header>
 <h1>Quality control of the preprocessing</h1>
-<p>Worst first. Left is shown on the left, as the header has it: no check can tell a scan whose header has left and
-right exchanged.{arrived}</p>
+<p>Worst first. The person's right is shown on the left, as the header has it: no check can tell a scan whose header
+has left and right exchanged, unless its PET disagrees.{arrived}</p>
 <p>This page shows data of single participants: do not redistribute.</p>
 </header>
 <nav>{filters}</nav>

@@ -1,4 +1,7 @@
-"""Small pictures for the eye: the template's contours on the T1, the brain mask on the scan, the PET under the T1."""
+"""Small pictures for the eye: the template's contours on the T1, the brain mask on the scan, the PET under the T1.
+
+Seen as in the reports, the radiologists' way: right on the left, sagittal slices looking to the left.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ CAPTIONS = {
 }
 # Sagittal, coronal and axial, through the hippocampi and through the posterior cingulate, in template mm.
 SLICES_MM = ((0, -26.0), (0, 0.0), (1, -56.0), (1, -22.0), (2, -16.0), (2, 26.0))
-INCH = 1.5  # a slice is this high
+INCH = 1.8  # a slice is this high
 DOTS_PER_INCH = 90
 PET_RANGE = (0.0, 2.0)  # SUVR
 
@@ -81,7 +84,7 @@ def draw(
             _draw_outline(axes, _upright(outline, axis, index), color)
         axes.set_axis_off()
         if axis:
-            axes.text(0.02, 0.02, "L", color="white", fontsize=6, transform=axes.transAxes)
+            axes.text(0.02, 0.02, "R", color="white", fontsize=7, transform=axes.transAxes)
     with io.BytesIO() as content:
         figure.savefig(content, format="png", facecolor="black", metadata={"Software": None})
         return content.getvalue()
@@ -93,8 +96,8 @@ def _draw_outline(axes: Axes, outline: np.ndarray, color: str) -> None:
 
 
 def _upright(values: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """A slice of an RAS+ array as an image: up is up; the front is at the right of a sagittal slice, left is left."""
-    return np.take(values, index, axis).T[::-1]
+    """A slice of an RAS+ array as an image: up is up, the person's right (or front) is on the left."""
+    return np.take(values, index, axis).T[::-1, ::-1]
 
 
 def _template_slices() -> list[tuple[int, int]]:

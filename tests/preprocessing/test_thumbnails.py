@@ -27,9 +27,9 @@ def read_png(content: bytes) -> np.ndarray:
     return imread(io.BytesIO(content))
 
 
-def test_a_slice_is_drawn_upright_with_left_on_the_left():
+def test_a_slice_is_drawn_upright_with_right_on_the_left():
     values = np.zeros((40, 40, 40), np.float32)
-    values[:12, :, 28:] = 1  # left, above
+    values[28:, :, 28:] = 1  # right, above
     picture = read_png(thumbnails.draw(values, [], [(1, 20)]))[..., :3].mean(2)
     size = picture.shape[0]
     quarters = [
