@@ -111,14 +111,12 @@ def t1_files(prepared: Path) -> dict[str, Path]:
 
 def measure(out: Path, subjects: int, recipe: Recipe, plain: int) -> dict:
     """Everything, under `out`. plain: how many subjects go through ANTs' own registration."""
-    from ants.config import set_ants_deterministic
-
     load = os.getloadavg()[0]
     write_cohort(out, design_for(subjects, seed=0))
     folders = {workers: out / f"timed-{workers}" for workers in WORKERS}
     timed = {workers: time_cohort(out / "raw", folder, workers, recipe) for workers, folder in folders.items()}
     # The same arrangement as in a worker: one thread.
-    set_ants_deterministic(True, recipe.seed)
+    register.make_repeatable(recipe.seed)
     files = dict(list(t1_files(folders[1]).items())[:plain])
     both = [register_both_ways(file, recipe) for file in files.values()]
     ours, theirs = (pd.DataFrame([ways[name] for ways in both]) for name in ("ours", "plain SyN"))

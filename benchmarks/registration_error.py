@@ -23,7 +23,7 @@ from preprocessing.simulated import registration_error
 from preprocessing.simulated.anatomy import TemplateAnatomy
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.cohort import SESSION, write_cohort
-from preprocessing.subject import Recipe
+from preprocessing.task import Recipe
 
 SEED = 100
 
@@ -77,7 +77,7 @@ def main() -> None:
     }
     print(len(people), "people", {name: round(value, 4) for name, value in numbers.items()})
     error = registration_error.Error(np.stack(greys), residual, log_suvrs, **numbers)
-    registration_error.save(error, Recipe().hash)
+    registration_error.save(error, registration_error.stamp_of(Recipe()))
 
 
 def fit_smoothing(found: np.ndarray, true: np.ndarray, brain: np.ndarray) -> dict[str, float]:

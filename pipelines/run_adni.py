@@ -27,9 +27,12 @@ from pipelines.plan import PEAK_GIB, Plan
 from preprocessing.intake.labels import REVERSIONS, LabelRule
 from preprocessing.intake.people import PAIR_DAYS
 from preprocessing.intake.source import count_people
-from preprocessing.recipe import CohortSummary, preprocess_cohort
+from preprocessing.preflight import check_room
+from preprocessing.recipe import CohortSummary, Recipe, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
+from preprocessing.suvr import REFERENCES
+from preprocessing.task import RESOLUTIONS_MM
 
 STAGES = ("preprocess", "train", "report", "all")
 BASELINE = "ce"
@@ -56,12 +59,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of other heads for the simulation")
     parser.add_argument("--subject-reports", default="all", metavar="all|none|N")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
+    parser.add_argument("--scheduler", metavar="tcp://...", help="prepare subjects on a running Dask scheduler")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
     parser.add_argument("--allow-failures", action="store_true", help="exit with 0 although scans failed")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
     add_label_options(parser)
+    add_map_options(parser)
     arguments = parser.parse_args(argv)
     given = [name for name in LAYOUT_FLAGS if getattr(arguments, name)]
     if len(given) > 1:
@@ -86,6 +91,17 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
     group.add_argument("--classes", default=",".join(LabelRule.classes), help="e.g. cn,stable,converter,ad")
     group.add_argument("--pair-days", type=int, default=PAIR_DAYS, metavar="DAYS", help="T1 to PET; default: 90")
+
+
+def add_map_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the maps are")
+    group.add_argument("--reference", choices=tuple(REFERENCES), default=Recipe.reference, help="of the SUVR")
+    group.add_argument(
+        "--resolution", type=int, choices=RESOLUTIONS_MM, default=2, help="mm; 1: maps at 1 mm, too; networks read 2 mm"
+    )
+    group.add_argument(
+        "--pet-smooth", type=float, default=0.0, metavar="FWHM", help="mm; of PETs that have no uniform resolution"
+    )
 
 
 @dataclass
@@ -133,6 +149,8 @@ def print_plan(arguments: argparse.Namespace, settings: list[Settings]) -> None:
     print(f"labels    {settings[0].data.label_rate:g} of the training labels are shown; seed {arguments.seed}")
     if profile_of(arguments.device) == "cpu":
         print_cost(plan_of(arguments), settings, methods_of(arguments))
+    if arguments.stage in ("preprocess", "all") and not arguments.scheduler:
+        print(check_room(arguments.out, plan_of(arguments).raw, arguments.jobs))
 
 
 def print_cost(plan: Plan, settings: list[Settings], methods: list[str]) -> None:
@@ -172,7 +190,9 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         arguments.jobs,
         rule=rule_of(arguments),
         pair_days=arguments.pair_days,
+        recipe=recipe_of(arguments),
         layout=arguments.layout,
+        scheduler=arguments.scheduler,
     )
     print(summary)
     return summary
@@ -185,6 +205,10 @@ def rule_of(arguments: argparse.Namespace) -> LabelRule:
         reversion=arguments.reversion,
         classes=tuple(name.strip() for name in arguments.classes.split(",")),
     )
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    return Recipe(reference=arguments.reference, resolution_mm=arguments.resolution, pet_smooth_mm=arguments.pet_smooth)
 
 
 def is_failure(arguments: argparse.Namespace, summary: CohortSummary) -> bool:

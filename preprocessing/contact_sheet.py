@@ -64,14 +64,26 @@ def write_contact_sheet(prepared: Path) -> Path:
         pd.read_csv(prepared / f"{name}.tsv", sep="\t", dtype=str, keep_default_na=False)
         for name in ("manifest", "ledger")
     )
-    raw = manifest[manifest.kind == "raw"].set_index("participant_id").qc
-    failed = ledger[(ledger.status == "failed") & (ledger.modality == "mri")]
-    verdicts = raw.to_dict() | {name: "failed" for name in failed.participant_id if name not in raw.index}
-    order = sorted(verdicts, key=lambda name: (_rank(verdicts[name]), name))
-    rows = [_row(prepared, name, verdicts[name], ledger[ledger.participant_id == name]) for name in order]
+    raw = manifest.kind == "raw"
+    scanned = ledger[(ledger.status == "failed") & (ledger.modality == "mri")]
+    scanned = pd.concat([manifest[raw], scanned])[["participant_id", "session_id"]].drop_duplicates()
+    people = [tuple(row) for row in scanned.itertuples(index=False)]
+    rows_of = {key: ledger[(ledger.participant_id == key[0]) & (ledger.session_id == key[1])] for key in people}
+    verdicts = {key: _verdict(rows) for key, rows in rows_of.items()}
+    order = sorted(verdicts, key=lambda key: (_rank(verdicts[key]), key))
+    rows = [_row(prepared, key, verdicts[key], rows_of[key]) for key in order]
     path = prepared / FILE
-    write_bytes(path, _page(rows, Counter(verdicts.values()), int((manifest.kind != "raw").sum())).encode())
+    write_bytes(path, _page(rows, Counter(verdicts.values()), int((~raw).sum())).encode())
     return path
+
+
+def _verdict(ledger: pd.DataFrame) -> str:
+    """The worst that the rows of one person's visit say."""
+    if ((ledger.status == "failed") & (ledger.modality == "mri")).any():
+        return "failed"
+    if ((ledger.status == "failed") | (ledger.reason_code == "qc_fail")).any():
+        return "fail"
+    return "warn" if (ledger.reason_code == "qc_warn").any() else "pass"
 
 
 def _rank(verdict: str) -> int:
@@ -106,10 +118,9 @@ has left and right exchanged, unless its PET disagrees.{arrived}</p>
 """
 
 
-def _row(prepared: Path, participant: str, verdict: str, ledger: pd.DataFrame) -> str:
-    sessions = sorted(set(ledger.session_id)) or [""]
-    folder = prepared / participant / sessions[0]
-    name = f"{participant}_{sessions[0]}"
+def _row(prepared: Path, visit: tuple[str, str], verdict: str, ledger: pd.DataFrame) -> str:
+    participant, session = visit
+    folder, name = prepared / participant / session, f"{participant}_{session}"
     remarks = "".join(
         f"<li>{escape(row.modality)} {escape(row.status)}: {escape(row.reason)}</li>"
         for row in ledger.itertuples()

@@ -166,7 +166,7 @@ def worst(checks: list[Check]) -> str:
 
 
 def explain(checks: list[Check]) -> tuple[str, str, str]:
-    """Step, reason code and sentence for the ledger row of a kept scan: ("recipe", "", "") where all is well.
+    """Step, reason code and sentence for the ledger row of a processed scan: ("recipe", "", "") where all is well.
 
     The step is that of the first of the worst checks; the sentence names all that share its verdict.
     """

@@ -6,37 +6,23 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
-from preprocessing import given, template
+from preprocessing import given, preflight, template
 from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
 from preprocessing.intake.source import read_people
-from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_json, write_table
+from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, remove_leftovers, write_json, write_table
+from preprocessing.outcome import Outcome, read_done
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
-from preprocessing.subject import (
-    RECIPE_VERSION,
-    Outcome,
-    Recipe,
-    StepFailed,
-    SubjectTask,
-    failed_row,
-    preprocess_subject,
-    read_done,
-    regions_path,
-    write_done,
-)
+from preprocessing.subject import preprocess_subject
+from preprocessing.task import RECIPE_VERSION, Recipe, SubjectTask, regions_path
+from preprocessing.workers import Worker, run_tasks
 
 __all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "preprocess_subject"]
 
@@ -47,8 +33,6 @@ MANIFEST_COLUMNS = (
 
 # A download that holds this file was not taken of anybody.
 SIMULATED_MARK = "SIMULATED.txt"
-
-Worker = Callable[[SubjectTask, Path], Outcome]
 
 
 @dataclass(frozen=True)
@@ -84,17 +68,20 @@ def preprocess_cohort(
     progress: bool = True,
     worker: Worker = preprocess_subject,
     layout: str = "adni",
+    scheduler: str | None = None,
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
     `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
-    labeled what. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv and dataset_description.json to
+    labeled what. `scheduler`: the address of a running Dask scheduler, whose workers then take the place of processes
+    here. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv and dataset_description.json to
     `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are
-    unchanged. `worker` stands for `preprocess_subject`. Raises only for tables that are missing or not understood; a
-    bad scan is a ledger row.
+    unchanged. `worker` stands for `preprocess_subject`. Raises only for tables that are missing or not understood, and
+    for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()
+    remove_leftovers(prepared, deep=False)
     given_people = given.read_people(prepared)
     intake = read_people(layout, raw, prepared, tables, rule, pair_days, frozenset(given_people.participant_id))
     tasks = {person.participant_id: _task(person, recipe) for person in intake.people}
@@ -102,7 +89,8 @@ def preprocess_cohort(
 
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
-    outcomes = done | _run_all(pending, prepared, jobs, worker, progress)
+    preflight.check_room(prepared, len(pending), jobs).require(prepared)
+    outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler)
 
     people = [_manifest_row(person, outcomes[person.participant_id]) for person in intake.people]
     people = [row for row in people if row["gm_path"]]
@@ -185,81 +173,3 @@ def _description(simulated: bool) -> dict[str, object]:
 def _mean_seconds(outcomes: list[Outcome]) -> dict[str, float]:
     table = pd.DataFrame([outcome.seconds for outcome in outcomes])
     return {name: round(float(mean), 2) for name, mean in table.mean().items()}
-
-
-def _start_worker(seed: int) -> None:
-    """One thread a process: the fast arrangement for many subjects, and the only repeatable one."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    from ants.config import set_ants_deterministic
-
-    set_ants_deterministic(True, seed)
-
-
-def _run_one(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
-    """A worker's job: the outcome, or ledger rows that say why there is none."""
-    try:
-        return worker(task, prepared)
-    except StepFailed as failure:
-        outcome = failed_outcome(task, prepared, failure)
-        if failure.expected:  # the same scan fails again: remember it until the file changes
-            write_done(task, prepared, outcome)
-        return outcome
-    except Exception as error:  # noqa: BLE001 (isolation: whatever happens to one person is that person's ledger row)
-        return failed_outcome(task, prepared, StepFailed("recipe", error))
-
-
-def failed_outcome(task: SubjectTask, prepared: Path, failure: StepFailed) -> Outcome:
-    """An outcome without files: the T1 failed, and the PET, if there is one, is left out for that reason."""
-    rows = [failed_row(task, prepared, "mri", failure)]
-    if task.pet:
-        ids = (task.participant_id, task.session_id, "pet")
-        reason = f"the T1 failed at step {failure.step}; without it a PET cannot be brought to the template"
-        rows.append(LedgerRow(*ids, "excluded", failure.step, "no_t1", reason, os.path.relpath(task.pet, prepared)))
-    return Outcome(task.participant_id, task.session_id, ledger=rows)
-
-
-def _run_all(tasks: list[SubjectTask], prepared: Path, jobs: int, worker: Worker, progress: bool) -> dict[str, Outcome]:
-    """Outcomes by participant. A worker that dies takes down its pool; whoever was left gets a pool alone."""
-    outcomes: dict[str, Outcome] = {}
-    with tqdm(total=len(tasks), desc="preprocessing", unit="subject", disable=not progress or not tasks) as bar:
-        if jobs == 0:
-            _start_worker(tasks[0].recipe.seed if tasks else 0)
-            for task in tasks:
-                outcomes[task.participant_id] = _run_one(task, prepared, worker)
-                bar.update()
-            return outcomes
-        left = _run_pool(tasks, prepared, jobs, worker, outcomes, bar)
-        for task in left:
-            if _run_pool([task], prepared, 1, worker, outcomes, bar):
-                error = RuntimeError("the worker process died (out of memory?)")
-                outcomes[task.participant_id] = failed_outcome(task, prepared, StepFailed("recipe", error))
-                bar.update()
-    return outcomes
-
-
-def _run_pool(
-    tasks: list[SubjectTask], prepared: Path, jobs: int, worker: Worker, outcomes: dict[str, Outcome], bar: tqdm
-) -> list[SubjectTask]:
-    """Run tasks in worker processes; returns those left over when a worker died."""
-    if not tasks:
-        return []
-    pool = ProcessPoolExecutor(
-        max_workers=max(1, min(jobs, len(tasks))),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(tasks[0].recipe.seed,),
-    )
-    left = []
-    with pool:
-        futures = {pool.submit(_run_one, task, prepared, worker): task for task in tasks}
-        running = set(futures)
-        while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                task = futures[future]
-                try:
-                    outcomes[task.participant_id] = future.result()
-                    bar.update()
-                except BrokenProcessPool:
-                    left.append(task)
-    return left

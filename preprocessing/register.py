@@ -6,6 +6,7 @@ takes template points into the T1 (ITK's convention). Reference: Avants et al., 
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +42,14 @@ def _brain_box() -> tuple[slice, slice, slice]:
     return crop_to(template.grid_image(brain.astype(np.uint8)), brain, BOX_MARGIN_MM)
 
 
+def make_repeatable(seed: int = 0) -> None:
+    """From here on, this process registers on one thread with random numbers from `seed` (0 or more)."""
+    from ants.config import set_ants_deterministic
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    set_ants_deterministic(True, seed + 1)  # ANTs takes 0 for "from the clock"
+
+
 def to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
     """Float32 copy of an image for ANTs, in the same place of the world."""
     copy = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
@@ -57,7 +66,7 @@ def register_to_template(
     """Affine + SyN of `moving` to `fixed`, an image on the 2 mm template grid; both skull-stripped by the same method.
 
     Files are written as PREFIX + affine.mat, warp.nii.gz and inversewarp.nii.gz. Repeatable to the byte after
-    `ants.config.set_ants_deterministic`.
+    `make_repeatable`.
     """
     fixed = fixed.slicer[_brain_box()]
     # The moving image at the resolution of the template: faster, and no finer detail than the template has.
@@ -83,12 +92,21 @@ def register_to_template(
     return transforms
 
 
+def coarsen_for_pet(t1_brain: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The T1's brain at 3 mm: PET resolves 6-8 mm, and there the rigid map is as exact as at 2 mm (.27 mm), in a fifth
+    of the time."""
+    return ants.to_nibabel_nifti(
+        ants.resample_image(to_ants(t1_brain), (3.0, 3.0, 3.0), use_voxels=False, interp_type=0)
+    )
+
+
 def align_pet(pet: nib.Nifti1Image, t1_brain: nib.Nifti1Image, prefix: Path) -> Path:
-    """Rigid map from a PET, on its own grid, to the T1 by mutual information; returns the file PREFIX + rigid.mat."""
-    # PET resolves 6-8 mm: at 3 mm the rigid map is as exact as at 2 mm (.27 mm), in a fifth of the time.
-    fixed = ants.resample_image(to_ants(t1_brain), (3.0, 3.0, 3.0), use_voxels=False, interp_type=0)
+    """Rigid map from a PET, on its own grid, to the T1 by mutual information; returns the file PREFIX + rigid.mat.
+
+    t1_brain: of `coarsen_for_pet`.
+    """
     result = ants.registration(
-        fixed,
+        to_ants(t1_brain),
         to_ants(pet),
         type_of_transform="Rigid",
         aff_random_sampling_rate=0.25,
@@ -103,17 +121,23 @@ def align_pet(pet: nib.Nifti1Image, t1_brain: nib.Nifti1Image, prefix: Path) -> 
 
 
 def to_template(
-    image: nib.Nifti1Image, transforms: Transforms, rigid: Path | None = None, interpolation: str = "linear"
+    image: nib.Nifti1Image, transforms: Transforms, rigid: Path | None = None, resolution_mm: int = 2
 ) -> np.ndarray:
-    """Resample an image in T1 space (or PET space, with `rigid`) to the template by one interpolation.
+    """Resample an image in T1 space (or PET space, with `rigid`) to the template by one linear interpolation.
 
-    Returns (91, 109, 91) float32; outside the image lies zero.
+    Returns float32, (91, 109, 91) or, at 1 mm, (193, 229, 193); outside the image lies zero.
     """
-    grid = to_ants(template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)))
+    grid = to_ants(_empty_grid(resolution_mm))
     # A template point goes through the list from its start: SyN field, affine, rigid map.
     chain = [transforms.warp, transforms.affine] + ([rigid] if rigid else [])
-    warped = ants.apply_transforms(grid, to_ants(image), [str(path) for path in chain], interpolator=interpolation)
+    warped = ants.apply_transforms(grid, to_ants(image), [str(path) for path in chain])
     return warped.numpy().astype(np.float32)
+
+
+def _empty_grid(resolution_mm: int) -> nib.Nifti1Image:
+    if resolution_mm == 1:
+        return template.fine_grid_image(np.zeros(template.t1_1mm().shape, np.float32))
+    return template.grid_image(np.zeros(template.GRID_SHAPE, np.float32))
 
 
 def mirror_pair(pet: nib.Nifti1Image, transforms: Transforms, rigid: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +146,7 @@ def mirror_pair(pet: nib.Nifti1Image, transforms: Transforms, rigid: Path) -> tu
     The exchange comes before the nonlinear map, which holds what makes this head lopsided. Both by two interpolations,
     so that they may be compared: (91, 109, 91) float32 each.
     """
-    grid = to_ants(template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)))
+    grid = to_ants(_empty_grid(2))
     placed = ants.apply_transforms(grid, to_ants(pet), [str(transforms.affine), str(rigid)]).numpy()
     # The first axis of the grid is symmetric about x = 0.
     as_given, mirrored = (

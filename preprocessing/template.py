@@ -58,11 +58,26 @@ def to_grid(image: nib.Nifti1Image, order: int = 1) -> np.ndarray:
     return resample_from_to(image, (GRID_SHAPE, GRID_AFFINE), order=order).get_fdata(dtype=np.float32)
 
 
+def to_fine_grid(values: np.ndarray) -> np.ndarray:
+    """Bring (91, 109, 91) values to the 1 mm grid by linear interpolation: (193, 229, 193) float32."""
+    fine = t1_1mm()
+    image = nib.Nifti1Image(values.astype(np.float32), GRID_AFFINE)
+    return resample_from_to(image, (fine.shape, fine.affine), order=1, mode="nearest").get_fdata(dtype=np.float32)
+
+
 def grid_image(values: np.ndarray) -> nib.Nifti1Image:
     """Wrap (91, 109, 91) values as an image on the 2 mm grid, with its header saying MNI space."""
     image = nib.Nifti1Image(values, GRID_AFFINE)
     image.set_sform(GRID_AFFINE, code="mni")
     image.set_qform(GRID_AFFINE, code="mni")
+    return image
+
+
+def fine_grid_image(values: np.ndarray) -> nib.Nifti1Image:
+    """The same for the 1 mm grid, that of `t1_1mm`: (193, 229, 193)."""
+    image = nib.Nifti1Image(values, t1_1mm().affine)
+    image.set_sform(image.affine, code="mni")
+    image.set_qform(image.affine, code="mni")
     return image
 
 

@@ -38,6 +38,11 @@ def path_of(prefix: Path, name: str) -> Path:
     return prefix.with_name(f"{prefix.name}_desc-{name}_qc.png")
 
 
+def t1_paths(prefix: Path) -> list[Path]:
+    """What `write_t1` writes."""
+    return [path_of(prefix, "t1"), path_of(prefix, "mask")]
+
+
 def write_t1(warped: np.ndarray, t1: nib.Nifti1Image, mask: np.ndarray, prefix: Path) -> None:
     """Pictures "t1" and "mask". warped: (91, 109, 91) in template space; t1 and mask (bool): as scanned, RAS+."""
     white = tissue.tissue_priors()[tissue.TISSUES.index("wm")]

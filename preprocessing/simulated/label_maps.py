@@ -135,7 +135,7 @@ def prepare_anatomies(folder: Path, cache: Path, jobs: int, progress: bool = Tru
     if not missing:
         return
     cache.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=register.make_repeatable) as pool:
         results = pool.map(_register, missing)
         list(tqdm(results, total=len(missing), desc="anatomies", unit="head", disable=not progress))
 
@@ -161,10 +161,6 @@ def _canonical(file: Path) -> nib.Nifti1Image:
     affine = image.affine.copy()
     affine[:3, 3] -= nib.affines.apply_affine(affine, centre) - np.array([0.0, -18.0, 8.0])
     return nib.Nifti1Image(numbers, affine)
-
-
-def _one_thread() -> None:
-    ants.config.set_ants_deterministic(True, 0)
 
 
 def _register(task: tuple[int, Path, Path]) -> None:

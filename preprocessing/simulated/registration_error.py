@@ -14,8 +14,9 @@ from importlib.resources import files
 import numpy as np
 from scipy import ndimage
 
-from preprocessing import template
+from preprocessing import stages, template
 from preprocessing.simulated.brain import Brain
+from preprocessing.task import Recipe
 
 STAGE = 9
 FILE = "registration_error.npz"
@@ -81,7 +82,7 @@ def _refine(coarse: np.ndarray) -> np.ndarray:
     return ndimage.map_coordinates(coarse, index, order=1, mode="nearest")
 
 
-def save(error: Error, recipe_hash: str) -> None:
+def save(error: Error, stamp: str) -> None:
     """Write the file beside this module, in steps of 1/127 of each map's largest value."""
     content = {name: np.float32(getattr(error, name)) for name in NUMBERS}
     for name in MAPS:
@@ -90,7 +91,7 @@ def save(error: Error, recipe_hash: str) -> None:
         scale = float(np.abs(values).max()) / 127
         content |= {name: np.rint(values / scale).astype(np.int8), f"{name}_scale": np.float32(scale)}
     path = files("preprocessing.simulated").joinpath(FILE)
-    np.savez_compressed(str(path), recipe_hash=np.array(recipe_hash), **content)
+    np.savez_compressed(str(path), stamp=np.array(stamp), **content)
 
 
 @lru_cache
@@ -109,10 +110,15 @@ def measured() -> Error:
         return Error(**maps, **{name: float(content[name]) for name in NUMBERS})
 
 
-def recipe_hash() -> str:
-    """The recipe under which the error was measured."""
+def stamp_of(recipe: Recipe) -> str:
+    """All of a recipe that the error depends on: the steps up to the PET's alignment, and the reference region."""
+    return f"{stages.ALIGNMENT.stamp(recipe, {})}-{recipe.reference}"
+
+
+def measured_stamp() -> str:
+    """`stamp_of` the recipe under which the error was measured."""
     with files("preprocessing.simulated").joinpath(FILE).open("rb") as handle:
-        return str(np.load(handle, allow_pickle=False)["recipe_hash"])
+        return str(np.load(handle, allow_pickle=False)["stamp"])
 
 
 def as_registered(brain: Brain) -> Registered:

@@ -10,7 +10,8 @@ import numpy as np
 from preprocessing import orient, regions, template
 from preprocessing.ledger import LedgerRow, write_table
 from preprocessing.orient import ScanError
-from preprocessing.subject import Outcome, StepFailed, SubjectTask, regions_path, write_done
+from preprocessing.outcome import Outcome, StepFailed, write_done
+from preprocessing.task import SubjectTask, regions_path
 
 
 def pretend(task: SubjectTask, prepared: Path, bad: bool = True) -> Outcome:
@@ -54,3 +55,10 @@ def read(task: SubjectTask, prepared: Path) -> Outcome:
         if path:
             np.save(folder / f"{task.name}_{name}_voxels.npy", orient.read_scan(path).get_fdata(dtype=np.float32))
     return pretend(task, prepared, bad=False)
+
+
+def write_slowly(task: SubjectTask, prepared: Path) -> Outcome:
+    """Small files, but by the ways of the real steps."""
+    from benchmarks.kill import pretend as write_subject
+
+    return write_subject(task, prepared, size=12, pause=0.01)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from preprocessing import recipe, subject, template, tissue
+from benchmarks.kill import contents
+from preprocessing import outcome, pet, quality, recipe, register, structure, subject, template, tissue
 from preprocessing.given import PEOPLE_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
@@ -150,13 +153,11 @@ def template_scans(folder: Path) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def template_subject(tmp_path_factory) -> tuple[recipe.SubjectTask, Path]:
     """The template as a person with a PET, through all real steps at a coarse setting."""
-    from ants.config import set_ants_deterministic
-
-    set_ants_deterministic(True, 0)
+    register.make_repeatable()
     folder = tmp_path_factory.mktemp("template")
-    t1, pet = template_scans(folder)
+    t1, fdg = template_scans(folder)
     coarse = recipe.Recipe(syn_iterations=(10, 5, 0))
-    task = recipe.SubjectTask("sub-ADNI000S0000", "ses-M000", t1, pet, recipe=coarse)
+    task = recipe.SubjectTask("sub-ADNI000S0000", "ses-M000", t1, fdg, recipe=coarse)
     recipe.preprocess_subject(task, folder / "prepared")
     return task, folder / "prepared"
 
@@ -194,20 +195,107 @@ def test_the_rigid_shift_of_a_pet_is_undone(template_subject):
 
 def test_prepared_crops_are_named_by_the_outcome_and_hold_80_voxels_a_side(template_subject):
     task, prepared = template_subject
-    outcome = recipe.read_done(task, prepared)
-    for name in (outcome.gm_path, outcome.pet_path):
+    result = recipe.read_done(task, prepared)
+    for name in (result.gm_path, result.pet_path):
         assert nib.load(prepared / name).shape == (80, 80, 80)
-    assert "space-MNI152NLin2009cSym_res-2" in outcome.gm_path
-    assert nib.load(prepared / outcome.t1_path).shape == template.GRID_SHAPE
+    assert "space-MNI152NLin2009cSym_res-2" in result.gm_path
+    assert nib.load(prepared / result.t1_path).shape == template.GRID_SHAPE
+
+
+def fail(*arguments, **named):
+    raise AssertionError("redone, although nothing that it depends on has changed")
+
+
+def test_another_reference_region_redoes_no_registration(template_subject, monkeypatch):
+    task, prepared = template_subject
+    before = contents(prepared)
+    copy = prepared.with_name("another_reference")
+    shutil.copytree(prepared, copy)
+    monkeypatch.setattr(register, "register_to_template", fail)
+    monkeypatch.setattr(register, "align_pet", fail)
+    other = replace(task, recipe=replace(task.recipe, reference="cerebellum"))
+    assert recipe.read_done(other, copy) is None
+    result = recipe.preprocess_subject(other, copy)
+    assert "suvrCerebellumCrop80" in result.pet_path
+    changed = {
+        Path(name).name.split("_", 2)[2] for name, digest in contents(copy).items() if before.get(name) != digest
+    }
+    assert {name for name in changed if "suvr" not in name} <= {
+        "regions.tsv",
+        "qc.json",
+        "done.json",
+        "desc-pet_qc.png",
+    }
+    sidecar = json.loads(next((copy / task.participant_id).rglob("*suvrCerebellum_pet.json")).read_text())
+    assert sidecar["ReferenceRegion"].startswith("whole cerebellum")
+    monkeypatch.undo()
+    monkeypatch.setattr(register, "register_to_template", fail)
+    finer = replace(task, recipe=replace(task.recipe, syn_iterations=(10, 6, 0)))
+    with pytest.raises(outcome.StepFailed, match="register: AssertionError"):
+        recipe.preprocess_subject(finer, copy)
+    assert recipe.read_done(task, copy) is None  # what is half redone is nobody's result
+
+
+def test_going_on_from_the_files_of_the_t1_gives_the_same_bytes(template_subject, monkeypatch):
+    task, prepared = template_subject
+    copy = prepared.with_name("interrupted")
+    shutil.copytree(prepared, copy)
+    shutil.rmtree(task.folder(copy) / "pet")
+    (task.folder(copy) / f"{task.name}_done.json").unlink()
+    monkeypatch.setattr(register, "register_to_template", fail)
+    recipe.preprocess_subject(task, copy)
+    assert contents(copy) == contents(prepared)
 
 
 def test_a_broken_pet_is_a_failed_row_of_its_own(template_subject, tmp_path):
     task, prepared = template_subject
     broken = tmp_path / "pet.nii.gz"
     broken.write_bytes(task.pet.read_bytes()[:5000])
-    outcome = subject.Outcome(task.participant_id, task.session_id)
+    result = outcome.Outcome(task.participant_id, task.session_id)
     broken_task = recipe.SubjectTask(task.participant_id, task.session_id, task.t1, broken, recipe=task.recipe)
-    with pytest.raises(subject.StepFailed, match="orient_pet") as caught:
-        subject._prepare_pet(broken_task, prepared, outcome, None)
-    row = subject.failed_row(broken_task, prepared, "pet", caught.value)
+    with pytest.raises(outcome.StepFailed, match="orient_pet") as caught:
+        pet.measure_uptake(broken_task, prepared, result, None, None)
+    row = outcome.failed_row(broken_task, prepared, "pet", caught.value)
     assert (row.status, row.step, row.reason_code) == ("failed", "orient_pet", "truncated")
+
+
+def test_a_pet_that_quality_control_fails_costs_the_pet_only(template_subject, monkeypatch):
+    task, prepared = template_subject
+    copy = prepared.with_name("bad_pet")
+    shutil.copytree(prepared, copy)
+    judge = quality.check_pet
+
+    def fail_one(*arguments):
+        first, *others = judge(*arguments)
+        return [replace(first, verdict="fail"), *others]
+
+    monkeypatch.setattr(quality, "check_pet", fail_one)
+    result = subject.preprocess_subject(task, copy)
+    assert (result.qc, result.pet_path) == ("pass", "")
+    rows = {row.modality: (row.status, row.reason_code) for row in result.ledger}
+    assert rows == {"mri": ("kept", ""), "pet": ("excluded", "qc_fail")}
+    table = pd.read_csv(task.folder(copy) / f"{task.name}_regions.tsv", sep="\t")
+    assert table.suvr.isna().all() and (table.volume_ml > 0).all()
+
+
+def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject):
+    task, prepared = template_subject
+    copy = prepared.with_name("fine")
+    fine = replace(task, recipe=replace(task.recipe, resolution_mm=1))
+    assert not list(prepared.rglob("*_res-1_*"))
+    subject.preprocess_subject(fine, copy)
+    maps = {path.name.split("_res-1_")[1]: nib.load(path) for path in copy.rglob("*_res-1_*.nii.gz")}
+    assert set(maps) == {f"{n}.nii.gz" for n in (*structure.FINE_MAPS, "desc-suvrPons_pet")}
+    for name, image in maps.items():
+        coarse = nib.load(next(copy.rglob(f"*_res-2_{name}")))
+        again = template.to_grid(nib.Nifti1Image(ndimage.uniform_filter(image.get_fdata(), 2), image.affine))
+        inside = template.brain_mask()
+        assert np.corrcoef(again[inside], coarse.get_fdata()[inside])[0, 1] > 0.95, name
+    gray = maps["label-GM_desc-modulated_probseg.nii.gz"].get_fdata().sum() / 1000
+    at_2mm = nib.load(next(copy.rglob("*_res-2_label-GM_desc-modulated_probseg.nii.gz"))).get_fdata().sum()
+    assert gray == pytest.approx(at_2mm * template.VOXEL_ML, rel=0.01)
+
+
+def test_a_resolution_that_no_map_has_is_refused():
+    with pytest.raises(ValueError, match="resolution_mm is 3"):
+        recipe.Recipe(resolution_mm=3)

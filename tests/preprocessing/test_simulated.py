@@ -22,7 +22,7 @@ from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.label_maps import brain_of, draw_t1
 from preprocessing.simulated.people import CohortDesign
-from preprocessing.subject import Recipe
+from preprocessing.task import Recipe
 
 SMALL = CohortDesign(converters=2, stable=2, censored=1, reverting=1, normal=1, dementia=1, raw=0, truncated=0)
 
@@ -237,7 +237,7 @@ def test_label_map_becomes_a_t1_with_white_brighter_than_grey_brighter_than_flui
 
 def test_registration_error_was_measured_with_the_recipe_in_use() -> None:
     """Otherwise people written directly would differ from those who are registered."""
-    assert registration_error.recipe_hash() == Recipe().hash
+    assert registration_error.measured_stamp() == registration_error.stamp_of(Recipe())
 
 
 def test_direct_maps_follow_the_person_and_not_only_the_mean(person: model.Person) -> None:

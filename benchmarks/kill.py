@@ -1,0 +1,169 @@
+"""Killed with SIGKILL at random moments and started again, preprocessing ends with the bytes of an undisturbed run.
+
+`python -m benchmarks.kill OUT --kills 20`: three people, two worker processes, a stand-in for the steps that writes as
+they do. `--coarse` takes the real steps, on the template as everybody's scan and with a short registration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from preprocessing import regions, template, tissue
+from preprocessing.ledger import SCRATCH_PREFIX, LedgerRow, write_image, write_table
+from preprocessing.outcome import Outcome, write_done
+from preprocessing.recipe import Recipe, preprocess_cohort
+from preprocessing.subject import preprocess_subject
+from preprocessing.task import SubjectTask, regions_path
+
+PEOPLE = 3
+COARSE = Recipe(syn_iterations=(10, 5, 0))
+SERIES = {"MRI": ("MR", "MPR; GradWarp; B1 Correction; N3; Scaled"), "PET": ("PT", "Coreg, Avg, Uniform Resolution")}
+
+
+def write_download(folder: Path) -> Path:
+    """An ADNI download in which everybody is the template, with an FDG of its tissues."""
+    csf, gray, white = tissue.tissue_priors() * template.brain_mask()
+    scans = {"MRI": 100 * template.t1(), "PET": 1000 * (0.1 * csf + gray + 0.4 * white)}
+    images, visits = [], []
+    for number in range(1, PEOPLE + 1):
+        ptid = f"001_S_{number:04d}"
+        for place, (modality, (kind, description)) in enumerate(SERIES.items()):
+            image_id = f"I{100 * number + place}"
+            series = description.replace(" ", "_").replace(";", "_")
+            path = folder / "ADNI" / ptid / series / "2006-03-01_10_00_00.0" / image_id
+            path.mkdir(parents=True)
+            image = nib.Nifti1Image(scans[modality].astype(np.float32), template.GRID_AFFINE)
+            nib.save(image, path / f"ADNI_{ptid}_{kind}_{series}_Br_20070101_S1_{image_id}.nii")
+            row = {"Image Data ID": image_id, "Subject": ptid, "Group": "MCI", "Sex": "F", "Age": "74", "Visit": "bl"}
+            row |= {"Modality": modality, "Description": description, "Type": "Processed", "Acq Date": "2006-03-01"}
+            images.append(row | {"Format": "NiFTI", "Downloaded": "1/01/2020"})
+        visits += [
+            {"PTID": ptid, "RID": str(number), "VISCODE2": code, "DIAGNOSIS": "2"} for code in ("bl", "m12", "m36")
+        ]
+    pd.DataFrame(images).to_csv(folder / "MCI_collection_1_01_2020.csv", index=False)
+    pd.DataFrame(visits).to_csv(folder / "DXSUM_01Jan2020.csv", index=False)
+    return folder
+
+
+def pretend(task: SubjectTask, prepared: Path, size: int = 48, pause: float = 0.02) -> Outcome:
+    """Write a subject's files as the real steps do, from a scratch folder and atomically, in a second or so."""
+    folder = task.folder(prepared)
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = (task.participant_id, task.session_id)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
+        moved = Path(scratch) / "affine.mat"
+        moved.write_text("1 0 0 0")
+        time.sleep(pause)
+        os.replace(moved, folder / f"{task.name}_xfm.mat")
+    generator = np.random.default_rng(int(task.participant_id[-4:]))
+    for name in ("t1", "gm", "pet"):
+        values = generator.normal(size=(size, size, size)).astype(np.float32)
+        write_image(nib.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz", {"of": name})
+        time.sleep(pause)
+    table = regions.measure_regions(np.ones(template.GRID_SHAPE, np.float32), None)
+    table.insert(0, "participant_id", task.participant_id)
+    table.insert(1, "session_id", task.session_id)
+    write_table(table, regions_path(task, prepared))
+    paths = {f"{n}_path": (folder / f"{n}.nii.gz").relative_to(prepared).as_posix() for n in ("t1", "gm", "pet")}
+    rows = [LedgerRow(*ids, modality, "kept", "recipe") for modality in (("mri", "pet") if task.pet else ("mri",))]
+    outcome = Outcome(*ids, **paths, tiv_ml=1500.0, qc="pass", ledger=rows)
+    write_done(task, prepared, outcome)
+    return outcome
+
+
+def prepare(raw: Path, prepared: Path, jobs: int, coarse: bool) -> None:
+    worker = preprocess_subject if coarse else pretend
+    preprocess_cohort(raw, prepared, jobs=jobs, recipe=COARSE, progress=False, worker=worker)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, hidden ones too, so that a partial file left behind is a difference."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def started(folder: Path) -> bool:
+    """Whether work on any subject has begun."""
+    return any(folder.glob("sub-*/*/*"))
+
+
+def start(raw: Path, prepared: Path, jobs: int, coarse: bool) -> multiprocessing.Process:
+    """A run in a process of its own, which has begun with its first subject."""
+    # Forked, so that it need not import everything anew; its worker processes still do.
+    run = multiprocessing.get_context("fork").Process(target=prepare, args=(raw, prepared, jobs, coarse))
+    run.start()
+    while not started(prepared) and run.is_alive():
+        time.sleep(0.002)
+    return run
+
+
+def finish(run: multiprocessing.Process) -> None:
+    run.join()
+    if run.exitcode:
+        raise SystemExit(f"a run ended with exit status {run.exitcode}")
+
+
+def kill_and_restart(raw: Path, prepared: Path, delay_s: float, jobs: int, coarse: bool) -> bool:
+    """Kill a run `delay_s` after its first subject began, then finish it. Returns whether the kill came in time."""
+    run = start(raw, prepared, jobs, coarse)
+    run.join(delay_s)
+    run.kill()
+    run.join()
+    finish(start(raw, prepared, jobs, coarse))
+    return run.exitcode == -signal.SIGKILL
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kill", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes; 0: none")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--coarse", action="store_true", help="the real steps instead of a stand-in")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    jobs, coarse = arguments.jobs, arguments.coarse
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    raw = write_download(arguments.out / "raw")
+    undisturbed = arguments.out / "undisturbed"
+    run = start(raw, undisturbed, jobs, coarse)
+    begin = time.perf_counter()
+    finish(run)
+    duration = time.perf_counter() - begin
+    expected = contents(undisturbed)
+    moments = random.Random(arguments.seed)
+    same = runs = in_time = 0
+    while in_time < arguments.kills and runs < 5 * arguments.kills:
+        delay = moments.uniform(0, duration)
+        prepared = arguments.out / "killed"
+        killed = kill_and_restart(raw, prepared, delay, jobs, coarse)
+        # A run that ended first shows nothing; on a busy machine the first one was perhaps slower than the others.
+        duration = duration if killed else 0.8 * duration
+        found = contents(prepared)
+        differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        runs, in_time, same = runs + 1, in_time + killed, same + (killed and not differing)
+        verdict = "same bytes" if not differing else f"differing: {differing[:5]}"
+        print(f"{'killed' if killed else 'ended before'} {delay:.2f} s: {verdict}", flush=True)
+        shutil.rmtree(prepared)
+    print(f"{same} of {in_time} runs killed and started again ended with the bytes of an undisturbed one")
+    return 0 if same == in_time == arguments.kills else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

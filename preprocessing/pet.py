@@ -1,0 +1,79 @@
+"""The PET's steps: from a scan, static or dynamic, to an SUVR map on the template grid."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from preprocessing import crop, frames, quality, register, stages, suvr, template, thumbnails
+from preprocessing.ledger import SCRATCH_PREFIX, compact, write_image
+from preprocessing.outcome import Outcome, step
+from preprocessing.structure import Structure
+from preprocessing.task import SubjectTask, figures_stem, map_path, sidecar, write_fine_map, write_map
+
+
+@dataclass(frozen=True)
+class Uptake:
+    """SUVR on the template grid, where the PET covers it (bool), and what quality control says of both."""
+
+    suvr: np.ndarray
+    covered: np.ndarray
+    checks: list[quality.Check]
+
+
+def measure_uptake(
+    task: SubjectTask, prepared: Path, outcome: Outcome, structure: Structure, stamps: stages.Stamps
+) -> Uptake:
+    """Align the PET to the T1 and take it to the template with it. Raises StepFailed."""
+    folder = task.folder(prepared) / "pet"
+    with step("orient_pet", outcome):
+        pet, about_frames = frames.read_pet(task.pet, task.recipe.pet_frames_min)
+        folder.mkdir(parents=True, exist_ok=True)
+    with step("register_pet", outcome):
+        rigid = _align(task, prepared, pet, structure, stamps)
+        activity = register.to_template(pet, structure.transforms, rigid)
+        view = nib.Nifti1Image(np.ones(pet.shape, np.float32), pet.affine)
+        covered = register.to_template(view, structure.transforms, rigid) > 0.5
+    with step("suvr", outcome):
+        fwhm_mm = 0.0 if task.pet_uniform else task.recipe.pet_smooth_mm
+        activity = suvr.smooth(activity, fwhm_mm) if fwhm_mm else activity
+        ratio, reference_mean = suvr.compute_suvr(activity, covered, task.recipe.reference)
+        reference = suvr.REFERENCES[task.recipe.reference]
+    with step("write_pet", outcome):
+        about = sidecar(task, prepared, [task.pet, task.t1])
+        about |= {"Units": "SUVR", "ReferenceRegion": reference.name, "ReferenceMean": reference_mean}
+        about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform} | about_frames
+        write_map(task, folder, f"desc-suvr{reference.word}_pet", ratio, about)
+        cropped = crop.crop_prepared(ratio * template.brain_mask())
+        path = map_path(task, folder, f"desc-suvr{reference.word}Crop80_pet")
+        write_image(compact(cropped), path, about | {"Masked": "brain mask of the template"})
+        if task.recipe.resolution_mm == 1:
+            fine = register.to_template(pet, structure.transforms, rigid, resolution_mm=1)
+            fine = (suvr.smooth(fine, fwhm_mm, spacing_mm=1.0) if fwhm_mm else fine) / reference_mean
+            write_fine_map(task, folder, f"desc-suvr{reference.word}_pet", fine, about)
+        outcome.pet_path = path.relative_to(prepared).as_posix()
+    with step("quality_pet", outcome):
+        thumbnails.write_pet(ratio, structure.tissues, figures_stem(task, prepared))
+        sides = register.mirror_pair(pet, structure.transforms, rigid)
+        checks = quality.check_pet(ratio, covered, structure.tissues[1], structure.tissues[2], sides)
+    return Uptake(ratio, covered, checks)
+
+
+def _align(
+    task: SubjectTask, prepared: Path, pet: nib.Nifti1Image, structure: Structure, stamps: stages.Stamps
+) -> Path:
+    """The file of the rigid map from PET to T1, found there under the right stamp or made."""
+    folder = task.folder(prepared) / "pet"
+    rigid = folder / f"{task.name}_from-pet_to-T1w_mode-image_xfm.mat"
+    stamp = stages.ALIGNMENT.stamp(task.recipe, stages.inputs_of(task, prepared))
+    if stamps.found(stages.ALIGNMENT, stamp) is None:
+        stamps.forget(stages.ALIGNMENT)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
+            os.replace(register.align_pet(pet, structure.t1_brain, Path(scratch) / "pet_"), rigid)
+        stamps.keep(stages.ALIGNMENT, stamp, [rigid], {})
+    return rigid

@@ -1,0 +1,213 @@
+"""Every subject in a process of its own, here or on the workers of a Dask scheduler; what fails there is a ledger row.
+
+One thread a process: processes x threads = cores is then a matter of `jobs` alone, it is the fast arrangement for many
+subjects, and the only repeatable one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from preprocessing.ledger import LedgerRow, remove_leftovers
+from preprocessing.outcome import Outcome, StepFailed, failed_row, read_done, write_done
+from preprocessing.register import make_repeatable
+from preprocessing.task import SubjectTask
+
+Worker = Callable[[SubjectTask, Path], Outcome]
+
+# The libraries read these when they are imported, so a process must find them in its environment when it starts.
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+)
+DIED = "the worker process died (out of memory?)"
+
+
+def run_tasks(
+    tasks: list[SubjectTask],
+    prepared: Path,
+    jobs: int,
+    worker: Worker,
+    progress: bool = True,
+    scheduler: str | None = None,
+) -> dict[str, Outcome]:
+    """Outcomes by participant; whoever fails has an outcome with ledger rows that say why.
+
+    jobs: processes on this machine (0: in this very process); not read where `scheduler` is given, the address of a
+    running Dask scheduler whose workers see the same folders under the same names. Raises ValueError where there is
+    none.
+    """
+    outcomes: dict[str, Outcome] = {}
+    with tqdm(total=len(tasks), desc="preprocessing", unit="subject", disable=not progress or not tasks) as bar:
+
+        def keep(task: SubjectTask, outcome: Outcome) -> None:
+            outcomes[task.participant_id] = outcome
+            bar.update()
+
+        if not tasks:
+            return outcomes
+        if scheduler:
+            _run_dask(tasks, prepared, scheduler, worker, keep)
+        elif jobs == 0:
+            make_repeatable(tasks[0].recipe.seed)
+            for task in tasks:
+                keep(task, run_one(task, prepared, worker))
+        else:
+            # A worker that dies takes down its pool; whoever was left gets a pool alone.
+            for task in _run_pool(tasks, prepared, jobs, worker, keep):
+                if _run_pool([task], prepared, 1, worker, keep):
+                    keep(task, died_outcome(task, prepared))
+    return outcomes
+
+
+def run_one(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
+    """A worker's job: the outcome, or ledger rows that say why there is none."""
+    remove_leftovers(task.folder(prepared))
+    try:
+        return worker(task, prepared)
+    except StepFailed as failure:
+        outcome = failed_outcome(task, prepared, failure)
+        if failure.expected:  # the same scan fails again: remember it until the file changes
+            write_done(task, prepared, outcome)
+        return outcome
+    except Exception as error:  # noqa: BLE001 (isolation: whatever happens to one person is that person's ledger row)
+        return failed_outcome(task, prepared, StepFailed("recipe", error))
+
+
+def failed_outcome(task: SubjectTask, prepared: Path, failure: StepFailed) -> Outcome:
+    """An outcome without files: the T1 failed, and the PET, if there is one, is left out for that reason."""
+    rows = [failed_row(task, prepared, "mri", failure)]
+    if task.pet:
+        ids = (task.participant_id, task.session_id, "pet")
+        reason = f"the T1 failed at step {failure.step}; without it a PET cannot be brought to the template"
+        rows.append(LedgerRow(*ids, "excluded", failure.step, "no_t1", reason, os.path.relpath(task.pet, prepared)))
+    return Outcome(task.participant_id, task.session_id, ledger=rows)
+
+
+def died_outcome(task: SubjectTask, prepared: Path) -> Outcome:
+    return failed_outcome(task, prepared, StepFailed("recipe", RuntimeError(DIED)))
+
+
+def _start_worker(seed: int) -> None:
+    """A worker of a run that was killed must not go on beside the run that takes its place."""
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    make_repeatable(seed)
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _thread_budget() -> Iterator[None]:
+    """Processes started in here find one thread for every numerical library in their environment."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _run_pool(
+    tasks: list[SubjectTask], prepared: Path, jobs: int, worker: Worker, keep: Callable[[SubjectTask, Outcome], None]
+) -> list[SubjectTask]:
+    """Run tasks in worker processes; returns those left over when a worker died."""
+    pool = ProcessPoolExecutor(
+        max_workers=max(1, min(jobs, len(tasks))),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(tasks[0].recipe.seed,),
+    )
+    left = []
+    with pool:
+        with _thread_budget():
+            futures = {pool.submit(run_one, task, prepared, worker): task for task in tasks}
+        running = set(futures)
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                try:
+                    keep(futures[future], future.result())
+                except BrokenProcessPool:
+                    left.append(futures[future])
+    return left
+
+
+def _run_dask(
+    tasks: list[SubjectTask],
+    prepared: Path,
+    scheduler: str,
+    worker: Worker,
+    keep: Callable[[SubjectTask, Outcome], None],
+) -> None:
+    """The same on the workers of a running scheduler.
+
+    Dask gives up on a task after some deaths of its workers, and blames all that lay with them: those are done again,
+    one at a time, so that only who kills a worker alone is called its killer.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+    with client:
+        for task in _submit(client, tasks, prepared, worker, keep):
+            if _submit(client, [task], prepared, worker, keep):
+                keep(task, died_outcome(task, prepared))
+
+
+def _submit(
+    client: object,
+    tasks: list[SubjectTask],
+    prepared: Path,
+    worker: Worker,
+    keep: Callable[[SubjectTask, Outcome], None],
+) -> list[SubjectTask]:
+    """Run tasks on Dask's workers; returns those whose workers died. Interrupted, the scheduler keeps nothing."""
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    futures = {client.submit(_run_remotely, _absolute(t), prepared.absolute(), worker, pure=False): t for t in tasks}
+    left = []
+    try:
+        for future in as_completed(futures):
+            task = futures[future]
+            try:
+                outcome = future.result()
+            except KilledWorker:
+                left.append(task)
+                continue
+            except Exception as error:  # noqa: BLE001 (it could not even begin, say for want of this package there)
+                outcome = failed_outcome(task, prepared, StepFailed("recipe", error))
+            keep(task, outcome)
+    except BaseException:
+        client.cancel(list(futures), force=True)
+        raise
+    return left
+
+
+def _run_remotely(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
+    make_repeatable(task.recipe.seed)
+    # Dask asks again for what a worker had finished and not yet handed over when it died.
+    return read_done(task, prepared) or run_one(task, prepared, worker)
+
+
+def _absolute(task: SubjectTask) -> SubjectTask:
+    """A worker elsewhere need not start in the same folder."""
+    return replace(task, t1=task.t1.absolute(), pet=task.pet.absolute() if task.pet else None)

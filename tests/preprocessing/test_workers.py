@@ -1,0 +1,110 @@
+"""Who runs the subjects: processes here or a Dask scheduler, and what a SIGKILL leaves."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.kill import contents, started
+from preprocessing import ledger, recipe, workers
+
+SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
+
+
+@pytest.fixture
+def stubs(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import stub_workers
+
+    return stub_workers
+
+
+@pytest.fixture
+def cohort(download):
+    """Three people with a T1; 0002 and 0003 are those that the stand-ins let fail."""
+    for number in (1, 2, 3):
+        download.add_image(f"001_S_000{number}", SCALED)
+        download.add_diagnoses(f"001_S_000{number}", bl=2, m12=2, m36=2)
+    return download.write()
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", keep_default_na=False, dtype=str)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_one(cohort, tmp_path, stubs):
+    run = partial(recipe.preprocess_cohort, cohort, jobs=0, progress=False, worker=stubs.write_slowly)
+    run(tmp_path / "undisturbed")  # once, so that what is cached costs the measured one nothing
+    start = time.perf_counter()
+    run(tmp_path / "measured")
+    duration = time.perf_counter() - start
+    expected = contents(tmp_path / "undisturbed")
+    moments, killed = random.Random(0), 0
+    for number in range(6):
+        prepared = tmp_path / f"killed-{number}"
+        process = multiprocessing.get_context("fork").Process(target=run, args=(prepared,))
+        process.start()
+        while not started(prepared) and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.6 * duration))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        run(prepared)
+        assert contents(prepared) == expected
+    assert killed >= 3
+
+
+def test_leftovers_of_a_killed_run_are_taken_away_and_nothing_else(tmp_path):
+    (tmp_path / "anat/.scratch-1/deep").mkdir(parents=True)
+    (tmp_path / "anat/.t1.nii.gz.77.partial").write_text("half")
+    (tmp_path / "anat/t1.nii.gz").write_text("whole")
+    ledger.remove_leftovers(tmp_path)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["anat", "t1.nii.gz"]
+
+
+def test_worker_processes_start_with_one_thread_and_the_parent_keeps_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with workers._thread_budget():
+        assert {os.environ[name] for name in workers.THREAD_VARIABLES} == {"1"}
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.slow
+def test_on_a_scheduler_a_worker_that_dies_and_a_bug_are_ledger_rows_of_their_own(cohort, tmp_path, stubs):
+    import dask
+    from distributed import LocalCluster
+
+    # One worker with a nanny: whoever kills it has others waiting in its queue, who must not share the blame.
+    # Dask gives up at once, instead of after four deaths, for the sake of the test's time.
+    quick = dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    local = partial(LocalCluster, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0)
+    with quick, local(n_workers=1, silence_logs=logging.CRITICAL) as cluster:
+        address = cluster.scheduler_address
+        summary = recipe.preprocess_cohort(
+            cohort, tmp_path / "prepared", progress=False, worker=stubs.die, scheduler=address
+        )
+    failed = read(tmp_path / "prepared/ledger.tsv").query("status == 'failed'").set_index("participant_id")
+    assert list(failed.index) == ["sub-ADNI001S0002", "sub-ADNI001S0003"]
+    assert "worker process died" in failed.reason["sub-ADNI001S0002"]
+    assert "out of luck" in failed.reason["sub-ADNI001S0003"]
+    assert summary.raw == 1
+
+
+def test_a_scheduler_that_does_not_answer_is_refused_by_name(cohort, tmp_path, stubs):
+    with pytest.raises(ValueError, match="tcp://127.0.0.1:9: no Dask scheduler answers"):
+        recipe.preprocess_cohort(
+            cohort, tmp_path / "prepared", progress=False, worker=stubs.pretend, scheduler="tcp://127.0.0.1:9"
+        )
