@@ -81,6 +81,7 @@ def preprocess_cohort(
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()
+    prepared.mkdir(parents=True, exist_ok=True)
     remove_leftovers(prepared, deep=False)
     given_people = given.read_people(prepared)
     intake = read_people(layout, raw, prepared, tables, rule, pair_days, frozenset(given_people.participant_id))
