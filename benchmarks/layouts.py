@@ -33,7 +33,7 @@ def read_people(raw: Path) -> pd.DataFrame:
     for ptid, scans in images.groupby("Subject"):
         history = [
             f"{0 if row.VISCODE2 == 'bl' else int(row.VISCODE2[1:])}:{DIAGNOSES[int(row.DIAGNOSIS)]}"
-            for row in visits[visits.PTID == ptid].itertuples()
+            for row in visits[ptid == visits.PTID].itertuples()
         ]
         found = {modality: files[image_id] for image_id, modality in scans.Modality.items()}
         name = f"sub-ADNI{ptid.replace('_', '')}"

@@ -64,7 +64,11 @@ def rank_fdg(description: str) -> tuple[float | None, str, str]:
     if "early" in text:
         return None, "early_frames", f"series {description!r} holds early frames only"
     if "dynamic" in text or "raw" in text:
-        return None, "dynamic", f"series {description!r} holds single frames, not an average"
+        return (
+            None,
+            "dynamic",
+            f"series {description!r} holds single frames, not an average; in BIDS, with frame times, they are averaged",
+        )
     if "uniform res" in text:
         return 0, "", ""
     if "uniform 6mm" in text:
