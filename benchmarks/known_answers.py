@@ -68,9 +68,12 @@ def compare(truth: pd.Series, found: pd.Series, head: pd.Series, group: pd.Serie
     def residual(values: pd.Series) -> np.ndarray:
         return values - covariates @ np.linalg.lstsq(covariates, values, rcond=None)[0]
 
+    known = found.notna()
+    truth, found, covariates = truth[known], found[known], covariates[known.to_numpy()]
     relative, difference = (found - truth) / truth, found - truth
     reach = 1.96 * difference.std()
     return {
+        "people": len(found),
         "icc_a1": icc_a1(np.column_stack([truth, found])),
         "r": float(np.corrcoef(truth, found)[0, 1]),
         "r_within_class_head_adjusted": float(np.corrcoef(residual(truth), residual(found))[0, 1]),
@@ -161,7 +164,7 @@ def kinds_auc(registered: Path, direct: Path, column: str) -> float:
     """How well a linear SVM on voxels tells registered from directly written maps, people held out in pairs."""
     manifest = pd.read_csv(registered / "manifest.tsv", sep="\t").set_index("participant_id")
     given = pd.read_csv(direct / "given.tsv", sep="\t").set_index("participant_id")
-    people = manifest.index.intersection(given.index)
+    people = manifest.index[manifest[column].notna()].intersection(given.index)
     files = [registered / manifest.loc[p, column] for p in people] + [direct / given.loc[p, column] for p in people]
     voxels = np.stack([nib.load(f).get_fdata(dtype=np.float32)[CROP].ravel() for f in files])
     kind = np.repeat([1, 0], len(people))
