@@ -59,10 +59,11 @@ def segment(t1: np.ndarray, mask: np.ndarray, priors: np.ndarray) -> np.ndarray:
 
     t1: bias-corrected intensities; mask: bool, the brain; priors: (3, *shape), the template's priors on the T1's grid.
     """
-    intensity = t1[mask].astype(np.float64)
-    weights = priors[:, mask].astype(np.float64) + PRIOR_FLOOR
+    intensity = t1[mask].astype(np.float32)
+    weights = priors[:, mask].astype(np.float32) + PRIOR_FLOOR
     weights /= weights.sum(0)
-    means, deviations = _fit_gaussians(intensity[::4], weights[:, ::4])
+    found = _fit_gaussians(intensity[::4].astype(np.float64), weights[:, ::4].astype(np.float64))
+    means, deviations = (values.astype(np.float32) for values in found)
     log_posterior = _log_density(intensity, means, deviations) + np.log(weights)
     posterior = np.zeros((3, *t1.shape), np.float32)
     posterior[:, mask] = _normalize(log_posterior)
