@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from adni_tcgm.datasets import adni, arrays, gaussian, newsgroup
+from adni_tcgm.datasets import adni, arrays, emotion, gaussian, newsgroup
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.freematch import FreeMatch
 from adni_tcgm.methods.lmf import LMF
@@ -27,6 +27,7 @@ from adni_tcgm.methods.vat import VAT
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.tcgm.batch import Splits
 from adni_tcgm.tcgm.trainer import TrainConfig
 
@@ -48,19 +49,28 @@ DATASETS = {
     "arrays": (arrays, arrays.ArraysConfig),
     "newsgroup": (newsgroup, newsgroup.NewsgroupConfig),
     "gaussian": (gaussian, gaussian.GaussianConfig),
+    "emotion": (emotion, emotion.EmotionConfig),
 }
-DataConfig = adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig
+DataConfig = (
+    adni.AdniConfig
+    | arrays.ArraysConfig
+    | newsgroup.NewsgroupConfig
+    | gaussian.GaussianConfig
+    | emotion.EmotionConfig
+)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides a run, apart from the method's name.
 
-    dataset: "adni", "arrays", "newsgroup" or "gaussian"; `data` are its settings. name: what results are filed under.
-    net: "paper" or "slim" (3D DenseNet, volumes), "linear" or "mlp" (vectors; `mlp` has its settings).
+    dataset: one of DATASETS; `data` are its settings. name: what results are filed under.
+    net: "paper" or "slim" (3D DenseNet, volumes), "linear" or "mlp" (vectors; `mlp` has its settings), or "encoders"
+        (vectors and sequences; `encoders` has the settings of each modality).
     augment: "default", "paper" or "none"; of volumes only.
     restarts: trainings from different weights, of which the gain chooses one.
     methods: method -> its own settings, and under `train` what it trains with differently.
+    panels: what a study's plot shows, modalities or "all", in this order; none: everything.
     """
 
     data: DataConfig
@@ -69,13 +79,15 @@ class Settings:
     train: TrainConfig = field(default_factory=TrainConfig)
     net: str = "slim"
     mlp: MLPConfig = field(default_factory=MLPConfig)
+    encoders: dict = field(default_factory=dict)
     augment: str = "default"
     restarts: int = 1
     methods: dict = field(default_factory=dict)
+    panels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_choice("dataset", self.dataset, DATASETS)
-        _check_choice("net", self.net, ("paper", "slim", "linear", "mlp"))
+        _check_choice("net", self.net, ("paper", "slim", "linear", "mlp", "encoders"))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
         if self.restarts < 1:
             raise ValueError(f"restarts is {self.restarts}; it must be at least 1")
@@ -102,9 +114,13 @@ class Settings:
     @property
     def simulated(self) -> bool:
         """Whether no real data are behind a result."""
-        return self.dataset == "gaussian" or (self.dataset == "adni" and adni.is_simulated(self.data.path))
+        if self.dataset == "adni":
+            return adni.is_simulated(self.data.path)
+        return self.dataset == "gaussian" or (self.dataset == "emotion" and not self.data.path)
 
-    def classifier(self) -> ClassifierConfig:
+    def classifier(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
+        if self.net == "encoders":
+            return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
         if self.net in ("linear", "mlp"):
             return MLPConfig() if self.net == "linear" else self.mlp
         return DenseNet3DConfig.paper() if self.net == "paper" else DenseNet3DConfig.slim()
@@ -192,7 +208,7 @@ def build(kind: type, values: Mapping[str, Any], place: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) or _is_built(value):
         return value
     if dataclasses.is_dataclass(hint):
         return build(hint, value, place)
@@ -211,6 +227,11 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
     elif isinstance(value, hint if isinstance(hint, type) else object):
         return value
     raise ValueError(f"{place} is {value!r}; expected {getattr(hint, '__name__', hint)}")
+
+
+def _is_built(value: Any) -> bool:
+    """A network for each modality, as `Settings.classifier` gives them."""
+    return isinstance(value, Mapping) and bool(value) and all(map(dataclasses.is_dataclass, value.values()))
 
 
 def _convert_union(kinds: Sequence[Any], value: Any, place: str) -> Any:

@@ -84,7 +84,8 @@ def configuration(settings: Settings, method: str, seed: int) -> dict:
     config = {"method": method, "seed": seed, **asdict(settings)}
     # Where the data lie is no setting of the run: they may move, but not change.
     config["data"].pop("path", None)
-    # What other methods are set to is none of this run's business.
+    # What other methods are set to is none of this run's business, nor is what a plot shows.
+    config.pop("panels")
     config["methods"] = {method: settings.methods.get(method, {})}
     return config | {"data_fingerprint": settings.fingerprint()}
 

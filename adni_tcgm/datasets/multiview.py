@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from adni_tcgm.datasets.sequences import STEPS, standardize_steps
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, draw_splits, draw_visible
 from adni_tcgm.datasets.transforms import Matrix, transformed
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
@@ -69,7 +70,8 @@ def to_splits(
     """Train, validation and test samples; 60/20/20 by group unless `arrays.split` says how.
 
     The split depends on the seed only; labels shown at a low rate are among those shown at a higher one. transform,
-    unit_norm: see `transforms.transformed`; one transform for all views or one for each, fitted on training samples.
+    unit_norm: see `transforms.transformed`; one transform for all views or one for each, fitted on training samples;
+    "steps" for marked sequences, see `sequences.standardize_steps`, which changes the arrays in place.
     Samples whose modalities are all absent are left out. Raises ValueError for values that a transform cannot take.
     """
     present = _present(arrays)
@@ -126,6 +128,8 @@ def _present(arrays: Arrays) -> np.ndarray:
 def _inputs(values: Matrix, present: np.ndarray, trains: np.ndarray, kind: str, unit_norm: bool) -> np.ndarray:
     """(N, …) float32; rows of absent samples hold zeros and take no part in fitting the transform."""
     shape = values.shape
+    if kind == STEPS:
+        return standardize_steps(values, trains & present)
     if not sparse.issparse(values):
         values = np.where(present[:, None], np.asarray(values, dtype=float).reshape(shape[0], -1), 0)
     result = transformed(values, trains & present, kind, unit_norm)

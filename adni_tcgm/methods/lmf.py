@@ -23,11 +23,12 @@ class LMF:
     """Cross-entropy of the fused posterior on labeled samples; unlabeled ones are not used. It predicts "all" alone.
 
     classifier: settings of the network that yields the features, one for all modalities or one for each name.
-    dimension: features for each modality. rank: terms of the sum; the authors use 1 to 16.
+    dimension: features for each modality, a linear map of the network's; None: the network's own, as the authors have.
+    rank: terms of the sum; the authors use 1 to 16.
     """
 
     classifier: ClassifierConfig | Mapping[str, ClassifierConfig]
-    dimension: int = 16
+    dimension: int | None = 16
     rank: int = 4
 
     def build(self, spec: Spec) -> LowRankFusion:
@@ -49,7 +50,7 @@ class LMF:
 class LowRankFusion(nn.Module):
     """Logits Σ_r w_r ∏_m [1; z_m] W_m^(r) + b, the products entry by entry; an absent modality has z_m = 0.
 
-    factors: modality -> W (rank, 1 + dimension, classes).
+    factors: modality -> W (rank, 1 + features, classes).
     """
 
     def __init__(self, spec: Spec, method: LMF) -> None:
@@ -59,10 +60,14 @@ class LowRankFusion(nn.Module):
         for modality in spec.modalities:
             config = method.classifier
             config = config[modality.name] if isinstance(config, Mapping) else config
-            # The last layer of the network is the projection onto the features that are fused.
-            self.nets[modality.name] = config.build(modality.shape, method.dimension)
-            deviation = sqrt(2 / (1 + method.dimension + classes))  # Xavier, of each (1 + dimension, classes) factor
-            self.factors[modality.name] = deviation * torch.randn(method.rank, 1 + method.dimension, classes)
+            # The last layer of the network is the projection onto the features that are fused, or is left out.
+            net = config.build(modality.shape, method.dimension or classes)
+            width = method.dimension or net.head.in_features
+            if method.dimension is None:
+                net.head = nn.Identity()
+            self.nets[modality.name] = net
+            deviation = sqrt(2 / (1 + width + classes))  # Xavier, of each (1 + features, classes) factor
+            self.factors[modality.name] = deviation * torch.randn(method.rank, 1 + width, classes)
         self.weights = nn.Parameter(sqrt(2 / (1 + method.rank)) * torch.randn(method.rank))
         self.bias = nn.Parameter(torch.zeros(classes))
 

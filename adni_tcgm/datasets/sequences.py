@@ -1,0 +1,69 @@
+"""Utterances of different lengths as one array: every step carries a mark that says whether it is real.
+
+A sequence is (T, 1 + D): column 0 is 1 at a step of the utterance and 0 at padding, where everything else is 0 too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# What `to_splits` calls the transform of such arrays.
+STEPS = "steps"
+ROWS_AT_ONCE = 512
+
+
+def find_steps(values: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """(N, T, D) -> (N, T) bool, the steps that are there: the first `lengths` (N,), if anybody counted them.
+
+    Otherwise those that hold a number other than 0: feature files pad with zeros, in front or behind.
+    """
+    if lengths is not None:
+        return np.arange(values.shape[1]) < np.asarray(lengths).reshape(-1, 1)
+    return (np.isfinite(values) & (values != 0)).any(2)
+
+
+def mean_over_steps(values: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """(N, T, D), (N, T) -> (N, D) float32: the mean of each feature over the steps that have it; NaN where none has."""
+    known = np.isfinite(values) & real[:, :, None]
+    total = np.where(known, values, 0).sum(1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return (total / known.sum(1)).astype(np.float32)
+
+
+def mark_steps(values: np.ndarray, real: np.ndarray, steps: int) -> np.ndarray:
+    """(N, T, D), (N, T) -> (N, steps, 1 + D) float32: real steps first, in order, the rest of them cut off.
+
+    NaN and infinite values stay NaN, for `standardize_steps`.
+    """
+    first = np.argsort(~real, axis=1, kind="stable")[:, :steps]
+    marked = np.zeros((len(values), steps, 1 + values.shape[2]), dtype=np.float32)
+    there = np.take_along_axis(real, first, axis=1)
+    marked[:, : first.shape[1], 0] = there
+    kept = np.take_along_axis(values, first[:, :, None], axis=1)
+    marked[:, : first.shape[1], 1:] = np.where(there[:, :, None], np.where(np.isfinite(kept), kept, np.nan), 0)
+    return marked
+
+
+def standardize_steps(values: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """(N, T, 1 + D) with each feature at mean 0 and SD 1 over the real steps of the training utterances; NaN becomes 0.
+
+    training: (N,) bool. In place: at 20,000 utterances a second copy would not fit into small machines.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for rows in _blocks(np.flatnonzero(training)):
+        steps = values[rows][values[rows][:, :, 0] > 0, 1:].astype(np.float64)
+        count = count + np.isfinite(steps).sum(0)
+        total, squares = total + np.nansum(steps, 0), squares + np.nansum(steps**2, 0)
+    count = np.maximum(count, 1)
+    mean = total / count
+    sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    # A feature that never varied among the training steps carries nothing that could be learned.
+    factor = np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-30), 1 / np.where(sd > 0, sd, 1), 0)
+    for rows in _blocks(np.arange(len(values))):
+        block = values[rows[0] : rows[-1] + 1]
+        block[:, :, 1:] = np.nan_to_num((block[:, :, 1:] - mean) * factor) * block[:, :, :1]
+    return values
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
