@@ -29,6 +29,7 @@ from pipelines.comparison import (
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.grid import Outcome, Task, run_grid
 from pipelines.tuning import TUNING_SEED, Rates, candidates, choose_rates, chosen_overrides, describe_choice
+from reports.panels import write_panels
 from reports.study import write_study_report
 
 Grid = Callable[..., list[Outcome]]
@@ -38,14 +39,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="a built-in configuration by name, or a .yaml file")
+    parser.add_argument("config", nargs="+", help="built-in configurations by name, or .yaml files; a study each")
     parser.add_argument("--methods", type=_names, default=["ce", "tcgm"], metavar="A,B,...", help=", ".join(METHODS))
     parser.add_argument("--label-rates", type=_rates, default=[0.1], metavar="R,R,...", help="default 0.1")
     parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, ...; default 5")
     parser.add_argument("--metric", choices=COMPARED, help="shown and compared; default: auc of brains and emotions, or accuracy")
     parser.add_argument("--tune", action="store_true", help="choose learning rates on validation first")
     parser.add_argument("--data", type=Path, help="where the data lie; sets data.path")
-    parser.add_argument("--out", type=Path, help="default: out/studies/<name of the configuration>")
+    parser.add_argument("--out", type=Path, help="default: out/studies/<name>; of several, the folder of all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
     parser.add_argument("--scheduler", metavar="tcp://...", help="a running Dask scheduler instead of processes here")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -264,10 +265,28 @@ def run(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
     return 1 if failed else 0
 
 
+def run_all(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
+    """A study for each configuration, and for several of them one figure of all their panels."""
+    if len(arguments.config) == 1:
+        return run(_one(arguments, arguments.config[0], arguments.out), grid)
+    base = arguments.out or Path("out/studies")
+    outs = {config: base / Path(config).stem for config in arguments.config}
+    status = max(run(_one(arguments, config, out), grid) for config, out in outs.items())
+    finished = [out for out in outs.values() if (out / "study.json").is_file()]
+    if finished and not arguments.dry_run:
+        written = write_panels(finished, base / "-".join(out.name for out in finished))
+        print(f"figure    {', '.join(map(str, written))}")
+    return status
+
+
+def _one(arguments: argparse.Namespace, config: str, out: Path | None) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(arguments), "config": config, "out": out})
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
-        return run(arguments)
+        return run_all(arguments)
     except KeyboardInterrupt:
         print("interrupted: finished runs are kept; the same command continues", file=sys.stderr)
         return 130

@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -62,6 +63,11 @@ class Study:
     def modalities(self) -> list[str]:
         """In the order of the table, the combined prediction last."""
         return [*(m for m in dict.fromkeys(self.table["modality"]) if m != ALL), ALL]
+
+    @property
+    def panels(self) -> list[str]:
+        """What the plot shows: the configured choice among the modalities, or all of them."""
+        return [m for m in self.about.get("panels", []) if m in self.modalities] or self.modalities
 
     def cell(self, method: str, label_rate: float, modality: str) -> pd.Series | None:
         """mean, std and n of the study's metric; None where no run gave one."""
@@ -293,41 +299,51 @@ def line_styles(study: Study) -> dict[str, dict[str, Any]]:
 
 def draw_label_rates(study: Study) -> Figure:
     """The metric against the label rate, a panel per modality and a line per method; bars: ± one standard deviation."""
-    rates, modalities, styles = study.about["label_rates"], study.modalities, line_styles(study)
-    columns = len(modalities) if len(modalities) <= 4 else 3
-    rows = math.ceil(len(modalities) / columns)
+    shown, styles = study.panels, line_styles(study)
+    columns = len(shown) if len(shown) <= 4 else 3
+    rows = math.ceil(len(shown) / columns)
     legend_rows = math.ceil(len(styles) / 5)
     below, height = 0.85 + 0.2 * legend_rows, 2.0
     figure = Figure(figsize=(7.1, rows * (height + 0.45) + below))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
-    factor = 100 if study.metric in PERCENT else 1
-    for panel, modality in zip(axes, modalities, strict=False):
-        for place, (method, style) in enumerate(styles.items()):
-            cells = [(x, study.cell(method, rate, modality)) for x, rate in enumerate(rates)]
-            points = [(x, cell["mean"], cell["std"]) for x, cell in cells if cell is not None]
-            if not points:
-                continue
-            # Side by side: bars drawn on one another could not be told apart.
-            shift = (place - (len(styles) - 1) / 2) * 0.5 / len(styles)
-            panel.errorbar(
-                [x + shift for x, _, _ in points],
-                [factor * mean for _, mean, _ in points],
-                yerr=[0 if math.isnan(std) else factor * std for _, _, std in points],
-                elinewidth=0.7,
-                mec="white",
-                mew=0.5,
-                **style,
-            )
-        panel.set_title("all modalities" if modality == ALL else modality, loc="left", weight="bold")
-        panel.set(xlim=(-0.5, len(rates) - 0.5), xticks=range(len(rates)))
-        panel.set_xticklabels([_tick(entry) for entry in study.about["budget"]])
-        panel.grid(axis="y", color="#e4e4e4", lw=0.6)
-        panel.set_axisbelow(True)
-        panel.tick_params(length=2.5)
-    for panel in list(axes)[len(modalities) :]:
+    for panel, modality in zip(axes, shown, strict=False):
+        draw_panel(panel, study, modality, styles)
+        panel.set_title(modality_title(modality), loc="left", weight="bold")
+    for panel in list(axes)[len(shown) :]:
         panel.set_visible(False)
-    _label(figure, study, styles, columns, below)
+    label_figure(figure, study, styles, columns, below)
     return figure
+
+
+def modality_title(name: str) -> str:
+    return "all modalities" if name == ALL else name
+
+
+def draw_panel(panel: Axes, study: Study, modality: str, styles: dict[str, dict[str, Any]]) -> None:
+    """One modality of a study: a line for each method, label rates side by side."""
+    rates = study.about["label_rates"]
+    factor = 100 if study.metric in PERCENT else 1
+    for place, (method, style) in enumerate(styles.items()):
+        cells = [(x, study.cell(method, rate, modality)) for x, rate in enumerate(rates)]
+        points = [(x, cell["mean"], cell["std"]) for x, cell in cells if cell is not None]
+        if not points:
+            continue
+        # Side by side: bars drawn on one another could not be told apart.
+        shift = (place - (len(styles) - 1) / 2) * 0.5 / len(styles)
+        panel.errorbar(
+            [x + shift for x, _, _ in points],
+            [factor * mean for _, mean, _ in points],
+            yerr=[0 if math.isnan(std) else factor * std for _, _, std in points],
+            elinewidth=0.7,
+            mec="white",
+            mew=0.5,
+            **style,
+        )
+    panel.set(xlim=(-0.5, len(rates) - 0.5), xticks=range(len(rates)))
+    panel.set_xticklabels([_tick(entry) for entry in study.about["budget"]])
+    panel.grid(axis="y", color="#e4e4e4", lw=0.6)
+    panel.set_axisbelow(True)
+    panel.tick_params(length=2.5)
 
 
 def _tick(budget: dict[str, Any]) -> str:
@@ -335,7 +351,8 @@ def _tick(budget: dict[str, Any]) -> str:
     return f"{100 * budget['label_rate']:g} %" + (f"\n({_span(visible)})" if visible else "")
 
 
-def _label(figure: Figure, study: Study, styles: dict[str, dict], columns: int, below: float) -> None:
+def label_figure(figure: Figure, study: Study, styles: dict[str, dict], columns: int, below: float) -> None:
+    """Axis titles, the label budget, SIMULATED where it is so, and the legend."""
     height = figure.get_figheight()
     for panel in figure.axes[::columns]:
         panel.set_ylabel(METRIC_TITLES[study.metric])

@@ -106,6 +106,8 @@ class _Unpickler(pickle.Unpickler):
             return _Type
         if (module, name) == ("_codecs", "encode"):
             return _Latin1
+        if name == "bytes" and module in ("builtins", "__builtin__"):
+            return _NoBytes
         if (module, name) == ("collections", "OrderedDict"):
             return dict
         raise ValueError(f"the file asks for {module}.{name}; a feature file needs numbers, text and NumPy arrays only")
@@ -151,6 +153,15 @@ class _Latin1(_Stub):
         return text.encode("latin-1")
 
 
+class _NoBytes(_Stub):
+    """Old protocols write empty bytes as a call of `bytes`."""
+
+    def value(self) -> bytes:
+        if self.parts:
+            raise ValueError("bytes made of something; a feature file needs empty ones at most")
+        return b""
+
+
 class _Blank(_Stub):
     """An array whose shape, type and bytes follow: NumPy's `_reconstruct`."""
 
@@ -179,7 +190,7 @@ class _Scalar(_Stub):
 
 
 def _from_bytes(content: Any, kind: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    content = content.value() if isinstance(content, _Latin1) else content
+    content = content.value() if isinstance(content, _Latin1 | _NoBytes) else content
     content = content.encode("latin-1") if isinstance(content, str) else bytes(content)
     if kind == object or not kind.itemsize:
         raise ValueError(f"an array of type {kind} from bytes; expected numbers or text")

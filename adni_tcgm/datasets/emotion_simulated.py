@@ -83,10 +83,13 @@ class _World:
     def __init__(self, shape: Shape, design: StandIn, rng: np.random.Generator) -> None:
         self.shape, self.design = shape, design
         self.words = rng.normal(0, 0.4, (VOCABULARY, shape.text)).astype(np.float32)
-        # A tenth of the words is said more often with one label, a tenth more often by some speakers.
+        # A quarter of the words is said more often with one label, a quarter more often by some speakers; as in real
+        # embeddings, such words lie a little to one side.
         self.tilt = np.zeros((2, VOCABULARY))
-        self.tilt[0, : VOCABULARY // 10] = rng.choice([-0.5, 0.5], VOCABULARY // 10)
-        self.tilt[1, VOCABULARY // 10 : VOCABULARY // 5] = rng.choice([-0.5, 0.5], VOCABULARY // 10)
+        for kind, words in enumerate((slice(0, VOCABULARY // 4), slice(VOCABULARY // 4, VOCABULARY // 2))):
+            self.tilt[kind, words] = rng.choice([-0.5, 0.5], VOCABULARY // 4)
+        sides = np.linalg.qr(rng.normal(size=(shape.text, 2)))[0].T
+        self.words += (2 * self.tilt.T @ sides).astype(np.float32)
         self.commonness = rng.normal(0, 0.5, VOCABULARY)
         sizes = {"audio": shape.audio, "vision": shape.video}
         # Of voice and face: unit vectors of label and speaker, and the units of each feature, as odd as real ones.
@@ -118,7 +121,8 @@ class _World:
         return part | {"labels": labels, "speaker": speaker}
 
     def _say(self, labels: np.ndarray, shift: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        tilt = self.design.text_effect * (labels - 0.5)[:, None] * 2 * self.tilt[0] + shift[:, None] * self.tilt[1]
+        # In a word's log-odds, so that `text_effect` is the difference between "yes" and "no" utterances.
+        tilt = 2 * self.design.text_effect * (labels - 0.5)[:, None] * self.tilt[0] + shift[:, None] * self.tilt[1]
         chance = np.exp(self.commonness + tilt)
         limits = np.cumsum(chance / chance.sum(1, keepdims=True), axis=1)
         text = np.zeros((*real.shape, self.shape.text), dtype=np.float32)

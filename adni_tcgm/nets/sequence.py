@@ -16,10 +16,15 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The network follows from the input: vectors (k,) or sequences (T, 1 + D), see `SequenceEncoder`."""
+    """The network follows from the input: vectors (k,) or sequences (T, 1 + D), see `SequenceEncoder`.
+
+    batch_norm: of vectors, as published. Its statistics come from labeled samples alone; where those are a dozen, false
+        is far better, with inputs that all training samples standardized before.
+    """
 
     hidden: int = 32
     dropout: float = 0.0
+    batch_norm: bool = True
 
     def __post_init__(self) -> None:
         if self.hidden < 2:
@@ -38,7 +43,8 @@ class VectorEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, inputs: int, classes: int) -> None:
         super().__init__()
-        self.norm, self.dropout = nn.BatchNorm1d(inputs), nn.Dropout(config.dropout)
+        self.norm = nn.BatchNorm1d(inputs) if config.batch_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
         widths = (inputs, config.hidden, config.hidden, config.hidden)
         layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)]
         self.body = nn.Sequential(*(layer for pair in layers for layer in pair))
@@ -50,7 +56,7 @@ class VectorEncoder(nn.Module):
 
     def _normalize(self, x: Tensor) -> Tensor:
         norm = self.norm
-        if self.training and len(x) == 1:
+        if self.training and len(x) == 1 and isinstance(norm, nn.BatchNorm1d):
             # One sample has no variance; with few labels and missing modalities a batch may hold no more.
             return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return norm(x)

@@ -100,7 +100,7 @@ def config(tmp_path: Path) -> Path:
 
 def call(config: Path, out: Path, *flags: str, grid=None) -> int:
     arguments = study.parse_arguments([str(config), "--out", str(out), "--jobs", "2", *flags])
-    return study.run(arguments, grid or FakeGrid())
+    return study.run_all(arguments, grid or FakeGrid())
 
 
 def task_of(config: Path, out: Path, method: str, seed: int = 0) -> Task:
