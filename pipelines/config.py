@@ -52,11 +52,7 @@ DATASETS = {
     "emotion": (emotion, emotion.EmotionConfig),
 }
 DataConfig = (
-    adni.AdniConfig
-    | arrays.ArraysConfig
-    | newsgroup.NewsgroupConfig
-    | gaussian.GaussianConfig
-    | emotion.EmotionConfig
+    adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig | emotion.EmotionConfig
 )
 
 

@@ -43,7 +43,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", type=_names, default=["ce", "tcgm"], metavar="A,B,...", help=", ".join(METHODS))
     parser.add_argument("--label-rates", type=_rates, default=[0.1], metavar="R,R,...", help="default 0.1")
     parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, ...; default 5")
-    parser.add_argument("--metric", choices=COMPARED, help="shown and compared; default: auc of brains and emotions, or accuracy")
+    parser.add_argument(
+        "--metric", choices=COMPARED, help="shown and compared; default: auc of brains and emotions, or accuracy"
+    )
     parser.add_argument("--tune", action="store_true", help="choose learning rates on validation first")
     parser.add_argument("--data", type=Path, help="where the data lie; sets data.path")
     parser.add_argument("--out", type=Path, help="default: out/studies/<name>; of several, the folder of all")

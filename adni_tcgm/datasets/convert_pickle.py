@@ -168,9 +168,10 @@ class _Blank(_Stub):
     def value(self) -> np.ndarray:
         _, shape, kind, fortran, content = self.state if len(self.state) == 5 else (1, *self.state)
         kind = kind.value()
-        if kind == object:
+        if kind.hasobject:
             array = np.empty(len(content), dtype=object)
-            array[:] = [_arrays_of(item) for item in content] if len(content) else []
+            for place, item in enumerate(content):  # At once, NumPy would look inside of the items.
+                array[place] = _arrays_of(item)
             return array.reshape(shape, order="F" if fortran else "C")
         return _from_bytes(content, kind, shape, "F" if fortran else "C")
 
@@ -191,9 +192,9 @@ class _Scalar(_Stub):
 
 def _from_bytes(content: Any, kind: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
     content = content.value() if isinstance(content, _Latin1 | _NoBytes) else content
-    content = content.encode("latin-1") if isinstance(content, str) else bytes(content)
-    if kind == object or not kind.itemsize:
-        raise ValueError(f"an array of type {kind} from bytes; expected numbers or text")
+    content = content.encode("latin-1") if isinstance(content, str) else content
+    if kind.hasobject or not kind.itemsize or not isinstance(content, bytes | bytearray):
+        raise ValueError(f"an array of type {kind} from bytes; expected numbers or text and their bytes")
     return np.frombuffer(content, kind).reshape(shape, order=order)
 
 

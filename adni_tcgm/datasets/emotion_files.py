@@ -126,7 +126,7 @@ def find_layout(arrays: Mapping[str, Any], task: str) -> dict[str, str]:
 
 
 def split_words(arrays: Mapping[str, Any], layout: Mapping[str, str], task: str) -> dict[str | None, str]:
-    """train, validation, test -> the word that the file has for it, for those it has; None -> "" if one array is all."""
+    """train, validation, test -> the file's word for it, where it has that split; None -> "" if one array holds all."""
     if "labels" not in layout or not any(role not in ROLES for role in layout):
         raise ValueError(f"arrays names {', '.join(layout)}; it must name the labels and at least one modality")
     name = layout["labels"]
@@ -184,7 +184,7 @@ def _names(values: np.ndarray) -> list[str]:
 
 
 def _read_view(arrays: Mapping[str, Any], name: str, as_sequence: bool, max_steps: int | None) -> np.ndarray:
-    """(N, D) or (N, T, 1 + D) float32 of one array, in blocks of rows, so that of a file on disk little is in memory."""
+    """(N, D) or (N, T, 1 + D) float32 of one array; in blocks of rows, so that little of a file is in memory."""
     if name not in arrays:
         raise ValueError(f"no array {name!r}; it holds {', '.join(sorted(arrays)[:12])}")
     values, lengths = arrays[name], _lengths(arrays, name)

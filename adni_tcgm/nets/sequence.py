@@ -66,7 +66,7 @@ class VectorEncoder(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """(B, T, 1 + D) -> (B, classes): the last state of a one-layer LSTM, dropout, a linear layer to half the width, head.
+    """(B, T, 1 + D) -> (B, classes): last state of a one-layer LSTM, dropout, linear layer to half the width, head.
 
     Column 0 marks the real steps, wherever they lie; only they reach the LSTM, so padding changes nothing.
     """

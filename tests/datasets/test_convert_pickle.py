@@ -104,7 +104,9 @@ def test_an_array_whose_bytes_do_not_fill_its_shape_is_refused(tmp_path: Path) -
 def test_arrays_that_python_2_wrote_are_read(tmp_path: Path) -> None:
     numbers = struct.pack("<2d", 0.1, -200.5)
     content = b"\x80\x02}U\x05trainc" + b"numpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
-    content += b"(K\x01K\x02\x85cnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    content += (
+        b"(K\x01K\x02\x85cnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    )
     content += b"\x89U\x10" + numbers + b"tbs."
     (tmp_path / "in.pkl").write_bytes(content)
     np.testing.assert_array_equal(read_pickle(tmp_path / "in.pkl")["train"], [0.1, -200.5])
@@ -118,6 +120,16 @@ def test_utterances_of_different_lengths_are_joined_with_their_lengths() -> None
     as_objects = np.empty(2, dtype=object)
     as_objects[:] = parts
     np.testing.assert_array_equal(dict(flatten({"text": as_objects}))["text"], np.concatenate(parts))
+
+
+@pytest.mark.parametrize("lengths", [(2, 4), (3, 3)])
+def test_an_array_of_arrays_is_read(tmp_path: Path, lengths: tuple[int, int]) -> None:
+    parts = np.empty(2, dtype=object)
+    for row, length in enumerate(lengths):
+        parts[row] = np.full((length, 3), float(row))
+    (tmp_path / "in.pkl").write_bytes(pickle.dumps({"text": parts}, protocol=2))
+    found = dict(flatten(read_pickle(tmp_path / "in.pkl")))["text"]
+    np.testing.assert_array_equal(found.reshape(-1, 3), np.concatenate(list(parts)))
 
 
 def test_names_in_an_array_of_objects_become_text(tmp_path: Path) -> None:

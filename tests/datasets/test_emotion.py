@@ -192,7 +192,9 @@ def test_a_task_picks_its_own_arrays(tmp_path: Path, arrays) -> None:
     """As in the files of the authors of LMF: emotion, split, feature."""
     names = {"text": "glove", "audio": "covarep", "vision": "facet", "labels": "label"}
     file = {
-        f"{task}/{split}/{names[role]}": values if role != "labels" else np.eye(2)[values if task == "angry" else 1 - values]
+        f"{task}/{split}/{names[role]}": values
+        if role != "labels"
+        else np.eye(2)[values if task == "angry" else 1 - values]
         for task in ("angry", "happy")
         for split, roles in nested(arrays).items()
         for role, values in roles.items()

@@ -69,3 +69,12 @@ def test_it_learns_an_interaction_that_no_single_view_shows() -> None:
 
     assert accuracy(LMF(MLPConfig())) > 0.9
     assert accuracy(CrossEntropy(MLPConfig())) < 0.65
+
+
+def test_without_a_dimension_the_networks_own_features_are_fused(spec: Spec, batch: MultimodalBatch) -> None:
+    model = LMF(MLPConfig(hidden=(5,)), dimension=None, rank=2).build(spec).eval()
+    assert {factor.shape for factor in model.factors.values()} == {(2, 6, 3)}
+    z = [torch.cat([torch.ones(12, 1), model.nets[name].features(x)], 1) for name, x in batch.inputs.items()]
+    factors = [model.factors[name] for name in batch.inputs]
+    fused = torch.einsum("bi,bj,bk,ric,rjc,rkc,r->bc", *z, *factors, model.weights)
+    torch.testing.assert_close(model(batch), fused + model.bias)
