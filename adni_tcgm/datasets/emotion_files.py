@@ -280,11 +280,18 @@ def _datasets(file: h5py.File, matlab: bool) -> dict[str, Any]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith("#"):
-            # MATLAB 7.3 stores arrays with their axes in reverse.
-            found[name] = np.asarray(item[()]).T if matlab else item
+            found[name] = _from_matlab(file, item) if matlab else item
 
     file.visititems(visit)
     return found
+
+
+def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
+    """MATLAB 7.3 stores arrays with their axes in reverse, and cells of text as references to arrays of characters."""
+    values = np.asarray(item[()]).T
+    if h5py.check_ref_dtype(item.dtype) is None:
+        return values
+    return np.array(["".join(map(chr, np.asarray(file[cell][()]).ravel())) for cell in values.ravel()])
 
 
 def _members(value: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, np.ndarray]]:

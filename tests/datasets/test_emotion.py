@@ -21,6 +21,7 @@ from adni_tcgm.datasets.sequences import mark_steps, standardize_steps
 from adni_tcgm.tcgm.batch import Splits
 
 REAL = Path(__file__).parents[2] / "../shared/data/mosi/mosi_utterance_2way.npz"
+ENDINGS = {"pickle": "npz", "mat 7.3": "mat"}
 SMALL = StandIn(scale=0.05, missing=0.3)
 
 
@@ -43,7 +44,7 @@ def nested(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def write(folder: Path, form: str, arrays: dict[str, np.ndarray]) -> Path:
-    path = folder / f"file.{'npz' if form == 'pickle' else form}"
+    path = folder / f"file.{ENDINGS.get(form, form)}"
     if form == "npz":
         np.savez(path, **arrays)
     elif form == "mat":
@@ -52,6 +53,14 @@ def write(folder: Path, form: str, arrays: dict[str, np.ndarray]) -> Path:
         with h5py.File(path, "w") as file:
             for name, values in arrays.items():
                 file[name] = values.astype("S") if values.dtype.kind == "U" else values
+    elif form == "mat 7.3":
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                if values.dtype.kind != "U":
+                    file[name] = values.T
+                    continue
+                cells = [file.create_dataset(f"#refs#/{name}/{i}", data=[*map(ord, t)]) for i, t in enumerate(values)]
+                file.create_dataset(name, (1, len(cells)), h5py.ref_dtype)[0] = [cell.ref for cell in cells]
     else:
         (folder / "file.pkl").write_bytes(pickle.dumps(nested(arrays), protocol=2))
         convert(folder / "file.pkl", path)
@@ -69,7 +78,7 @@ def assert_same(one: Splits, other: Splits) -> None:
             torch.testing.assert_close(values, b.inputs[name])
 
 
-@pytest.mark.parametrize("form", ["npz", "mat", "h5", "pickle"])
+@pytest.mark.parametrize("form", ["npz", "mat", "mat 7.3", "h5", "pickle"])
 def test_the_same_data_in_any_form_are_the_same_splits(tmp_path: Path, arrays, form: str) -> None:
     assert_same(emotion.load(config(write(tmp_path, form, arrays)), 0), emotion.load(config(), 0))
 
