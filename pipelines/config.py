@@ -85,6 +85,8 @@ class Settings:
         _check_choice("dataset", self.dataset, DATASETS)
         _check_choice("net", self.net, ("paper", "slim", "linear", "mlp", "encoders"))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
+        if self.net == "encoders" and not self.classifier():
+            raise ValueError("net is 'encoders', but encoders names no modality and its network")
         if self.restarts < 1:
             raise ValueError(f"restarts is {self.restarts}; it must be at least 1")
         for name in self.methods:

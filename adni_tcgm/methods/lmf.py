@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adni_tcgm.methods.method import ClassifierConfig, Spec
+from adni_tcgm.methods.method import ClassifierConfig, Spec, network_of
 from adni_tcgm.tcgm.batch import MultimodalBatch
 
 
@@ -58,8 +58,7 @@ class LowRankFusion(nn.Module):
         self.nets, self.factors = nn.ModuleDict(), nn.ParameterDict()
         classes = len(spec.classes)
         for modality in spec.modalities:
-            config = method.classifier
-            config = config[modality.name] if isinstance(config, Mapping) else config
+            config = network_of(method.classifier, modality.name)
             # The last layer of the network is the projection onto the features that are fused, or is left out.
             net = config.build(modality.shape, method.dimension or classes)
             width = method.dimension or net.head.in_features

@@ -24,6 +24,7 @@ __all__ = [
     "ModalityClassifiers",
     "Spec",
     "labeled_cross_entropy",
+    "network_of",
 ]
 
 
@@ -31,6 +32,15 @@ class ClassifierConfig(Protocol):
     """The settings of a network in `nets`; the network has `features(x) -> z` and `head(z) -> (B, classes) logits`."""
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module: ...
+
+
+def network_of(classifier: ClassifierConfig | Mapping[str, ClassifierConfig], modality: str) -> ClassifierConfig:
+    """The settings of that modality's network. Raises ValueError where they are given by name and not for this one."""
+    if not isinstance(classifier, Mapping):
+        return classifier
+    if modality not in classifier:
+        raise ValueError(f"no network for modality {modality!r}; there are settings for {', '.join(classifier)}")
+    return classifier[modality]
 
 
 class ModalityClassifiers(nn.Module):
@@ -43,7 +53,7 @@ class ModalityClassifiers(nn.Module):
         super().__init__()
         self.classifiers = nn.ModuleDict()
         for modality in spec.modalities:
-            config = classifier[modality.name] if isinstance(classifier, Mapping) else classifier
+            config = network_of(classifier, modality.name)
             with torch.random.fork_rng(devices=[]):
                 seed = torch.initial_seed()
                 torch.manual_seed(crc32(f"{seed} {modality.name}".encode()))

@@ -21,6 +21,7 @@ from reports.panels import draw_studies
 from reports.study import draw_label_rates, load_study
 
 METHODS = ("ce", "soft_hgr", "lmf", "tcgm")
+OTHERS = ("vat", "pairwise", "freematch", "mean_teacher")
 TINY = {"data.stand_in.scale": 0.04, "data.label_rate": 0.2, "train.rounds": 6}
 TINY |= {"train.warm_up_rounds": 2, "train.validate_every": 3}
 FLAGS = [flag for key, value in TINY.items() if key != "data.label_rate" for flag in ("--set", f"{key}={value}")]
@@ -85,6 +86,13 @@ def test_one_sample_may_lack_a_modality_in_training_and_in_prediction(splits: Sp
         assert not torch.allclose(zeros[name][0], fitted.prior)
 
 
+@pytest.mark.parametrize("method", OTHERS)
+def test_every_other_method_trains_on_words_and_vectors_too(splits: Splits, method: str) -> None:
+    settings = load_settings("iemocap_angry", TINY)
+    fitted = fit(settings.method(method), splits, settings.train_for(method))
+    assert all(values.isfinite().all() for values in predict(fitted, splits.test).values())
+
+
 def test_a_batch_in_which_one_sample_has_the_modality_trains(splits: Splits) -> None:
     settings = load_settings("iemocap_angry", TINY | {"train.batch_size_labeled": 4})
     train = splits.train
@@ -113,6 +121,19 @@ def test_agreement_within_speakers_runs_and_differs(tmp_path: Path) -> None:
         splits = replace(splits, validation=splits.validation.select(torch.tensor([], dtype=torch.long)))
         weights.append(fit(settings.method("tcgm"), splits, train).model.state_dict())
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_an_encoder_with_a_wrong_key_or_for_no_modality_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match=r"encoders.text: unknown key 'hiden'; did you mean 'hidden'"):
+        load_settings("mosi", {"encoders.text.hiden": 3})
+    with pytest.raises(ValueError, match="encoders names no modality"):
+        load_settings("mosi", {"encoders": {}})
+
+
+def test_a_modality_without_an_encoder_is_named(splits: Splits) -> None:
+    settings = load_settings("iemocap_angry", TINY | {"encoders": {"text": {}, "audio": {}}})
+    with pytest.raises(ValueError, match="no network for modality 'video'; there are settings for text, audio"):
+        fit(settings.method("ce"), splits, settings.train_for("ce"))
 
 
 def train_here(task: Task) -> Path:
