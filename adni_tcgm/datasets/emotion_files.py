@@ -80,39 +80,32 @@ def read_utterances(
     """
     layout = dict(layout) if layout else find_layout(arrays, task)
     words = split_words(arrays, layout, task)
-    modalities = [role for role in layout if role not in ROLES]
-    views: dict[str, np.ndarray] = {}
-    for modality in modalities:
-        keep = max_steps if modality in sequences else None
+
+    def names(role: str) -> list[str]:
+        """Of the role's arrays, one for each split."""
+        return [layout[role].format(split=word, task=task) for word in words.values()]
+
+    labels = [read_labels(np.asarray(arrays[name][()]), task) for name in names("labels")]
+    sizes = [len(part) for part in labels]
+    views = {}
+    for modality in (role for role in layout if role not in ROLES):
+        as_sequence = modality in sequences
         parts = [
-            _read_view(arrays, layout[modality].format(split=word, task=task), modality in sequences, keep)
-            for word in words.values()
+            _read_view(arrays, name, size, as_sequence, max_steps)
+            for name, size in zip(names(modality), sizes, strict=True)
         ]
         views[modality] = _concatenate(parts, modality)
-
-    def column(role: str) -> list[str] | None:
-        names = [layout[role].format(split=word, task=task) for word in words.values()] if role in layout else []
-        if not names or any(name not in arrays for name in names):
-            return None
-        return [text for name in names for text in _names(np.asarray(arrays[name][()]))]
-
-    labels = [
-        read_labels(np.asarray(arrays[layout["labels"].format(split=word, task=task)][()]), task)
-        for word in words.values()
-    ]
-    labels = np.concatenate(labels)
-    for modality, values in views.items():
-        if len(values) != len(labels):
-            raise ValueError(f"{modality} has {len(values)} utterances and the labels {len(labels)}; one label each")
-    split = column("split") if None in words else None
-    if None not in words:
-        sizes = [len(arrays[layout["labels"].format(split=word, task=task)]) for word in words.values()]
+    columns = {role: _column(arrays, names(role)) if role in layout else None for role in OPTIONAL}
+    if None in words:
+        split = columns["split"] and [_split_of(word) for word in columns["split"]]
+    else:
         split = [part for part, size in zip(words, sizes, strict=True) for _ in range(size)]
-    found = column("ids")
-    groups = column("groups") or ([group_of(name) for name in found] if found else None)
-    unique = found is not None and len(set(found)) == len(found)
-    ids = found if unique else [f"{name}-{row:05d}" for row, name in enumerate(groups or split or ["u"] * len(labels))]
-    return Utterances(views, np.stack([_present(v) for v in views.values()], 1), labels, ids, groups, split)
+    ids = columns["ids"]
+    groups = columns["groups"] or (ids and [group_of(name) for name in ids])
+    if ids is None or len(set(ids)) < len(ids):
+        ids = [f"{name}-{row:05d}" for row, name in enumerate(groups or split or ["utterance"] * sum(sizes))]
+    present = np.stack([_present(values) for values in views.values()], axis=1)
+    return Utterances(views, present, np.concatenate(labels), ids, groups, split)
 
 
 def find_layout(arrays: Mapping[str, Any], task: str) -> dict[str, str]:
@@ -167,6 +160,11 @@ def read_labels(values: np.ndarray, task: str) -> np.ndarray:
     return np.where(unknown, -1, np.nan_to_num(column)).astype(np.int64)
 
 
+def _split_of(word: str) -> str:
+    """ "dev" is "validation"; a word that nobody knows stays, to be refused by name."""
+    return next((part for part, words in SPLIT_WORDS.items() if word in words), word)
+
+
 def group_of(name: str) -> str:
     """The speaker or video that an utterance's name begins with; the name itself where it tells neither.
 
@@ -176,6 +174,13 @@ def group_of(name: str) -> str:
     return iemocap.expand(r"\1\2") if iemocap else re.split(r"\$_\$|\[", name)[0]
 
 
+def _column(arrays: Mapping[str, Any], names: Sequence[str]) -> list[str] | None:
+    """Text of all splits; None where a file has no such arrays."""
+    if any(name not in arrays for name in names):
+        return None
+    return [text for name in names for text in _names(np.asarray(arrays[name][()]))]
+
+
 def _names(values: np.ndarray) -> list[str]:
     """Rows of several columns are a video, a start and an end."""
     rows = values.reshape(len(values), -1)
@@ -183,14 +188,16 @@ def _names(values: np.ndarray) -> list[str]:
     return [row[0] if len(row) == 1 else f"{row[0]}[{','.join(row[1:])}]" for row in shown]
 
 
-def _read_view(arrays: Mapping[str, Any], name: str, as_sequence: bool, max_steps: int | None) -> np.ndarray:
+def _read_view(arrays: Mapping[str, Any], name: str, size: int, as_sequence: bool, max_steps: int | None) -> np.ndarray:
     """(N, D) or (N, T, 1 + D) float32 of one array; in blocks of rows, so that little of a file is in memory."""
     if name not in arrays:
         raise ValueError(f"no array {name!r}; it holds {', '.join(sorted(arrays)[:12])}")
     values, lengths = arrays[name], _lengths(arrays, name)
-    if len(values.shape) == 2 and lengths is not None and len(values) == lengths.sum() and len(values) != len(lengths):
+    if len(values.shape) == 2 and lengths is not None and len(lengths) == size and len(values) == lengths.sum():
         ends = np.cumsum(lengths)
         pieces = (_pad(values, lengths[i : i + ROWS_AT_ONCE], ends[i : i + ROWS_AT_ONCE]) for i in _starts(lengths))
+    elif len(values) != size:
+        raise ValueError(f"{name} has {len(values)} utterances and its labels {size}; one label each")
     elif len(values.shape) == 3:
         pieces = (
             (block, find_steps(block, None if lengths is None else lengths[i : i + ROWS_AT_ONCE]))

@@ -87,8 +87,7 @@ def test_a_folder_of_arrays_for_all_splits_is_the_same_too(tmp_path: Path, array
     parts = nested(arrays)
     for role, name in {"text": "text", "audio": "audio", "vision": "video", "labels": "labels", "id": "ids"}.items():
         np.save(tmp_path / f"{name}.npy", np.concatenate([parts[split][role] for split in parts]))
-    words = {"train": "train", "valid": "validation", "test": "test"}
-    np.save(tmp_path / "split.npy", np.repeat([words[s] for s in parts], [len(parts[s]["id"]) for s in parts]))
+    np.save(tmp_path / "split.npy", np.repeat(list(parts), [len(parts[s]["id"]) for s in parts]))
     assert_same(emotion.load(config(tmp_path), 0), emotion.load(config(), 0))
 
 
@@ -287,6 +286,12 @@ def test_a_file_without_a_known_layout_says_what_it_holds_and_takes_names(tmp_pa
 def test_features_that_differ_between_splits_are_refused(tmp_path: Path, arrays) -> None:
     np.savez(tmp_path / "file.npz", **(arrays | {"test/text": arrays["test/text"][:, :, :10]}))
     with pytest.raises(ValueError, match="text has shapes"):
+        emotion.load(config(tmp_path / "file.npz"), 0)
+
+
+def test_an_array_with_a_row_too_many_is_named(tmp_path: Path, arrays) -> None:
+    np.savez(tmp_path / "file.npz", **(arrays | {"test/vision": np.repeat(arrays["test/vision"], 2, axis=0)}))
+    with pytest.raises(ValueError, match="test/vision has 94 utterances and its labels 47"):
         emotion.load(config(tmp_path / "file.npz"), 0)
 
 
