@@ -99,8 +99,9 @@ def write_series(path: Path, folder: Path, modality: str) -> None:
 
 
 def images_of(prepared: Path) -> dict[str, np.ndarray]:
-    """Voxels of every map under `prepared`, by its name."""
-    return {path.name: np.asanyarray(nib.load(path).dataobj) for path in sorted(prepared.rglob("*.nii.gz"))}
+    """Voxels of every map under `prepared`, by its name; a scan converted from DICOM is no map."""
+    files = [path for path in sorted(prepared.rglob("*.nii.gz")) if "fromDicom" not in path.name]
+    return {path.name: np.asanyarray(nib.load(path).dataobj) for path in files}
 
 
 def compare(reference: Path, other: Path) -> dict:
