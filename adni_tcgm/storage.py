@@ -41,7 +41,8 @@ HISTORY = (
     "seconds",
 )
 METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
-# Results on top of those: a separate evaluation set, the validation split, and posteriors after calibration.
+# Results on top of those: a separate evaluation set, the validation split, posteriors after calibration, and how the
+# run began.
 MORE_METRICS = (
     "test_calibrated",
     "validation",
@@ -49,6 +50,7 @@ MORE_METRICS = (
     "evaluation",
     "evaluation_calibrated",
     "restarts",
+    "warm_start",
 )
 COMPLETE = "metrics.json"
 

@@ -26,10 +26,12 @@ from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.methods.vat import VAT
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
+from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.tcgm.batch import Splits
 from adni_tcgm.tcgm.trainer import TrainConfig
+from adni_tcgm.tcgm.warm_start import WarmStart
 
 BUILT_IN = Path(__file__).parent / "configs"
 METHODS = {
@@ -51,6 +53,8 @@ DATASETS = {
     "gaussian": (gaussian, gaussian.GaussianConfig),
     "emotion": (emotion, emotion.EmotionConfig),
 }
+NETS = ("paper", "slim", "grid", "linear", "mlp", "encoders")
+NO_WARM_START = "none"
 DataConfig = (
     adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig | emotion.EmotionConfig
 )
@@ -61,12 +65,16 @@ class Settings:
     """Everything that decides a run, apart from the method's name.
 
     dataset: one of DATASETS; `data` are its settings. name: what results are filed under.
-    net: "paper" or "slim" (3D DenseNet, volumes), "linear" or "mlp" (vectors; `mlp` has its settings), or "encoders"
-        (vectors and sequences; `encoders` has the settings of each modality).
+    net: "paper" or "slim" (3D DenseNet), "grid" (volumes that lie in one space), "linear" or "mlp" (vectors; `mlp` has
+        its settings), or "encoders" (vectors and sequences; `encoders` has the settings of each modality).
     augment: "default", "paper" or "none"; of volumes only.
     restarts: trainings from different weights, of which the gain chooses one.
     methods: method -> its own settings, and under `train` what it trains with differently.
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
+    warm_start: which of `warm_starts` comes before the rounds, or "none". The methods then learn, by linear classifiers,
+        from what its encoders say.
+    warm_starts: name -> settings of a `WarmStart`, and under `net` the network of its encoders (default: the run's),
+        under `train` what the rounds after it train with differently.
     """
 
     data: DataConfig
@@ -80,10 +88,13 @@ class Settings:
     restarts: int = 1
     methods: dict = field(default_factory=dict)
     panels: tuple[str, ...] = ()
+    warm_start: str = NO_WARM_START
+    warm_starts: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_choice("dataset", self.dataset, DATASETS)
-        _check_choice("net", self.net, ("paper", "slim", "linear", "mlp", "encoders"))
+        _check_choice("net", self.net, NETS)
+        _check_choice("warm_start", self.warm_start, (NO_WARM_START, *self.warm_starts))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
         if self.net == "encoders" and not self.classifier():
             raise ValueError("net is 'encoders', but encoders names no modality and its network")
@@ -92,6 +103,9 @@ class Settings:
         for name in self.methods:
             # Built once, so that a wrong key is refused before anything runs.
             self.method(name), self.train_for(name)
+        for name in self.warm_starts:
+            chosen = self if name == self.warm_start else replace(self, warm_start=name, warm_starts={name: self.warm_starts[name]})
+            chosen.warm_up(), chosen.encoder(), chosen.train_for("ce")
 
     @property
     def volumes(self) -> bool:
@@ -117,11 +131,32 @@ class Settings:
         return self.dataset == "gaussian" or (self.dataset == "emotion" and not self.data.path)
 
     def classifier(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
-        if self.net == "encoders":
+        """The networks that a method trains: on encoders of a warm start, linear ones."""
+        return MLPConfig() if self.warm_start != NO_WARM_START else self._network(self.net)
+
+    def encoder(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
+        """The networks that the warm start trains."""
+        net = self._warm.get("net", self.net)
+        _check_choice(f"warm_starts.{self.warm_start}: net", net, NETS)
+        return self._network(net)
+
+    def warm_up(self) -> WarmStart:
+        """What encoders learn before the rounds."""
+        values = {key: value for key, value in self._warm.items() if key not in ("net", "train")}
+        return build(WarmStart, values, f"warm_starts.{self.warm_start}")
+
+    @property
+    def _warm(self) -> dict:
+        return self.warm_starts.get(self.warm_start, {})
+
+    def _network(self, net: str) -> ClassifierConfig | dict[str, ClassifierConfig]:
+        if net == "encoders":
             return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
-        if self.net in ("linear", "mlp"):
-            return MLPConfig() if self.net == "linear" else self.mlp
-        return DenseNet3DConfig.paper() if self.net == "paper" else DenseNet3DConfig.slim()
+        if net in ("linear", "mlp"):
+            return MLPConfig() if net == "linear" else self.mlp
+        if net == "grid":
+            return Grid3DConfig()
+        return DenseNet3DConfig.paper() if net == "paper" else DenseNet3DConfig.slim()
 
     def method(self, name: str) -> Method:
         _check_choice("method", name, METHODS)
@@ -129,8 +164,12 @@ class Settings:
         return build(METHODS[name], {"classifier": self.classifier(), **values}, f"methods.{name}")
 
     def train_for(self, name: str) -> TrainConfig:
+        """The settings of the run, with those of the warm start on top, and those of the method on top of them."""
+        common, warm = dataclasses.asdict(self.train), self._warm.get("train", {})
         own = self.methods.get(name, {}).get("train", {})
-        return build(TrainConfig, {**dataclasses.asdict(self.train), **own}, f"methods.{name}.train")
+        if warm:
+            build(TrainConfig, {**common, **warm}, f"warm_starts.{self.warm_start}.train")
+        return build(TrainConfig, {**common, **warm, **own}, f"methods.{name}.train")
 
     def augmentation(self) -> Augment3D | None:
         if self.augment == "none" or not self.volumes:

@@ -28,7 +28,8 @@ class Task:
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.method} at label rate {self.label_rate:g}, seed {self.seed}"
+        began = "" if self.settings.warm_start == "none" else f", {self.settings.warm_start}"
+        return f"{self.method}{began} at label rate {self.label_rate:g}, seed {self.seed}"
 
 
 @dataclass(frozen=True)

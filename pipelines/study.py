@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pipelines.comparison import (
     summarize_seeds,
     tabulate_seeds,
 )
-from pipelines.config import METHODS, Settings, load_settings, parse_override
+from pipelines.config import METHODS, NO_WARM_START, Settings, load_settings, parse_override
 from pipelines.grid import Outcome, Task, run_grid
 from pipelines.tuning import TUNING_SEED, Rates, candidates, choose_rates, chosen_overrides, describe_choice
 from reports.panels import write_panels
@@ -41,6 +42,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", nargs="+", help="built-in configurations by name, or .yaml files; a study each")
     parser.add_argument("--methods", type=_names, default=["ce", "tcgm"], metavar="A,B,...", help=", ".join(METHODS))
+    parser.add_argument("--warm-starts", type=_names, metavar="A,B,...", help="of the configuration's, or none")
     parser.add_argument("--label-rates", type=_rates, default=[0.1], metavar="R,R,...", help="default 0.1")
     parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, ...; default 5")
     parser.add_argument(
@@ -93,13 +95,38 @@ def output_folder(arguments: argparse.Namespace, settings: Settings) -> Path:
 
 def list_tasks(arguments: argparse.Namespace, out: Path, tuned: dict[str, Any]) -> list[Task]:
     """Seed by seed, so that an interrupted study has whole seeds rather than whole methods."""
-    settings = {rate: settings_for(arguments, rate, tuned) for rate in arguments.label_rates}
+    warm_starts = arguments.warm_starts or [None]
+    settings = {
+        (rate, warm): settings_for(arguments, rate, tuned | ({"warm_start": warm} if warm else {}))
+        for rate in arguments.label_rates
+        for warm in warm_starts
+    }
     return [
-        Task(out / "runs", settings[rate], method, rate, seed)
+        Task(out / "runs" / (warm or ""), settings[rate, warm], method, rate, seed)
         for seed in range(arguments.seeds)
         for rate in arguments.label_rates
+        for warm in warm_starts
         for method in arguments.methods
     ]
+
+
+def label_of(method: str, warm_start: str) -> str:
+    """How a method is called beside others that began otherwise: "tcgm", or "tcgm, cross_modal"."""
+    return method if warm_start == NO_WARM_START else f"{method}, {warm_start}"
+
+
+def labels_of(arguments: argparse.Namespace) -> list[str]:
+    """All that a study compares, in the order of its tables."""
+    return [label_of(m, warm) for warm in arguments.warm_starts or [NO_WARM_START] for m in arguments.methods]
+
+
+def load_labeled(arguments: argparse.Namespace, run_dir: Path) -> Run:
+    """A finished run, its method named with its warm start where the study compares warm starts."""
+    run = load_run(run_dir)
+    if not arguments.warm_starts:
+        return run
+    method = label_of(run.metrics["method"], run.metrics.get("warm_start", NO_WARM_START))
+    return replace(run, metrics=run.metrics | {"method": method})
 
 
 def list_tuning_tasks(arguments: argparse.Namespace, out: Path) -> list[tuple[Rates, Task]]:
@@ -183,7 +210,7 @@ def print_budget(tasks: Sequence[Task]) -> None:
 
 def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Outcome]) -> Path:
     """Write the tables of the finished runs, then plot, Markdown and PDF from the tables alone."""
-    runs = [load_run(outcome.run_dir) for outcome in outcomes if outcome.run_dir is not None]
+    runs = [load_labeled(arguments, outcome.run_dir) for outcome in outcomes if outcome.run_dir is not None]
     settings = outcomes[0].task.settings
     brains = settings.dataset == "adni"
     reference, metric = choose_reference(runs), arguments.metric or default_metric(settings)
@@ -202,7 +229,7 @@ def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Out
             "features": about["features"],
             "adjustment": {key: runs[0].config["data"].get(key) for key in ("harmonize", "adjust")} if brains else {},
             "classes": class_names(runs[0]),
-            "methods": arguments.methods,
+            "methods": labels_of(arguments),
             "not_trained": [method for method in arguments.methods if hasattr(METHODS[method], "fit")],
             "label_rates": arguments.label_rates,
             "seeds": list(range(arguments.seeds)),

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 
 import pandas as pd
 
@@ -13,12 +14,15 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.metrics import evaluate_modalities
+from adni_tcgm.methods.method import Method
 from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
+from adni_tcgm.tcgm.encoders import Encoded, fit_encoded
 from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
-from adni_tcgm.tcgm.trainer import Fitted, fit, predict
-from pipelines.config import Settings
+from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
+from adni_tcgm.tcgm.warm_start import beside_loss, pretrain, with_targets
+from pipelines.config import NO_WARM_START, Settings
 from pipelines.truth import Truth
 
 
@@ -62,6 +66,8 @@ def train_run(
         scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
     metrics = _about(settings, method, seed, splits, truth) | scores
+    if settings.warm_start != NO_WARM_START:
+        metrics["warm_start"] = settings.warm_start
     if restarts:
         metrics["restarts"] = describe(restarts)
     adjustment = getattr(splits, "adjustment", None)
@@ -87,6 +93,7 @@ def configuration(settings: Settings, method: str, seed: int) -> dict:
     # What other methods are set to is none of this run's business, nor is what a plot shows.
     config.pop("panels")
     config["methods"] = {method: settings.methods.get(method, {})}
+    config["warm_starts"] = {name: value for name, value in settings.warm_starts.items() if name == settings.warm_start}
     return config | {"data_fingerprint": settings.fingerprint()}
 
 
@@ -95,10 +102,45 @@ def fit_method(
 ) -> tuple[Fitted, list[Restart]]:
     """Train that method; some are not trained by gradients and bring a `fit` of their own."""
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
+    if settings.warm_start != NO_WARM_START:
+        return _fit_warm(settings, method, splits, config, progress)
     if isinstance(method, PVCC):
         return method.fit(splits, config), []
     augment = settings.augmentation()
     return fit_restarts(lambda c: fit(method, splits, c, augment, progress), splits, config, settings.restarts)
+
+
+def _fit_warm(
+    settings: Settings, method: Method, splits: Splits, config: TrainConfig, progress: str | None
+) -> tuple[Fitted, list[Restart]]:
+    """Encoders first, then the method on top of them; restarts share the encoders."""
+    warm, augment = settings.warm_up(), settings.augmentation()
+    title = f"{progress}: warm start" if progress else None
+    start = perf_counter()
+    encoders = pretrain(
+        warm,
+        settings.encoder(),
+        splits.modalities,
+        splits.train,
+        seed=config.seed,
+        device=config.device,
+        augment=augment,
+        progress=title,
+    )
+    seconds = perf_counter() - start
+    own_fit = method.fit if isinstance(method, PVCC) else None
+    encoded = Encoded(method, encoders, warm.encoder_rate, beside_loss(warm))
+    train = with_targets(splits.train, warm.components) if warm.beside else splits.train
+    fitted, restarts = fit_restarts(
+        lambda c: fit_encoded(encoded, replace(splits, train=train), c, augment, progress, own_fit),
+        splits,
+        config,
+        1 if own_fit else settings.restarts,
+    )
+    # What a run took counts its warm start.
+    for row in fitted.history:
+        row["seconds"] += seconds
+    return fitted, restarts
 
 
 def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Truth | None) -> dict:

@@ -124,7 +124,9 @@ def write_study_report(folder: Path) -> Path:
 
 
 def method_title(name: str) -> str:
-    return METHOD_TITLES.get(name, name)
+    """A method, and after a comma how it began."""
+    method, *rest = name.split(", ")
+    return ", ".join([METHOD_TITLES.get(method, method), *rest])
 
 
 def fixed(value: float | None, metric: str, sign: bool = False) -> str:

@@ -33,6 +33,9 @@ class AdniConfig:
     margin: voxels kept around the crop for random shifts; None means the crop's own default. regions: "signature" (few,
     chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
 
+    targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
+    (as in `regions`, volumes over head size), or "none".
+
     Of regions only, fitted on training people without their labels: harmonize "site" takes out the effects of sites;
     adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL instead of over head size.
     """
@@ -45,10 +48,12 @@ class AdniConfig:
     label_rate: float = 0.1
     harmonize: str = "none"
     adjust: str = "none"
+    targets: str = "none"
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
         choices |= {"harmonize": ("none", "site"), "adjust": ("none", "tiv_age_sex")}
+        choices |= {"targets": ("none", "signature", "all")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
@@ -111,10 +116,11 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     norms = fit_norms(inputs, present, trains, features)
     _standardize(inputs, present, norms, features)
     labels = np.where(visible, known, UNLABELED)
+    targets = _read_targets(config, people, present, trains)
     parts = {}
     for name in SHARES:
         rows = np.flatnonzero(split == name)
-        parts[name] = _batch(people, inputs, present, labels, rows)
+        parts[name] = _batch(people, inputs, present, labels, rows, targets)
     rows = [
         SplitRow(person.sample_id, person.group_id, where, person.status if person.status in CLASSES else "", shown)
         for person, where, shown in zip(people.itertuples(), split, visible.tolist(), strict=True)
@@ -210,6 +216,21 @@ def _read_inputs(
     return inputs, present, {name: list(table.columns) for name, table in tables.items()}
 
 
+def _read_targets(
+    config: AdniConfig, people: pd.DataFrame, present: np.ndarray, trains: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """modality -> (N, T) regional measurements, standardized by the training people; NaN where there are none."""
+    if config.targets == "none":
+        return {}
+    targets = {}
+    for column, (name, table) in enumerate(region_features(config.path, people, present, config.targets).items()):
+        table = table.where(np.broadcast_to(present[:, [column]], table.shape))
+        norm = table[trains]
+        scaled = (table - norm.mean()) / norm.std(ddof=0).replace(0, 1)
+        targets[name] = torch.tensor(scaled.to_numpy(), dtype=torch.float32)
+    return targets
+
+
 def _fit_adjustment(
     config: AdniConfig,
     people: pd.DataFrame,
@@ -303,7 +324,12 @@ def _standardize(
 
 
 def _batch(
-    people: pd.DataFrame, inputs: dict[str, torch.Tensor], present: np.ndarray, labels: np.ndarray, rows: np.ndarray
+    people: pd.DataFrame,
+    inputs: dict[str, torch.Tensor],
+    present: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    targets: dict[str, torch.Tensor] | None = None,
 ) -> MultimodalBatch:
     everybody = len(rows) == len(people)
     chosen = people.iloc[rows]
@@ -314,4 +340,5 @@ def _batch(
         present=torch.from_numpy(present[rows]),
         labels=torch.from_numpy(labels[rows]),
         groups=chosen.group_id.tolist(),
+        targets={name: values[torch.from_numpy(rows)] for name, values in (targets or {}).items()},
     )

@@ -29,6 +29,8 @@ class MultimodalBatch:
     labels: (B,) int64, class index or UNLABELED.
     groups: B names; samples of one group (a person, an anatomy, a speaker) never straddle two splits.
     strata: B names of a nuisance that samples share (a site, a scanner, a speaker), or empty.
+    targets: modality name -> (B, T) float32, what is known of that modality without any label, standardized over the
+        training samples, NaN where unknown; or empty. A warm start learns to predict them (`tcgm.warm_start`).
     """
 
     sample_ids: Sequence[str]
@@ -37,10 +39,11 @@ class MultimodalBatch:
     labels: Tensor
     groups: Sequence[str] = field(default=())
     strata: Sequence[str] = field(default=())
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = len(self.sample_ids)
-        for name, values in self.inputs.items():
+        for name, values in (*self.inputs.items(), *self.targets.items()):
             if len(values) != size:
                 raise ValueError(f"modality {name!r} has {len(values)} rows; the batch has {size} sample ids")
         if self.present.shape != (size, len(self.inputs)):
@@ -66,6 +69,7 @@ class MultimodalBatch:
             labels=self.labels[index],
             groups=[self.groups[i] for i in order] if self.groups else (),
             strata=[self.strata[i] for i in order] if self.strata else (),
+            targets={name: values[index] for name, values in self.targets.items()},
         )
 
     def with_inputs(self, inputs: dict[str, Tensor]) -> MultimodalBatch:
@@ -77,6 +81,7 @@ class MultimodalBatch:
             inputs={name: values.to(device) for name, values in self.inputs.items()},
             present=self.present.to(device),
             labels=self.labels.to(device),
+            targets={name: values.to(device) for name, values in self.targets.items()},
         )
 
 

@@ -130,15 +130,14 @@ def fit(
     prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
     by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
     # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
-    labeled_batches = _stream(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
-    unlabeled_batches = _stream(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
+    labeled_batches = stream_batches(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
+    unlabeled_batches = stream_batches(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
 
     with torch.random.fork_rng(), tqdm(total=config.rounds, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(config.seed)
         model = method.build(Spec(splits.modalities, splits.classes, prior, by_stratum)).to(device)
         fitted = Fitted(method, model, splits.classes, splits.modalities, prior, [], config, 0, augment)
-        optimizer_l = Adam(model.parameters(), config.gamma_l, weight_decay=config.weight_decay)
-        optimizer_u = Adam(model.parameters(), config.gamma_u, weight_decay=config.weight_decay)
+        optimizer_l, optimizer_u = (_optimizer(model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u))
         best = _Best()
         losses_l, losses_u, start = [], [], perf_counter()
 
@@ -210,7 +209,7 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def _stream(samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int) -> Iterator[MultimodalBatch]:
+def stream_batches(samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int) -> Iterator[MultimodalBatch]:
     """Batches without end, from generators of its own, so that one stream never depends on another being read.
 
     The order is drawn anew in each pass. What is left of a pass and fills no batch is dropped: the samples of a batch
@@ -223,6 +222,15 @@ def _stream(samples: MultimodalBatch, size: int, augment: Augmentation | None, s
         for index in order[: len(order) // size * size].split(size):
             batch = samples.select(index)
             yield augment(batch, augment_generator) if augment else batch
+
+
+def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
+    """Adam; a part of the model that names a `rate_factor` moves by that share of the rate, without decay."""
+    slow = {p: part.rate_factor for part in model.modules() if hasattr(part, "rate_factor") for p in part.parameters()}
+    groups = [{"params": [p for p in model.parameters() if p not in slow], "lr": rate, "weight_decay": weight_decay}]
+    for factor in sorted({factor for factor in slow.values() if factor > 0}):
+        groups.append({"params": [p for p in slow if slow[p] == factor], "lr": factor * rate, "weight_decay": 0.0})
+    return Adam(groups)
 
 
 def _step(loss: Tensor, optimizer: Adam, what: str) -> float:

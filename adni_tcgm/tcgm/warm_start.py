@@ -1,0 +1,202 @@
+"""Warm starts: encoders that learn from all training samples, before any label, what is known of them without one.
+
+Two tasks, alone or together. `targets`: an encoder predicts what is known of its own modality (for a volume, say,
+measurements of it). `cross_modal`: it predicts what is known of the other modalities of the same sample, which it can
+do only by what they share. The latter is the view prediction of Poier et al., MURAUER: Mapping Unlabeled Real Data for
+Label AUstERity, WACV 2019, Eq. 9 and 10, with the other view given by its targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm import tqdm
+
+from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+from adni_tcgm.tcgm.encoders import AuxiliaryLoss, Encoders
+from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches
+
+TASKS = ("targets", "cross_modal")
+
+
+class Network(Protocol):
+    """The settings of a network: `build` draws its weights."""
+
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What encoders learn before the rounds, for how long, and how they go on.
+
+    tasks: of "targets" and "cross_modal"; the outputs for all of them are the representation.
+    components: where the data set gives no targets, a modality's are its leading principal components, so many.
+    rounds, batch_size, rate, weight_decay: of this training, whose rate falls to zero along half a cosine.
+    members: networks per modality, from different weights, whose outputs are averaged.
+    encoder_rate: share of the learning rates by which the encoders move in the rounds that follow; 0 freezes them.
+    beside: weight of the same tasks as a further loss in those rounds, on the unlabeled batches.
+    """
+
+    tasks: tuple[str, ...] = ("targets",)
+    components: int = 16
+    rounds: int = 600
+    batch_size: int = 16
+    rate: float = 3e-3
+    weight_decay: float = 1e-4
+    members: int = 1
+    encoder_rate: float = 0.0
+    beside: float = 0.0
+
+    def __post_init__(self) -> None:
+        strange = [task for task in self.tasks if task not in TASKS]
+        if strange or not self.tasks:
+            raise ValueError(f"tasks are {list(self.tasks)}; choose from {', '.join(TASKS)}")
+        for name in ("components", "rounds", "batch_size", "members"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if min(self.encoder_rate, self.beside) < 0:
+            raise ValueError(f"encoder_rate is {self.encoder_rate} and beside {self.beside}; both must be 0 or more")
+        if self.beside and not self.encoder_rate:
+            raise ValueError(f"beside is {self.beside}, but encoder_rate is 0: frozen encoders learn nothing more")
+
+
+class Ensemble(nn.Module):
+    """Networks of the same kind from different weights; says the mean of what they say."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x) for member in self.members]).mean(0)
+
+
+def pretrain(
+    warm_start: WarmStart,
+    network: Network,
+    modalities: Sequence[Modality],
+    train: MultimodalBatch,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    augment: Augmentation | None = None,
+    progress: str | None = None,
+) -> Encoders:
+    """Encoders that predict the targets of `train`, labeled samples and unlabeled ones alike; no label is read.
+
+    network: settings of the network of each modality; its outputs become the predictions. The same seed gives the same
+    weights on a CPU; the caller's global random state is left as it was.
+    """
+    train = with_targets(train, warm_start.components)
+    place = choose_device(device)
+    with torch.random.fork_rng(), tqdm(total=warm_start.rounds, desc=progress, disable=progress is None) as bar:
+        encoders = build_encoders(warm_start, network, modalities, target_widths(train), seed).to(place)
+        optimizer = Adam(encoders.parameters(), warm_start.rate, weight_decay=warm_start.weight_decay)
+        schedule = CosineAnnealingLR(optimizer, warm_start.rounds)
+        encoders.train()
+        batches = stream_batches(train, warm_start.batch_size, augment, seed=-2 - seed)
+        for _ in range(warm_start.rounds):
+            loss = member_loss(encoders, next(batches).to(place), warm_start.tasks)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.update()
+    return encoders.eval()
+
+
+def build_encoders(
+    warm_start: WarmStart, network: Network, modalities: Sequence[Modality], targets: Mapping[str, int], seed: int
+) -> Encoders:
+    """With freshly drawn weights, one for each name of a modality. targets: modality -> how many targets it has."""
+    nets, widths = {}, {}
+    for modality in modalities:
+        name = modality.name
+        widths[name] = sum(targets[of] for _, of in task_columns(warm_start.tasks, name, list(targets)))
+        members = []
+        for member in range(warm_start.members):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(crc32(f"{seed} {name} {member}".encode()))
+                members.append(network.build(modality.shape, widths[name]))
+        nets[name] = Ensemble(members)
+    return Encoders(nets, widths)
+
+
+def task_columns(tasks: Sequence[str], name: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(task, whose targets) of each block of the outputs of the encoder `name`, in order."""
+    own = [("targets", name)] if "targets" in tasks else []
+    return own + [("cross_modal", other) for other in names if other != name and "cross_modal" in tasks]
+
+
+def member_loss(encoders: Encoders, batch: MultimodalBatch, tasks: Sequence[str]) -> Tensor:
+    """Each member of each encoder by itself, or they would learn to make up for each other."""
+    losses = []
+    for net, name, seen in _present(encoders, batch):
+        inputs = batch.inputs[name][seen]
+        losses += [task_loss(member(inputs), batch.select(seen), name, tasks) for member in net.members]
+    return torch.stack(losses).mean()
+
+
+def beside_loss(warm_start: WarmStart) -> AuxiliaryLoss | None:
+    """The tasks as a further loss in the rounds, on batches with targets; None where its weight is 0."""
+    if warm_start.beside == 0:
+        return None
+    return lambda encoders, batch: warm_start.beside * member_loss(encoders, batch, warm_start.tasks)
+
+
+def task_loss(outputs: Tensor, batch: MultimodalBatch, name: str, tasks: Sequence[str]) -> Tensor:
+    """Mean squared error of the modality's own targets, mean absolute error of the others' (Eq. 10); unknown ones count
+    nothing. outputs: (B, width) of the encoder `name`."""
+    total, start = outputs.sum() * 0, 0
+    for task, of in task_columns(tasks, name, list(batch.targets)):
+        wanted = batch.targets[of]
+        found, start = outputs[:, start : start + wanted.shape[1]], start + wanted.shape[1]
+        known = ~wanted.isnan()
+        if known.any():
+            error = (found - wanted)[known]
+            total = total + (error.square() if task == "targets" else error.abs()).mean()
+    return total
+
+
+def with_targets(batch: MultimodalBatch, components: int) -> MultimodalBatch:
+    """The samples with targets of every modality: the data set's or, where it has none, principal components."""
+    targets = {}
+    for column, (name, inputs) in enumerate(batch.inputs.items()):
+        given = batch.targets.get(name)
+        targets[name] = principal_components(inputs, batch.present[:, column], components) if given is None else given
+    return replace(batch, targets=targets)
+
+
+def target_widths(batch: MultimodalBatch) -> dict[str, int]:
+    """Modality -> how many targets it has."""
+    return {name: values.shape[1] for name, values in batch.targets.items()}
+
+
+def principal_components(inputs: Tensor, present: Tensor, components: int) -> Tensor:
+    """(B, k) scores of (B, ...) inputs, each of variance 1 over the samples with the modality; NaN for the others."""
+    rows = inputs[present].flatten(1).double()
+    rows = rows - rows.mean(0)
+    k = min(components, *rows.shape)
+    left, _, right = torch.linalg.svd(rows, full_matrices=False)
+    # The sign of a component is arbitrary; that of its largest weight makes it the same on every machine.
+    largest = right[:k].abs().argmax(1, keepdim=True)
+    scores = left[:, :k] * right[:k].gather(1, largest).sign().T * len(rows) ** 0.5
+    result = inputs.new_full((len(inputs), k), torch.nan)
+    result[present] = scores.to(inputs.dtype)
+    return result
+
+
+def _present(encoders: Encoders, batch: MultimodalBatch) -> Iterator[tuple[Ensemble, str, Tensor]]:
+    """Each encoder, its modality, and the places of the samples that have it."""
+    for column, (name, net) in enumerate(encoders.nets.items()):
+        seen = batch.present[:, column].nonzero().squeeze(1)
+        # Batch normalization needs two samples to tell them apart.
+        if len(seen) > 1:
+            yield net, name, seen
