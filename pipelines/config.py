@@ -71,8 +71,8 @@ class Settings:
     restarts: trainings from different weights, of which the gain chooses one.
     methods: method -> its own settings, and under `train` what it trains with differently.
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
-    warm_start: which of `warm_starts` comes before the rounds, or "none". The methods then learn, by linear classifiers,
-        from what its encoders say.
+    warm_start: which of `warm_starts` comes before the rounds, or "none". On top of it, methods train linear classifiers
+        of what its encoders say.
     warm_starts: name -> settings of a `WarmStart`, and under `net` the network of its encoders (default: the run's),
         under `train` what the rounds after it train with differently.
     """
@@ -104,7 +104,11 @@ class Settings:
             # Built once, so that a wrong key is refused before anything runs.
             self.method(name), self.train_for(name)
         for name in self.warm_starts:
-            chosen = self if name == self.warm_start else replace(self, warm_start=name, warm_starts={name: self.warm_starts[name]})
+            chosen = (
+                self
+                if name == self.warm_start
+                else replace(self, warm_start=name, warm_starts={name: self.warm_starts[name]})
+            )
             chosen.warm_up(), chosen.encoder(), chosen.train_for("ce")
 
     @property

@@ -172,11 +172,12 @@ def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) 
     tuning_text = f" and {tuning} of tuning" if tuning else ""
     print(f"runs      {len(tasks)}{tuning_text}, on {where}, one thread each; finished ones are kept")
     seconds = measured_seconds(out)
-    known = {method: seconds[method] for method in arguments.methods if method in seconds}
-    each = ", ".join(f"{method} {value:.0f} s" for method, value in known.items())
-    unknown = ", ".join(method for method in arguments.methods if method not in known)
+    labels = list(dict.fromkeys(label_of(task.method, task.settings.warm_start) for task in tasks))
+    known = {label: seconds[label] for label in labels if label in seconds}
+    each = ", ".join(f"{label} {value:.0f} s" for label, value in known.items())
+    unknown = ", ".join(label for label in labels if label not in known)
     if known:
-        total = sum(known.get(task.method, 0) for task in tasks)
+        total = sum(known.get(label_of(task.method, task.settings.warm_start), 0) for task in tasks)
         spread = "" if arguments.scheduler else f"; about {total / min(arguments.jobs, len(tasks)) / 60:.1f} minutes"
         print(f"cost      {each} a run, measured on finished ones: {total:.0f} s in all{spread}")
     if unknown:
@@ -184,15 +185,16 @@ def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) 
 
 
 def measured_seconds(out: Path) -> dict[str, float]:
-    """method -> median seconds of training of the finished runs in a study's folder."""
+    """Method, with its warm start -> median seconds of training of the finished runs in a study's folder."""
     seconds: dict[str, list[float]] = {}
-    for folder in sorted((out / "runs").glob("*")):
-        if is_complete(folder):
-            run = load_run(folder)
+    for history in sorted((out / "runs").rglob("history.tsv")):
+        if is_complete(history.parent):
+            run = load_run(history.parent)
             taken = run.history["seconds"].dropna()
             if len(taken):
-                seconds.setdefault(run.metrics["method"], []).append(float(taken.iloc[-1]))
-    return {method: float(np.median(values)) for method, values in seconds.items()}
+                label = label_of(run.metrics["method"], run.metrics.get("warm_start", NO_WARM_START))
+                seconds.setdefault(label, []).append(float(taken.iloc[-1]))
+    return {label: float(np.median(values)) for label, values in seconds.items()}
 
 
 def print_budget(tasks: Sequence[Task]) -> None:

@@ -186,8 +186,8 @@ def write_bars(
     folder = bars_dir(runs, voxels, seed)
     manifest = (Path(voxels.data.path) / "manifest.tsv").read_bytes()
     inputs = {"seed": seed, **asdict(voxels.data), "manifest": hashlib.sha256(manifest).hexdigest()}
-    # Bars look at voxels and at summaries whatever the classifiers see.
-    for key in ("path", "features"):
+    # Bars look at voxels and at summaries whatever the classifiers see and the encoders learn.
+    for key in ("path", "features", "targets"):
         inputs.pop(key)
     stamp = folder / "inputs.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == inputs:

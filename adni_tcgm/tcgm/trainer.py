@@ -137,7 +137,9 @@ def fit(
         torch.manual_seed(config.seed)
         model = method.build(Spec(splits.modalities, splits.classes, prior, by_stratum)).to(device)
         fitted = Fitted(method, model, splits.classes, splits.modalities, prior, [], config, 0, augment)
-        optimizer_l, optimizer_u = (_optimizer(model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u))
+        optimizer_l, optimizer_u = (
+            _optimizer(model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
+        )
         best = _Best()
         losses_l, losses_u, start = [], [], perf_counter()
 
@@ -209,7 +211,9 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def stream_batches(samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int) -> Iterator[MultimodalBatch]:
+def stream_batches(
+    samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int
+) -> Iterator[MultimodalBatch]:
     """Batches without end, from generators of its own, so that one stream never depends on another being read.
 
     The order is drawn anew in each pass. What is left of a pass and fills no batch is dropped: the samples of a batch

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
-from adni_tcgm.tcgm.encoders import AuxiliaryLoss, Encoders
+from adni_tcgm.tcgm.encoders import AuxiliaryLoss, Encoders, encode
 from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches
 
 TASKS = ("targets", "cross_modal")
@@ -46,7 +46,7 @@ class WarmStart:
 
     tasks: tuple[str, ...] = ("targets",)
     components: int = 16
-    rounds: int = 600
+    rounds: int = 400
     batch_size: int = 16
     rate: float = 3e-3
     weight_decay: float = 1e-4
@@ -67,15 +67,17 @@ class WarmStart:
             raise ValueError(f"beside is {self.beside}, but encoder_rate is 0: frozen encoders learn nothing more")
 
 
-class Ensemble(nn.Module):
-    """Networks of the same kind from different weights; says the mean of what they say."""
+class Encoder(nn.Module):
+    """Networks of one kind from different weights; says the mean of what they say, standardized."""
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module], width: int) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("sd", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([member(x) for member in self.members]).mean(0)
+        return (torch.stack([member(x) for member in self.members]).mean(0) - self.mean) / self.sd
 
 
 def pretrain(
@@ -109,7 +111,17 @@ def pretrain(
             optimizer.step()
             schedule.step()
             bar.update()
-    return encoders.eval()
+    standardize(encoders, encode(encoders, train, augment))
+    return encoders
+
+
+def standardize(encoders: Encoders, encoded: MultimodalBatch) -> None:
+    """Mean 0 and SD 1 of every output over these samples. What is hard to predict is predicted close to its mean; a
+    classifier with weight decay would else hardly look at it."""
+    for column, (name, values) in enumerate(encoded.inputs.items()):
+        seen = values[encoded.present[:, column]]
+        encoders.nets[name].mean.copy_(seen.mean(0))
+        encoders.nets[name].sd.copy_(seen.std(0, correction=0).clamp(min=1e-6))
 
 
 def build_encoders(
@@ -125,7 +137,7 @@ def build_encoders(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(crc32(f"{seed} {name} {member}".encode()))
                 members.append(network.build(modality.shape, widths[name]))
-        nets[name] = Ensemble(members)
+        nets[name] = Encoder(members, widths[name])
     return Encoders(nets, widths)
 
 
@@ -193,7 +205,7 @@ def principal_components(inputs: Tensor, present: Tensor, components: int) -> Te
     return result
 
 
-def _present(encoders: Encoders, batch: MultimodalBatch) -> Iterator[tuple[Ensemble, str, Tensor]]:
+def _present(encoders: Encoders, batch: MultimodalBatch) -> Iterator[tuple[Encoder, str, Tensor]]:
     """Each encoder, its modality, and the places of the samples that have it."""
     for column, (name, net) in enumerate(encoders.nets.items()):
         seen = batch.present[:, column].nonzero().squeeze(1)
