@@ -29,7 +29,8 @@ from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
-from adni_tcgm.tcgm.batch import Splits
+from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits, join
+from adni_tcgm.tcgm.murauer import Murauer
 from adni_tcgm.tcgm.trainer import TrainConfig
 from adni_tcgm.tcgm.warm_start import WarmStart
 
@@ -71,10 +72,10 @@ class Settings:
     restarts: trainings from different weights, of which the gain chooses one.
     methods: method -> its own settings, and under `train` what it trains with differently.
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
-    warm_start: which of `warm_starts` comes before the rounds, or "none". On top of it, methods train linear classifiers
-        of what its encoders say.
-    warm_starts: name -> settings of a `WarmStart`, and under `net` the network of its encoders (default: the run's),
-        under `train` what the rounds after it train with differently.
+    warm_start: which of `warm_starts` comes before the rounds, or "none". On top of it, a method trains linear
+        classifiers of what its encoders say.
+    warm_starts: name -> settings of a `WarmStart` or, with a `source`, of `Murauer`; under `net` the network of its
+        encoders (default: the run's), under `train` what the rounds after it train with differently.
     """
 
     data: DataConfig
@@ -144,10 +145,28 @@ class Settings:
         _check_choice(f"warm_starts.{self.warm_start}: net", net, NETS)
         return self._network(net)
 
-    def warm_up(self) -> WarmStart:
-        """What encoders learn before the rounds."""
+    def warm_up(self) -> WarmStart | Murauer:
+        """What encoders learn before the rounds; a warm start with a `source` is MURAUER."""
         values = {key: value for key, value in self._warm.items() if key not in ("net", "train")}
-        return build(WarmStart, values, f"warm_starts.{self.warm_start}")
+        return build(Murauer if "source" in values else WarmStart, values, f"warm_starts.{self.warm_start}")
+
+    def describe_warm_start(self) -> dict:
+        """What metrics and reports say of it; empty where there is none."""
+        if self.warm_start == NO_WARM_START:
+            return {}
+        tasks = getattr(self.warm_up(), "tasks", ("murauer",))
+        return {"name": self.warm_start, "net": self._warm.get("net", self.net), "tasks": list(tasks)}
+
+    def load_source(self, paths: Sequence[str]) -> MultimodalBatch:
+        """Everybody in other data sets of this kind, with all labels; each is standardized by itself."""
+        parts = []
+        for path in paths:
+            splits = override(self, path=path, label_rate=1.0).load(0)
+            labeled = [
+                batch.select(batch.labels != UNLABELED) for batch in (splits.train, splits.validation, splits.test)
+            ]
+            parts += labeled
+        return join(parts)
 
     @property
     def _warm(self) -> dict:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.config import Settings
+from pipelines.config import NO_WARM_START, Settings
 
 # Seconds of one core of a small virtual machine. For orientation only: nothing depends on them.
 SIMULATE_RAW, SIMULATE_PREPARED = 11.0, 0.5
 PREPARE_RAW = 33.0
 # A training step of the slim DenseNet, per sample and modality; evaluation takes about a third.
 SLIM_SAMPLE = 0.09
+# The same of the grid. After a warm start, all rounds together take seconds: frozen encoders are asked once.
+GRID_SAMPLE = 0.001
 REPORT = 1.5
 PEAK_GIB = 4.0
 MODALITIES = 2
@@ -40,6 +42,10 @@ def _training(settings: Settings, method: str) -> float:
     """Regions take seconds. One thread or two make little difference to a step this small."""
     if settings.data.features != "voxels":
         return 5.0
+    if settings.warm_start != NO_WARM_START:
+        warm, net = settings.warm_up(), settings.describe_warm_start()["net"]
+        each = GRID_SAMPLE if net == "grid" else SLIM_SAMPLE
+        return 10.0 + warm.rounds * warm.batch_size * MODALITIES * each * getattr(warm, "members", 1)
     train = settings.train
     samples = train.rounds * train.batch_size_labeled
     if method != "ce":

@@ -110,6 +110,10 @@ def list_tasks(arguments: argparse.Namespace, out: Path, tuned: dict[str, Any]) 
     ]
 
 
+def warm_start_of(run: Run) -> str:
+    return run.metrics.get("warm_start", {}).get("name", NO_WARM_START)
+
+
 def label_of(method: str, warm_start: str) -> str:
     """How a method is called beside others that began otherwise: "tcgm", or "tcgm, cross_modal"."""
     return method if warm_start == NO_WARM_START else f"{method}, {warm_start}"
@@ -125,7 +129,7 @@ def load_labeled(arguments: argparse.Namespace, run_dir: Path) -> Run:
     run = load_run(run_dir)
     if not arguments.warm_starts:
         return run
-    method = label_of(run.metrics["method"], run.metrics.get("warm_start", NO_WARM_START))
+    method = label_of(run.metrics["method"], warm_start_of(run))
     return replace(run, metrics=run.metrics | {"method": method})
 
 
@@ -192,7 +196,7 @@ def measured_seconds(out: Path) -> dict[str, float]:
             run = load_run(history.parent)
             taken = run.history["seconds"].dropna()
             if len(taken):
-                label = label_of(run.metrics["method"], run.metrics.get("warm_start", NO_WARM_START))
+                label = label_of(run.metrics["method"], warm_start_of(run))
                 seconds.setdefault(label, []).append(float(taken.iloc[-1]))
     return {label: float(np.median(values)) for label, values in seconds.items()}
 

@@ -19,9 +19,10 @@ from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoded, fit_encoded
+from adni_tcgm.tcgm.murauer import Murauer, pretrain_murauer
 from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
 from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
-from adni_tcgm.tcgm.warm_start import beside_loss, pretrain, with_targets
+from adni_tcgm.tcgm.warm_start import WarmStart, beside_loss, pretrain, with_targets
 from pipelines.config import NO_WARM_START, Settings
 from pipelines.truth import Truth
 
@@ -67,7 +68,7 @@ def train_run(
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
     metrics = _about(settings, method, seed, splits, truth) | scores
     if settings.warm_start != NO_WARM_START:
-        metrics["warm_start"] = settings.warm_start
+        metrics["warm_start"] = settings.describe_warm_start()
     if restarts:
         metrics["restarts"] = describe(restarts)
     adjustment = getattr(splits, "adjustment", None)
@@ -116,21 +117,19 @@ def _fit_warm(
     """Encoders first, then the method on top of them; restarts share the encoders."""
     warm, augment = settings.warm_up(), settings.augmentation()
     title = f"{progress}: warm start" if progress else None
+    place = {"seed": config.seed, "device": config.device, "augment": augment, "progress": title}
     start = perf_counter()
-    encoders = pretrain(
-        warm,
-        settings.encoder(),
-        splits.modalities,
-        splits.train,
-        seed=config.seed,
-        device=config.device,
-        augment=augment,
-        progress=title,
-    )
+    if isinstance(warm, Murauer):
+        source = settings.load_source(warm.source)
+        encoders = pretrain_murauer(warm, settings.encoder(), splits.modalities, source, splits.train, **place)
+    else:
+        encoders = pretrain(warm, settings.encoder(), splits.modalities, splits.train, **place)
     seconds = perf_counter() - start
     own_fit = method.fit if isinstance(method, PVCC) else None
-    encoded = Encoded(method, encoders, warm.encoder_rate, beside_loss(warm))
-    train = with_targets(splits.train, warm.components) if warm.beside else splits.train
+    # MURAUER's encoders stay as they are.
+    rate, beside = (warm.encoder_rate, beside_loss(warm)) if isinstance(warm, WarmStart) else (0.0, None)
+    encoded = Encoded(method, encoders, rate, beside)
+    train = with_targets(splits.train, warm.components) if beside else splits.train
     fitted, restarts = fit_restarts(
         lambda c: fit_encoded(encoded, replace(splits, train=train), c, augment, progress, own_fit),
         splits,

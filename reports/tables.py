@@ -63,9 +63,28 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     return f"Regional measurements: {sites}; values are {covariates}."
 
 
+WARM_TASKS = {
+    "targets": "to predict the regional measurements of their own scan",
+    "cross_modal": "to predict those of the other scan",
+    "murauer": "to be like simulated people, whose labels are all known",
+}
+
+
+def describe_warm_start(metrics: dict[str, Any]) -> str:
+    """One sentence: what the networks learned before the labels of this cohort; empty where they learned nothing."""
+    start = metrics.get("warm_start")
+    if not start:
+        return ""
+    tasks = " and ".join(WARM_TASKS.get(task, task) for task in start["tasks"])
+    learned = f"first learned, from all training people without their labels, {tasks}"
+    return f"Networks for {metrics['features']} {learned}."
+
+
 def describe_adjustments(runs: list[Run]) -> str:
-    """That sentence for every kind of run, each once."""
-    return " ".join(dict.fromkeys(describe_adjustment(run.metrics["features"], run.adjustment) for run in runs))
+    """Those sentences for every kind of run, each once."""
+    sentences = [describe_adjustment(run.metrics["features"], run.adjustment) for run in runs]
+    sentences += [describe_warm_start(run.metrics) for run in runs]
+    return " ".join(dict.fromkeys(filter(None, sentences)))
 
 
 def count_flow(visits: pd.DataFrame, ledger: pd.DataFrame, run: Run, hide: bool) -> dict[str, Any]:

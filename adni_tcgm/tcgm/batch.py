@@ -85,6 +85,20 @@ class MultimodalBatch:
         )
 
 
+def join(batches: Sequence[MultimodalBatch]) -> MultimodalBatch:
+    """One batch after the other; modalities and targets are those of the first, and the others must have them too."""
+    first = batches[0]
+    return MultimodalBatch(
+        sample_ids=[name for batch in batches for name in batch.sample_ids],
+        inputs={name: torch.cat([batch.inputs[name] for batch in batches]) for name in first.inputs},
+        present=torch.cat([batch.present for batch in batches]),
+        labels=torch.cat([batch.labels for batch in batches]),
+        groups=[name for batch in batches for name in batch.groups],
+        strata=[name for batch in batches for name in batch.strata],
+        targets={name: torch.cat([batch.targets[name] for batch in batches]) for name in first.targets},
+    )
+
+
 @dataclass(frozen=True)
 class SplitRow:
     """One line of `splits.tsv`. `label` is a class name or "" where nobody knows it."""

@@ -150,7 +150,7 @@ def task_columns(tasks: Sequence[str], name: str, names: Sequence[str]) -> list[
 def member_loss(encoders: Encoders, batch: MultimodalBatch, tasks: Sequence[str]) -> Tensor:
     """Each member of each encoder by itself, or they would learn to make up for each other."""
     losses = []
-    for net, name, seen in _present(encoders, batch):
+    for net, name, seen in with_modality(encoders.nets, batch):
         inputs = batch.inputs[name][seen]
         losses += [task_loss(member(inputs), batch.select(seen), name, tasks) for member in net.members]
     return torch.stack(losses).mean()
@@ -205,9 +205,9 @@ def principal_components(inputs: Tensor, present: Tensor, components: int) -> Te
     return result
 
 
-def _present(encoders: Encoders, batch: MultimodalBatch) -> Iterator[tuple[Encoder, str, Tensor]]:
-    """Each encoder, its modality, and the places of the samples that have it."""
-    for column, (name, net) in enumerate(encoders.nets.items()):
+def with_modality(nets: nn.ModuleDict, batch: MultimodalBatch) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """The network of each modality, its name, and the places of the samples that have it."""
+    for column, (name, net) in enumerate(nets.items()):
         seen = batch.present[:, column].nonzero().squeeze(1)
         # Batch normalization needs two samples to tell them apart.
         if len(seen) > 1:
