@@ -74,8 +74,8 @@ class Settings:
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
     warm_start: which of `warm_starts` comes before the rounds, or "none". On top of it, a method trains linear
         classifiers of what its encoders say.
-    warm_starts: name -> settings of a `WarmStart` or, with a `source`, of `Murauer`; under `net` the network of its
-        encoders (default: the run's), under `train` what the rounds after it train with differently.
+    warm_starts: name -> settings of a `WarmStart` or, with a `source`, of `Murauer`; under `net` another network than
+        the run's, under `train` what the rounds after it train with differently. "none" has no more than these two.
     """
 
     data: DataConfig
@@ -105,12 +105,12 @@ class Settings:
             # Built once, so that a wrong key is refused before anything runs.
             self.method(name), self.train_for(name)
         for name in self.warm_starts:
-            chosen = (
+            other = (
                 self
                 if name == self.warm_start
                 else replace(self, warm_start=name, warm_starts={name: self.warm_starts[name]})
             )
-            chosen.warm_up(), chosen.encoder(), chosen.train_for("ce")
+            other.warm_up(), other.encoder(), other.train_for("ce")
 
     @property
     def volumes(self) -> bool:
@@ -135,27 +135,45 @@ class Settings:
             return adni.is_simulated(self.data.path)
         return self.dataset == "gaussian" or (self.dataset == "emotion" and not self.data.path)
 
-    def classifier(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
-        """The networks that a method trains: on encoders of a warm start, linear ones."""
-        return MLPConfig() if self.warm_start != NO_WARM_START else self._network(self.net)
+    @property
+    def network(self) -> str:
+        """The name of the networks that see the inputs: encoders, or the classifiers themselves."""
+        return self._own.get("net", self.net)
+
+    @property
+    def _own(self) -> dict:
+        """The settings of the chosen warm start; those of "none" are for training from scratch."""
+        return self.warm_starts.get(self.warm_start, {})
 
     def encoder(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
-        """The networks that the warm start trains."""
-        net = self._warm.get("net", self.net)
-        _check_choice(f"warm_starts.{self.warm_start}: net", net, NETS)
-        return self._network(net)
+        """The networks that see the inputs; of "encoders", one for each modality."""
+        _check_choice(f"warm_starts.{self.warm_start}: net", self.network, NETS)
+        if self.network == "encoders":
+            return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
+        if self.network in ("linear", "mlp"):
+            return MLPConfig() if self.network == "linear" else self.mlp
+        if self.network == "grid":
+            return Grid3DConfig()
+        return DenseNet3DConfig.paper() if self.network == "paper" else DenseNet3DConfig.slim()
 
-    def warm_up(self) -> WarmStart | Murauer:
-        """What encoders learn before the rounds; a warm start with a `source` is MURAUER."""
-        values = {key: value for key, value in self._warm.items() if key not in ("net", "train")}
-        return build(Murauer if "source" in values else WarmStart, values, f"warm_starts.{self.warm_start}")
+    def classifier(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
+        """The networks that a method trains: on encoders of a warm start, linear ones."""
+        return self.encoder() if self.warm_start == NO_WARM_START else MLPConfig()
 
-    def describe_warm_start(self) -> dict:
-        """What metrics and reports say of it; empty where there is none."""
-        if self.warm_start == NO_WARM_START:
-            return {}
+    def warm_up(self) -> WarmStart | Murauer | None:
+        """What encoders learn before the rounds; a warm start with a `source` is MURAUER. None: there are none."""
+        values = {key: value for key, value in self._own.items() if key not in ("net", "train")}
+        place = f"warm_starts.{self.warm_start}"
+        if self.warm_start != NO_WARM_START:
+            return build(Murauer if "source" in values else WarmStart, values, place)
+        if values:
+            raise ValueError(f"{place} has {', '.join(values)}; without a warm start there are only net and train")
+        return None
+
+    def describe_start(self) -> dict:
+        """The warm start as metrics and reports name it."""
         tasks = getattr(self.warm_up(), "tasks", ("murauer",))
-        return {"name": self.warm_start, "net": self._warm.get("net", self.net), "tasks": list(tasks)}
+        return {"name": self.warm_start, "net": self.network, "tasks": list(tasks)}
 
     def load_source(self, paths: Sequence[str]) -> MultimodalBatch:
         """Everybody in other data sets of this kind, with all labels; each is standardized by itself."""
@@ -188,11 +206,10 @@ class Settings:
 
     def train_for(self, name: str) -> TrainConfig:
         """The settings of the run, with those of the warm start on top, and those of the method on top of them."""
-        common, warm = dataclasses.asdict(self.train), self._warm.get("train", {})
+        common = dataclasses.asdict(self.train) | self._own.get("train", {})
+        build(TrainConfig, common, f"warm_starts.{self.warm_start}.train")
         own = self.methods.get(name, {}).get("train", {})
-        if warm:
-            build(TrainConfig, {**common, **warm}, f"warm_starts.{self.warm_start}.train")
-        return build(TrainConfig, {**common, **warm, **own}, f"methods.{name}.train")
+        return build(TrainConfig, {**common, **own}, f"methods.{name}.train")
 
     def augmentation(self) -> Augment3D | None:
         if self.augment == "none" or not self.volumes:

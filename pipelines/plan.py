@@ -43,10 +43,10 @@ def _training(settings: Settings, method: str) -> float:
     if settings.data.features != "voxels":
         return 5.0
     if settings.warm_start != NO_WARM_START:
-        warm, net = settings.warm_up(), settings.describe_warm_start()["net"]
-        each = GRID_SAMPLE if net == "grid" else SLIM_SAMPLE
+        warm = settings.warm_up()
+        each = GRID_SAMPLE if settings.network == "grid" else SLIM_SAMPLE
         return 10.0 + warm.rounds * warm.batch_size * MODALITIES * each * getattr(warm, "members", 1)
-    train = settings.train
+    train = settings.train_for(method)
     samples = train.rounds * train.batch_size_labeled
     if method != "ce":
         samples += (train.rounds - train.warm_up_rounds) * train.batch_size_unlabeled

@@ -49,9 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     runs = (arguments.out or Path("out") / settings.name) / "runs"
     train = settings.train_for(arguments.method)
     print(f"data      {settings.name} ({getattr(settings.data, 'path', '') or 'no file'}), dataset {settings.dataset}")
-    start = settings.describe_warm_start()
-    began = f"{start['net']}, warm start {start['name']}" if start else settings.net
-    print(f"training  {arguments.method}, net {began}, {train.rounds} rounds, seed {arguments.seed}")
+    print(f"training  {arguments.method}, net {settings.network}, {train.rounds} rounds, seed {arguments.seed}")
+    print(f"begins    warm start {settings.warm_start}")
     print(f"output    {runs / run_name(settings, arguments.method, arguments.seed)}")
     if arguments.dry_run:
         return 0

@@ -143,8 +143,9 @@ def print_plan(arguments: argparse.Namespace, settings: list[Settings]) -> None:
     for s in settings:
         size = "x".join(map(str, s.data.crop_shape)) if s.data.features == "voxels" else f"{s.data.regions} regions"
         methods = ", ".join(methods_of(arguments))
+        network = f"net {s.network}, warm start {s.warm_start}"
         rounds = s.train_for(BASELINE).rounds
-        print(f"training  {s.data.features} ({size}), {describe_start(s)}, {methods}; {rounds} rounds each")
+        print(f"training  {s.data.features} ({size}), {network}, {methods}; {rounds} rounds each")
     if profile_of(arguments.device) == "cpu" and arguments.features != "regions":
         print("device    CPU: a slimmer network on the hippocampal crop instead of the paper's on 64^3 voxels")
     print(f"labels    {settings[0].data.label_rate:g} of the training labels are shown; seed {arguments.seed}")
@@ -152,12 +153,6 @@ def print_plan(arguments: argparse.Namespace, settings: list[Settings]) -> None:
         print_cost(plan_of(arguments), settings, methods_of(arguments))
     if arguments.stage in ("preprocess", "all") and not arguments.scheduler:
         print(check_room(arguments.out, plan_of(arguments).raw, arguments.jobs))
-
-
-def describe_start(settings: Settings) -> str:
-    """Which network, and what it learns before the rounds."""
-    start = settings.describe_warm_start()
-    return f"net {start['net']}, warm start {start['name']}" if start else f"net {settings.net}"
 
 
 def print_cost(plan: Plan, settings: list[Settings], methods: list[str]) -> None:

@@ -68,7 +68,7 @@ def train_run(
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
     metrics = _about(settings, method, seed, splits, truth) | scores
     if settings.warm_start != NO_WARM_START:
-        metrics["warm_start"] = settings.describe_warm_start()
+        metrics["warm_start"] = settings.describe_start()
     if restarts:
         metrics["restarts"] = describe(restarts)
     adjustment = getattr(splits, "adjustment", None)

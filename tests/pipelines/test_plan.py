@@ -16,7 +16,7 @@ def test_twice_the_people_cost_twice_and_two_jobs_half() -> None:
 
 
 def test_tcgm_costs_more_than_ce_by_its_unlabeled_steps() -> None:
-    settings = load_settings("adni_voxels_cpu", {"train.warm_up_rounds": 0, "warm_start": "none"})
+    settings = load_settings("adni_voxels_cpu", {"warm_starts.none.train.warm_up_rounds": 0, "warm_start": "none"})
     plan = Plan(0, 0, False, 0, 1)
     ce, tcgm = (plan.seconds([settings], [method])["training"] for method in ("ce", "tcgm"))
     assert tcgm == pytest.approx(2 * ce)
