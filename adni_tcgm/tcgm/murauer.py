@@ -10,8 +10,8 @@ given by its targets, sums are means, and the adversarial loss trains m alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from tqdm import tqdm
 
-from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
 from adni_tcgm.tcgm.encoders import Encoders, encode
-from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches
+from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches, viewed_modalities
 from adni_tcgm.tcgm.warm_start import (
     Encoder,
     Network,
@@ -113,25 +113,21 @@ def pretrain_murauer(
     """
     if (source.labels == UNLABELED).any():
         raise ValueError("a sample of the source has no label; MURAUER's source knows all of them")
-    source, target = with_targets(source, config.components), with_targets(target, config.components)
+    source, target = with_shared_targets(source, target, config.components)
     labeled = target.select(target.labels != UNLABELED)
-    place, classes = choose_device(device), int(source.labels.max()) + 1
-    pairs = tuple(batch.to(place) for batch in find_pairs(labeled, source)) if config.lambda_c else None
+    place, size = choose_device(device), config.batch_size
+    pairs = None
+    if config.lambda_c:
+        pairs = tuple((augment.center(b) if augment else b).to(place) for b in find_pairs(labeled, source))
     total = config.source_rounds + config.rounds
     with torch.random.fork_rng(), tqdm(total=total, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(seed)
-        views = target_widths(target)
-        nets = nn.ModuleDict()
-        for modality in modalities:
-            others = sum(views[of] for _, of in task_columns(TASKS, modality.name, list(views)))
-            f = network.build(modality.shape, config.latent)
-            nets[modality.name] = Mapped(f, config, classes, others)
-        nets.to(place).train()
+        seen, classes = viewed_modalities(modalities, target, augment), int(source.labels.max()) + 1
+        nets = build_mapped(config, network, seen, target_widths(target), classes).to(place).train()
         judges = {p for net in nets.values() for p in net.h.parameters()}
         options = {"lr": config.rate, "weight_decay": config.weight_decay}
         optimizer = Adam([p for p in nets.parameters() if p not in judges], **options)
         optimizer_h = Adam(list(judges), **options)
-        size = config.batch_size
         streams = [stream_batches(b, size, augment, seed=-2 - 3 * seed - i) for i, b in enumerate((source, target))]
         few = stream_batches(labeled, size, augment, seed=-4 - 3 * seed) if len(labeled) else None
         for round_ in range(total):
@@ -149,6 +145,32 @@ def pretrain_murauer(
     encoders = Encoders({name: Encoder([net], widths[name]).to(place) for name, net in nets.items()}, widths)
     standardize(encoders, encode(encoders, target, augment))
     return encoders
+
+
+def build_mapped(
+    config: Murauer, network: Network, modalities: Sequence[Modality], views: Mapping[str, int], classes: int
+) -> nn.ModuleDict:
+    """Modality -> its networks, with freshly drawn weights. views: modality -> how many targets it has."""
+    nets = nn.ModuleDict()
+    for modality in modalities:
+        others = sum(views[of] for _, of in task_columns(TASKS, modality.name, list(views)))
+        f = network.build(modality.shape, config.latent)
+        nets[modality.name] = Mapped(f, config, classes, others)
+    return nets
+
+
+def with_shared_targets(
+    source: MultimodalBatch, target: MultimodalBatch, components: int
+) -> tuple[MultimodalBatch, MultimodalBatch]:
+    """Both with targets of every modality; principal components, where there are none, are those of both together."""
+    if all(name in batch.targets for batch in (source, target) for name in batch.inputs):
+        return source, target
+    bare = [replace(batch, targets={}) for batch in (source, target)]
+    targets = with_targets(join(bare), components).targets
+    halves = {name: values.split([len(source), len(target)]) for name, values in targets.items()}
+    return tuple(
+        replace(batch, targets={name: values[i] for name, values in halves.items()}) for i, batch in enumerate(bare)
+    )
 
 
 def source_loss(nets: nn.ModuleDict, source: MultimodalBatch, config: Murauer) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, nan
 from time import perf_counter
 from typing import Protocol
@@ -135,7 +135,8 @@ def fit(
 
     with torch.random.fork_rng(), tqdm(total=config.rounds, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(config.seed)
-        model = method.build(Spec(splits.modalities, splits.classes, prior, by_stratum)).to(device)
+        seen = viewed_modalities(splits.modalities, train, augment)
+        model = method.build(Spec(seen, splits.classes, prior, by_stratum)).to(device)
         fitted = Fitted(method, model, splits.classes, splits.modalities, prior, [], config, 0, augment)
         optimizer_l, optimizer_u = (
             _optimizer(model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
@@ -196,6 +197,16 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def viewed_modalities(
+    modalities: Sequence[Modality], samples: MultimodalBatch, augment: Augmentation | None
+) -> Sequence[Modality]:
+    """With the shapes that networks see: an augmentation may cut a margin off."""
+    if augment is None or not len(samples):
+        return modalities
+    view = augment.center(samples.select(torch.arange(1)))
+    return [replace(modality, shape=tuple(view.inputs[modality.name].shape[1:])) for modality in modalities]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import AuxiliaryLoss, Encoders, encode
-from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches
+from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches, viewed_modalities
 
 TASKS = ("targets", "cross_modal")
 
@@ -97,7 +97,7 @@ def pretrain(
     weights on a CPU; the caller's global random state is left as it was.
     """
     train = with_targets(train, warm_start.components)
-    place = choose_device(device)
+    modalities, place = viewed_modalities(modalities, train, augment), choose_device(device)
     with torch.random.fork_rng(), tqdm(total=warm_start.rounds, desc=progress, disable=progress is None) as bar:
         encoders = build_encoders(warm_start, network, modalities, target_widths(train), seed).to(place)
         optimizer = Adam(encoders.parameters(), warm_start.rate, weight_decay=warm_start.weight_decay)

@@ -265,3 +265,19 @@ def test_a_folder_without_manifest_is_refused_with_its_place(tmp_path: Path):
 def test_a_config_outside_its_choices_is_refused(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         AdniConfig("prepared", **option)
+
+
+def test_targets_are_regional_measurements_standardized_by_training_people_and_unknown_without_the_modality(prepared):
+    splits = load(regions(prepared, targets="signature"), 0)
+    assert {name: values.shape[1] for name, values in splits.train.targets.items()} == {"mri": 9, "pet": 7}
+    for column, (name, values) in enumerate(splits.train.targets.items()):
+        seen = splits.train.present[:, column]
+        assert values[~seen].isnan().all()
+        assert torch.allclose(values[seen].mean(0), torch.zeros(values.shape[1]), atol=1e-4)
+        assert torch.allclose(values[seen].std(0, correction=0), torch.ones(values.shape[1]), atol=1e-4)
+        # The same measurements as the inputs of `features: regions`, which training people standardize too.
+        assert torch.allclose(values[seen], splits.train.inputs[name][seen], atol=1e-4)
+
+
+def test_without_a_wish_for_targets_there_are_none(prepared):
+    assert load(regions(prepared), 0).train.targets == {}

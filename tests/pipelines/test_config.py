@@ -8,6 +8,10 @@ import pytest
 
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.nets.augment3d import Augment3D
+from adni_tcgm.nets.densenet3d import DenseNet3DConfig
+from adni_tcgm.nets.grid3d import Grid3DConfig
+from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.tcgm.warm_start import WarmStart
 from pipelines.config import BUILT_IN, load_settings, parse_override
 
 
@@ -63,3 +67,43 @@ def test_settings_build_method_and_augmentation() -> None:
     assert load_settings("adni_regions", {}).augmentation() is None
     with pytest.raises(ValueError, match="method is 'magic'"):
         settings.method("magic")
+
+
+def test_a_warm_start_trains_its_own_network_and_methods_train_linear_ones() -> None:
+    settings = load_settings("adni_voxels_cpu", {})
+    assert settings.warm_start == "both"
+    assert isinstance(settings.encoder(), Grid3DConfig) and settings.classifier() == MLPConfig()
+    assert settings.warm_up() == WarmStart(tasks=("targets", "cross_modal"))
+
+
+def test_training_from_scratch_may_have_another_network_and_other_rounds() -> None:
+    settings = load_settings("adni_voxels_cpu", {"warm_start": "none"})
+    assert settings.classifier() == DenseNet3DConfig.slim() and settings.warm_up() is None
+    assert (settings.train_for("tcgm").rounds, load_settings("adni_voxels_cpu", {}).train_for("tcgm").rounds) == (
+        60,
+        300,
+    )
+
+
+def test_a_method_s_own_training_beats_that_of_the_warm_start() -> None:
+    overrides = {"warm_start": "none", "methods.tcgm.train.rounds": 7}
+    assert load_settings("adni_voxels_cpu", overrides).train_for("tcgm").rounds == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"warm_start": "jigsaw"}, "warm_start is 'jigsaw'; choose one of none, regions, cross_modal, both"),
+        ({"warm_starts.mine.taks": ["targets"]}, "warm_starts.mine: unknown key 'taks'; did you mean 'tasks'"),
+        ({"warm_starts.mine.net": "unet"}, "warm_starts.mine: net is 'unet'; choose one of paper, slim, grid"),
+        ({"warm_starts.mine.train.round": 3}, "warm_starts.mine.train: unknown key 'round'; did you mean 'rounds'"),
+        (
+            {"warm_starts.none.tasks": ["targets"]},
+            "warm_starts.none has tasks; without a warm start there are only net",
+        ),
+        ({"warm_starts.mine": {"source": []}}, "source names no data set"),
+    ],
+)
+def test_a_wrong_warm_start_is_refused_before_anything_runs(overrides, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_settings("adni_voxels_cpu", overrides)

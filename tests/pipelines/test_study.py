@@ -349,6 +349,31 @@ def test_a_study_writes_every_table_and_report(config, tmp_path):
     assert about["simulated"]
 
 
+def test_warm_starts_are_compared_side_by_side(config, tmp_path, capsys):
+    values = yaml.safe_load(config.read_text())
+    values["warm_starts"] = {
+        "other_view": {"tasks": ["cross_modal"], "components": 2, "rounds": 20},
+        "murauer": {"source": [values["data"]["path"]], "components": 2, "source_rounds": 5, "rounds": 5},
+    }
+    config.write_text(yaml.safe_dump(values))
+    out, flags = tmp_path / "out", ("--methods", "ce,tcgm", "--seeds", "1", "--device", "cpu")
+    flags += ("--warm-starts", "none,other_view,murauer")
+    assert call(config, out, *flags, grid=FakeGrid(train_alone)) == 0
+    table = pd.read_csv(out / "table.tsv", sep="\t")
+    everybody = ["ce", "tcgm", "ce, other_view", "tcgm, other_view", "ce, murauer", "tcgm, murauer"]
+    assert list(dict.fromkeys(table.method)) == everybody
+    assert set(pd.read_csv(out / "differences.tsv", sep="\t").method) == {*everybody} - {"tcgm"}
+    assert "TCGM, other_view" in (out / "table.md").read_text(encoding="utf-8")
+    begun = {
+        f.parts[-3]: load_run(f.parent).metrics["warm_start"]
+        for f in (out / "runs" / "other_view").rglob("metrics.json")
+    }
+    assert begun == {"other_view": {"name": "other_view", "net": "linear", "tasks": ["cross_modal"]}}
+    capsys.readouterr()
+    assert call(config, out, *flags, "--dry-run") == 0
+    assert "unknown" not in capsys.readouterr().out  # the cost of every one of them was measured
+
+
 def test_failed_runs_are_listed_counted_and_make_the_command_fail(config, tmp_path, capsys):
     def train(task):
         if task.method == "ce" and task.seed == 1:

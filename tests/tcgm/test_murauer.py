@@ -10,9 +10,10 @@ import torch
 from torch import Generator
 
 from adni_tcgm.nets.mlp import MLPConfig
-from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
 from adni_tcgm.tcgm.encoders import Encoders, encode
-from adni_tcgm.tcgm.murauer import Murauer, find_pairs, pretrain_murauer
+from adni_tcgm.tcgm.murauer import Murauer, find_pairs, pretrain_murauer, with_shared_targets
+from adni_tcgm.tcgm.warm_start import principal_components
 
 MODALITIES = [Modality(name, (5,)) for name in ("mri", "pet")]
 QUICK = Murauer(source=("elsewhere",), latent=6, hidden=16, source_rounds=100, rounds=100, batch_size=32, rate=1e-2)
@@ -119,3 +120,10 @@ def test_encoders_say_class_scores_and_other_views_standardized_over_the_target(
     values = encode(learn(replace(QUICK, rounds=5, source_rounds=5)), TARGET).inputs["pet"]
     assert values.shape == (200, 3)
     assert torch.allclose(values.std(0, correction=0), torch.ones(3), atol=1e-3)
+
+
+def test_without_given_targets_both_domains_have_the_same_principal_components():
+    both = [replace(batch, targets={}) for batch in (SOURCE, TARGET)]
+    source, target = with_shared_targets(*both, 2)
+    together = principal_components(join(both).inputs["mri"], join(both).present[:, 0], 2)
+    assert torch.equal(torch.cat([source.targets["mri"], target.targets["mri"]]), together)

@@ -16,6 +16,8 @@ from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.methods.soft_hgr import SoftHGR
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.methods.vat import VAT
+from adni_tcgm.nets.augment3d import Augment3D
+from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoded, encode, fit_encoded
@@ -235,3 +237,15 @@ def test_a_method_without_gradients_needs_frozen_encoders():
 def test_settings_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         WarmStart(**wrong)
+
+
+def test_encoders_are_built_for_what_an_augmentation_leaves_of_a_volume():
+    volumes = {"mri": torch.randn(20, 1, 22, 22, 22, generator=Generator().manual_seed(0))}
+    batch = MultimodalBatch(
+        [str(i) for i in range(20)], volumes, torch.ones(20, 1, dtype=torch.bool), torch.zeros(20).long()
+    )
+    augment = Augment3D((16, 16, 16), 3)
+    warm_start = WarmStart(rounds=2, components=3)
+    modalities = [Modality("mri", (1, 22, 22, 22))]
+    encoders = pretrain(warm_start, Grid3DConfig(pool=1), modalities, batch, device="cpu", augment=augment)
+    assert encode(encoders, batch, augment).inputs["mri"].shape == (20, 3)
