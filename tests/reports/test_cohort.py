@@ -9,7 +9,7 @@ import pytest
 from reports.cohort import describe_cohort, load_bars
 from reports.records import load_prepared, load_run
 from reports.subject import gather_cohort
-from reports.tables import count_flow, describe_adjustment, hide_small_cells, tabulate_metrics
+from reports.tables import count_flow, describe_adjustment, describe_warm_start, hide_small_cells, tabulate_metrics
 from tests.reports.conftest import run_folders
 
 
@@ -115,3 +115,11 @@ def test_an_empty_ledger_expects_what_was_prepared(outputs):
     flow = count_flow(prepared.visits, pd.DataFrame(), run, hide=False)
     assert flow["steps"][0]["count"] == "62"
     assert flow["reasons"] == []
+
+
+def test_the_report_says_what_networks_learned_before_the_labels_and_nothing_where_they_learned_nothing():
+    start = {"name": "both", "net": "grid", "tasks": ["targets", "cross_modal"]}
+    sentence = describe_warm_start({"features": "voxels", "warm_start": start})
+    assert "Networks for voxels first learned" in sentence and "without their labels" in sentence
+    assert "of their own scan and to predict those of the other scan" in sentence
+    assert describe_warm_start({"features": "regions"}) == ""
