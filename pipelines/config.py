@@ -97,7 +97,7 @@ class Settings:
         _check_choice("net", self.net, NETS)
         _check_choice("warm_start", self.warm_start, (NO_WARM_START, *self.warm_starts))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
-        if self.net == "encoders" and not self.classifier():
+        if self.net == "encoders" and not self.encoders:
             raise ValueError("net is 'encoders', but encoders names no modality and its network")
         if self.restarts < 1:
             raise ValueError(f"restarts is {self.restarts}; it must be at least 1")
@@ -185,19 +185,6 @@ class Settings:
             ]
             parts += labeled
         return join(parts)
-
-    @property
-    def _warm(self) -> dict:
-        return self.warm_starts.get(self.warm_start, {})
-
-    def _network(self, net: str) -> ClassifierConfig | dict[str, ClassifierConfig]:
-        if net == "encoders":
-            return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
-        if net in ("linear", "mlp"):
-            return MLPConfig() if net == "linear" else self.mlp
-        if net == "grid":
-            return Grid3DConfig()
-        return DenseNet3DConfig.paper() if net == "paper" else DenseNet3DConfig.slim()
 
     def method(self, name: str) -> Method:
         _check_choice("method", name, METHODS)
