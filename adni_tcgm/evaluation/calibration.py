@@ -6,15 +6,12 @@ share counts twice in the combination; so scales come from labeled validation sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
-from scipy.special import log_softmax
-
-from adni_tcgm.tcgm.aggregator import aggregate
+from scipy.special import expit, log_softmax, logit
 
 # A posterior of exactly 0 has no logarithm to rescale; e^-30 is far below anything that 60 labels can tell.
 SMALLEST_LOG_POSTERIOR = -30.0
@@ -131,10 +128,66 @@ def fit_calibration(
     return Calibration(rescalings | {"all": fit_rescaling(combined[rows], labels[rows], ridge)}, log_prior)
 
 
+def bootstrap_calibrations(
+    log_posteriors: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    present: np.ndarray,
+    log_prior: np.ndarray,
+    draws: int = 200,
+    seed: int = 0,
+) -> list[Calibration]:
+    """`fit_calibration` on labeled samples drawn with replacement, `draws` times: what other people would have given.
+
+    Arguments as there. Without a labeled sample there is nothing to draw: an empty list.
+    """
+    labels, present = _array(labels).astype(int), _array(present).astype(bool)
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        return []
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        rows = rng.choice(known, len(known))
+        drawn = {name: _array(values)[rows] for name, values in log_posteriors.items()}
+        found.append(fit_calibration(drawn, labels[rows], present[rows], log_prior))
+    return found
+
+
+def probability_intervals(
+    calibrations: Sequence[Calibration],
+    log_posteriors: Mapping[str, np.ndarray],
+    present: np.ndarray,
+    level: float = 0.95,
+) -> dict[str, np.ndarray]:
+    """Modality or "all" -> (B, C, 2): percentile interval of each posterior over bootstrapped calibrations.
+
+    It holds what few calibration labels leave open, not what another training would have given.
+    """
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    applied = [calibration.apply(log_posteriors, present) for calibration in calibrations]
+    return {
+        name: np.moveaxis(np.quantile(np.exp([found[name] for found in applied]), tails, axis=0), 0, -1)
+        for name in applied[0]
+    }
+
+
+def shift_prevalence(probability: np.ndarray, base_rate: float, prevalence: float) -> np.ndarray:
+    """The same evidence where another share has the outcome: posterior odds times the ratio of the prior odds.
+
+    It presumes that people of one outcome look alike in both populations (prior shift; Saerens et al., Neural
+    Computation 2002). Raises ValueError for a share that is not strictly between 0 and 1.
+    """
+    for name, value in (("base_rate", base_rate), ("prevalence", prevalence)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} is {value}; a share strictly between 0 and 1 is needed")
+    return expit(logit(probability) + logit(prevalence) - logit(base_rate))
+
+
 def _combine(log_posteriors: Mapping[str, np.ndarray], log_prior: tuple[float, ...], present: np.ndarray) -> np.ndarray:
-    stacked = torch.from_numpy(np.stack(list(log_posteriors.values())))
-    prior = torch.tensor(log_prior, dtype=stacked.dtype)
-    return aggregate(stacked, prior, torch.from_numpy(_array(present).astype(bool))).numpy()
+    """The aggregator (paper section 4.2) as in `tcgm.aggregator`, in NumPy: reports apply it, too, without torch."""
+    evidence = np.stack(list(log_posteriors.values())) - np.array(log_prior)
+    seen = _array(present).astype(bool).T[:, :, None]
+    return log_softmax(np.where(seen, evidence, 0.0).sum(0) + np.array(log_prior), axis=1)
 
 
 def _several(present: np.ndarray) -> np.ndarray:
@@ -142,5 +195,6 @@ def _several(present: np.ndarray) -> np.ndarray:
     return _array(present).astype(bool).sum(1) > 1
 
 
-def _array(values: np.ndarray | torch.Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+def _array(values: np.ndarray) -> np.ndarray:
+    """An array of an array or of a tensor on the CPU."""
+    return np.asarray(values)

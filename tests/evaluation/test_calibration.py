@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from adni_tcgm.evaluation.calibration import Calibration, fit_calibration, fit_rescaling
+from adni_tcgm.evaluation.calibration import (
+    Calibration,
+    bootstrap_calibrations,
+    fit_calibration,
+    fit_rescaling,
+    probability_intervals,
+    shift_prevalence,
+)
 from adni_tcgm.evaluation.metrics import classification_metrics
 from adni_tcgm.tcgm.aggregator import aggregate
 
@@ -154,3 +161,30 @@ def test_with_one_modality_the_combination_is_that_modality():
     assert calibration.rescalings["all"].samples == 280
     found = calibration.apply(both, present)
     np.testing.assert_allclose(found["all"][:20], found["mri"][:20], atol=1e-9)
+
+
+def test_intervals_narrow_with_more_labels_and_hold_the_estimate():
+    widths = []
+    for samples in (60, 1500):
+        log_posteriors, labels, present = two_modalities(samples)
+        calibration = fit_calibration(log_posteriors, labels, present, UNIFORM)
+        drawn = bootstrap_calibrations(log_posteriors, labels, present, UNIFORM, draws=60)
+        limits = probability_intervals(drawn, log_posteriors, present)["all"]
+        estimate = np.exp(calibration.apply(log_posteriors, present)["all"])
+        assert np.mean((limits[..., 0] <= estimate) & (estimate <= limits[..., 1])) > 0.95
+        widths.append((limits[..., 1] - limits[..., 0]).mean())
+    assert widths[1] < 0.4 * widths[0]
+
+
+def test_without_labels_there_is_no_bootstrap():
+    log_posteriors, labels, present = two_modalities(20)
+    assert bootstrap_calibrations(log_posteriors, np.full_like(labels, -1), present, UNIFORM) == []
+
+
+def test_the_same_evidence_means_less_where_fewer_convert():
+    assert shift_prevalence(0.48, 0.48, 0.17) == pytest.approx(0.17)
+    assert shift_prevalence(0.7, 0.4, 0.4) == pytest.approx(0.7)
+    # Odds 3 times the prior odds: .25 becomes .5.
+    assert shift_prevalence(0.75, 0.5, 0.25) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="prevalence is 1"):
+        shift_prevalence(0.5, 0.5, 1.0)

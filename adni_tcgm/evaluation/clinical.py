@@ -1,0 +1,138 @@
+"""What a clinician asks of a probability: is it right, is it worth acting on, who converts when.
+
+labels: (n,) 0 or 1; probability: (n,) of class 1.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import statsmodels.api as sm
+from scipy.special import logit
+from statsmodels.duration.survfunc import SurvfuncRight, survdiff
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+
+# Beyond these a probability has no finite log-odds to regress on.
+SMALLEST, LARGEST = 1e-6, 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CalibrationLine:
+    """Observed against predicted log-odds. A right probability has intercept 0 and slope 1.
+
+    intercept: what is added to every log-odds at slope 1 (calibration in the large); below 0 the probabilities are too
+    high. slope: below 1 they are too extreme.
+    """
+
+    intercept: Estimate
+    slope: Estimate
+
+
+def calibration_line(labels: np.ndarray, probability: np.ndarray) -> CalibrationLine | None:
+    """Logistic recalibration (Cox, Biometrika 1958; Van Calster et al., J. Clin. Epidemiol. 2016), Wald intervals.
+
+    None where a class is missing, all probabilities are equal, or they separate the classes without error.
+    """
+    labels = np.asarray(labels)
+    odds = logit(np.clip(probability, SMALLEST, LARGEST))
+    if len(np.unique(labels)) < 2 or np.ptp(odds) == 0:
+        return None
+    if odds[labels == 1].min() >= odds[labels == 0].max() or odds[labels == 1].max() <= odds[labels == 0].min():
+        return None
+    family = sm.families.Binomial()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        level = sm.GLM(labels, np.ones((len(labels), 1)), family=family, offset=odds).fit()
+        line = sm.GLM(labels, sm.add_constant(odds), family=family).fit()
+    return CalibrationLine(
+        Estimate(float(level.params[0]), *map(float, level.conf_int()[0])),
+        Estimate(float(line.params[1]), *map(float, line.conf_int()[1])),
+    )
+
+
+def net_benefit(labels: np.ndarray, probability: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(T,): true positives less false positives weighted by the odds of the threshold, per person.
+
+    Vickers & Elkin, Medical Decision Making 2006. Treating nobody has 0 everywhere; treating all is a probability of 1.
+    """
+    labels, called = np.asarray(labels), np.asarray(probability)[None, :] >= np.asarray(thresholds)[:, None]
+    weight = thresholds / (1 - np.asarray(thresholds))
+    return (called & (labels == 1)).mean(1) - weight * (called & (labels == 0)).mean(1)
+
+
+@dataclass(frozen=True)
+class Discordance:
+    """People whom only one of two classifiers gets right, and the exact two-sided p-value of McNemar's test."""
+
+    first_only: int
+    second_only: int
+    p_value: float
+
+
+def compare_decisions(first_right: np.ndarray, second_right: np.ndarray) -> Discordance:
+    """first_right, second_right: (n,) bool, of the same people."""
+    first, second = np.asarray(first_right, bool), np.asarray(second_right, bool)
+    counts = [[int((a & b).sum()) for b in (second, ~second)] for a in (first, ~first)]
+    return Discordance(counts[0][1], counts[1][0], float(mcnemar(counts, exact=True).pvalue))
+
+
+def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float | None, float | None]:
+    """PPV and NPV where a share `prevalence` has the outcome (Bayes); None where nobody is called that way."""
+    hits, alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    misses, clears = (1 - sensitivity) * prevalence, specificity * (1 - prevalence)
+    ppv = hits / (hits + alarms) if hits + alarms > 0 else None
+    npv = clears / (clears + misses) if clears + misses > 0 else None
+    return ppv, npv
+
+
+def risk_thirds(probability: np.ndarray) -> np.ndarray:
+    """(n,) 0, 1 or 2: lowest, middle and highest third by rank, as equal in size as n allows."""
+    ranks = np.argsort(np.argsort(probability, kind="stable"), kind="stable")
+    return ranks * 3 // max(len(ranks), 1)
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Kaplan–Meier estimate as steps: share still free of the event from each month on, with a 95 % interval."""
+
+    months: np.ndarray
+    free: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: int
+    events: int
+
+
+def kaplan_meier(months: np.ndarray, converted: np.ndarray) -> Survival:
+    """months: (n,) to the event or to the end of observation; converted: (n,) bool. Intervals on the log(−log) scale."""
+    months, converted = np.asarray(months, float), np.asarray(converted, bool)
+    if not converted.any():
+        ones = np.ones(1)
+        return Survival(np.zeros(1), ones, ones, ones, len(months), 0)
+    found = SurvfuncRight(months, converted.astype(int))
+    free, error = np.asarray(found.surv_prob), np.asarray(found.surv_prob_se)
+    inside = (free > 0) & (free < 1)
+    low, high = free.copy(), free.copy()
+    spread = 1.959964 * error[inside] / (free[inside] * np.abs(np.log(free[inside])))
+    low[inside], high[inside] = free[inside] ** np.exp(spread), free[inside] ** np.exp(-spread)
+    start = [np.concatenate([[first], values]) for first, values in ((0, found.surv_times), (1, free), (1, low), (1, high))]
+    return Survival(*start, n=len(months), events=int(converted.sum()))
+
+
+def log_rank(months: np.ndarray, converted: np.ndarray, groups: np.ndarray) -> float | None:
+    """p-value of the log-rank test over all groups; None with fewer than two groups or no event."""
+    if len(np.unique(groups)) < 2 or not np.any(converted):
+        return None
+    return float(survdiff(np.asarray(months, float), np.asarray(converted, int), np.asarray(groups))[1])

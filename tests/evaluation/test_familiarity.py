@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import numpy as np
+
+from adni_tcgm.evaluation.familiarity import judge_familiarity
+
+
+def training(n: int = 200) -> np.ndarray:
+    return np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], n)
+
+
+def test_somebody_at_the_mean_is_familiar():
+    found = judge_familiarity(training(), np.zeros(2))
+    assert found.share < 0.05 and not found.flagged
+
+
+def test_an_odd_combination_of_usual_values_is_flagged():
+    assert judge_familiarity(training(), np.array([1.8, -1.8])).flagged
+    assert not judge_familiarity(training(), np.array([1.8, 1.8])).flagged
+
+
+def test_what_a_person_lacks_is_not_compared():
+    found = judge_familiarity(training(), np.array([np.nan, 9.0]))
+    assert found.flagged and found.n == 200
+    assert judge_familiarity(training(), np.full(2, np.nan)) is None
+
+
+def test_few_training_people_judge_nobody():
+    assert judge_familiarity(training(19), np.zeros(2)) is None
