@@ -19,6 +19,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--subject-reports", default="8", metavar="all|none|N", help="test people who get a report")
     parser.add_argument("--jobs", type=int, default=1, help="processes over subjects")
+    parser.add_argument(
+        "--prevalence", type=float, metavar="SHARE", help="of converters where the report is read, e.g. 0.17"
+    )
     return parser.parse_args(arguments)
 
 
@@ -39,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             bars=options.bars or find_bars(first),
             subject_reports=options.subject_reports,
             jobs=options.jobs,
+            prevalence=options.prevalence,
         )
     except (FileNotFoundError, ValueError) as error:
         print(f"reports: {error}", file=sys.stderr)

@@ -10,9 +10,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from reports import figures, overlays, tables
+from reports import evidence, figures, overlays, tables
+from reports.gathering import HORIZON_MONTHS, Cohort
+from reports.probability import describe_choice, find_probability
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run
-from reports.subject import HORIZON_MONTHS, Cohort, describe_choice, find_probability, model_hash
+from reports.subject import model_hash
 from reports.tables import SMALLEST_CELL, fixed
 from reports.typesetting import typeset
 
@@ -69,24 +71,6 @@ def list_predictions(run: Run) -> list[dict[str, str]]:
     return [entry for _, entry in sorted(rows, key=lambda row: (row[0], row[1]["id"]))]
 
 
-def calibration_rows(runs: list[Run]) -> list[dict[str, str]]:
-    """Log-loss of the combined test prediction before and after calibration, with the temperature where one is kept."""
-    rows = []
-    for run in runs:
-        raw, calibrated = (run.metrics.get(key, {}).get("all") or {} for key in ("test", "test_calibrated"))
-        temperature = run.calibration.get("rescalings", {}).get("all", {}).get("temperature")
-        rows.append(
-            {
-                "name": run.title,
-                "temperature": fixed(temperature),
-                "raw": fixed(raw.get("log_loss"), 3),
-                "calibrated": fixed(calibrated.get("log_loss"), 3),
-                "validation": fixed(run.validation_log_loss, 3),
-            }
-        )
-    return rows
-
-
 def _precision_note(cohort: Cohort) -> str:
     test = cohort.headline.splits[cohort.headline.splits["split"] == "test"]
     converters, stable = (int((test["label"] == label).sum()) for label in ("converter", "stable"))
@@ -104,7 +88,6 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     hide, headline = not cohort.simulated, cohort.headline
     scores = tables.gather_scores(cohort.runs)
     metrics, forest = tables.tabulate_metrics(cohort.runs, bars, headline)
-    combined = next(s for s in scores["all"] if s.run == headline.name)
     drawn = {"roc.svg": figures.draw_roc(scores, MODALITY_TITLES, headline.name)}
     if forest:
         drawn["forest.svg"] = figures.draw_forest(forest, MODALITY_TITLES)
@@ -129,14 +112,15 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
         "forest": "forest.svg" if forest else None,
         "has_bars": bool(bars),
         "has_bayes": any(row["kind"] == "bayes" for row in metrics),
-        "operating": tables.operating_point(combined),
-        "calibration": calibration_rows(cohort.runs),
         "precision": _precision_note(cohort),
         "smallest_cell": SMALLEST_CELL,
         # A list of people is participant-level data: with real data it stays in the run folder.
         "predictions": list_predictions(headline) if cohort.simulated else [],
         "prepared": cohort.prepared is not None,
     }
+    found, figures_of_evidence = evidence.describe_evidence(cohort)
+    data |= found
+    drawn |= figures_of_evidence
     if cohort.prepared is not None:
         visits = cohort.prepared.visits
         data["flow"] = tables.count_flow(visits, cohort.prepared.ledger, headline, hide)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from adni_tcgm.evaluation.clinical import Survival
 from reports.intervals import reliability, roc_curve
 
 RED, BLUE, INK, GREY = "#b2182b", "#2166ac", "#222222", "#666666"
@@ -50,6 +51,7 @@ class ProbabilityRow:
     title: str
     value: float
     others: tuple[float, ...]
+    limits: tuple[float, float] | None = None
 
 
 def draw_probabilities(rows: list[ProbabilityRow], base_rate: float | None) -> bytes:
@@ -57,14 +59,19 @@ def draw_probabilities(rows: list[ProbabilityRow], base_rate: float | None) -> b
     with matplotlib.rc_context(STYLE):
         height = 0.55 + 0.28 * len(rows)
         figure = Figure(figsize=(7.1, height))
-        axes = figure.add_axes((0.16, 0.27 / height, 0.70, 0.28 * len(rows) / height))
+        axes = figure.add_axes((0.16, 0.27 / height, 0.68, 0.28 * len(rows) / height))
         for position, row in enumerate(reversed(rows)):
             color, bold = MODALITY_COLORS[row.modality], "bold" if row.modality == "all" else "normal"
             axes.hlines(position, 0, 1, color="#e4e4e4", lw=0.7, zorder=0)
+            if row.limits is not None:
+                axes.hlines(position, *row.limits, color=color, lw=1.6, alpha=0.55, zorder=2)
             axes.plot(row.others, [position] * len(row.others), "o", ms=4.5, mfc="white", mec=color, mew=0.7, alpha=0.8)
             axes.plot(row.value, position, "o", ms=8, color=color, zorder=3, clip_on=False)
             axes.text(-0.02, position, row.title, ha="right", va="center", weight=bold)
             axes.text(1.03, position, f"{100 * row.value:.0f} %", ha="left", va="center", weight=bold)
+            if row.limits is not None:
+                low, high = (f"{100 * limit:.0f}" for limit in row.limits)
+                axes.text(1.105, position, f"({low}–{high})", ha="left", va="center", fontsize=8, color=GREY)
         if base_rate is not None:
             axes.axvline(base_rate, color=GREY, lw=0.8, ls=(0, (3, 2)), zorder=1)
             axes.text(
@@ -212,4 +219,49 @@ def draw_forest(rows: list[ForestRow], modalities: dict[str, str]) -> bytes:
                 for position, name in enumerate(reversed(names)):
                     weight = "bold" if kinds[name] == "run" else "normal"
                     axes.text(0.27, position, name, ha="right", va="center", fontsize=8.5, weight=weight)
+        return save_svg(figure)
+
+
+def draw_decision(thresholds: np.ndarray, curves: dict[str, np.ndarray]) -> bytes:
+    """Net benefit over thresholds; the first curve is the classifier, the others are what it has to beat."""
+    styles = ({"color": INK, "lw": 1.6}, {"color": GREY, "lw": 1.0, "ls": (0, (4, 2))}, {"color": "#b0b0b0", "lw": 1.0})
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.45, 2.3))
+        axes = figure.add_axes((0.15, 0.19, 0.82, 0.67))
+        for (name, values), style in zip(curves.items(), styles, strict=True):
+            axes.plot(thresholds, values, label=name, **style)
+        highest = max(values.max() for values in curves.values())
+        axes.set(xlim=(0, thresholds[-1]), ylim=(-0.1, max(highest, 0.05) * 1.15))
+        axes.set_title("Decision curve", loc="left", fontsize=9.5, weight="bold")
+        axes.set_xlabel("threshold probability", fontsize=8, labelpad=1)
+        axes.set_ylabel("net benefit", fontsize=8, labelpad=1)
+        axes.tick_params(labelsize=7.5, length=2.5)
+        axes.legend(frameon=False, fontsize=7.5, loc="upper right")
+        return save_svg(figure)
+
+
+def draw_survival(curves: dict[str, Survival], until: float) -> bytes:
+    """Kaplan–Meier steps with 95 % bands, lowest risk first; darker means higher risk."""
+    shades = ("#9a9a9a", "#5f5f5f", INK)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.45, 2.3))
+        axes = figure.add_axes((0.13, 0.19, 0.84, 0.67))
+        dashes = ((0, (1, 1)), (0, (4, 1.5)), "-")
+        for (name, curve), shade, dash in zip(curves.items(), shades, dashes, strict=True):
+            months, free, low, high = (
+                np.append(values, last)
+                for values, last in (
+                    (curve.months, until),
+                    (curve.free, curve.free[-1]),
+                    (curve.low, curve.low[-1]),
+                    (curve.high, curve.high[-1]),
+                )
+            )
+            axes.step(months, free, where="post", color=shade, ls=dash, lw=1.4, label=f"{name} (n = {curve.n})")
+            axes.fill_between(months, low, high, step="post", color=shade, alpha=0.12, lw=0)
+        axes.set(xlim=(0, until), ylim=(0, 1.02), xticks=np.arange(0, until + 1, 6), yticks=[0, 0.5, 1])
+        axes.set_title("Free of dementia, by risk third", loc="left", fontsize=9.5, weight="bold")
+        axes.set_xlabel("months from the scan", fontsize=8, labelpad=1)
+        axes.tick_params(labelsize=7.5, length=2.5)
+        axes.legend(frameon=False, fontsize=7.5, loc="lower left")
         return save_svg(figure)

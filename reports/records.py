@@ -164,6 +164,31 @@ def quality_rows(prepared: Prepared, sample_id: str) -> list[dict[str, Any]]:
     return [row for path in sorted(folder.rglob("*_qc.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
+@dataclass(frozen=True)
+class Posteriors:
+    """Uncalibrated log-posteriors, modality -> (B, C), of B samples; present (B, M) bool; label (B,) text."""
+
+    sample_ids: list[str]
+    log: dict[str, np.ndarray]
+    present: np.ndarray
+    label: pd.Series
+
+
+def list_posteriors(run: Run, rows: pd.DataFrame) -> Posteriors:
+    """What the classifiers said before calibration, from rows of `predictions.tsv`, in the shape calibration takes.
+
+    The entry "all" is there only where the run's calibration has no single modality.
+    """
+    names = [name for name in run.calibration["rescalings"] if name != "all"] or ["all"]
+    parts = {name: rows[rows["modality"] == name].set_index("sample_id") for name in names}
+    order = parts[names[0]].index
+    columns = [f"p_{name}" for name in CLASSES]
+    # Six digits are kept: what reads 0 was at most half a millionth.
+    log = {n: np.log(part.loc[order, columns].to_numpy(float).clip(5e-7, 1)) for n, part in parts.items()}
+    present = np.stack([part.loc[order, "present"].to_numpy(bool) for part in parts.values()], axis=1)
+    return Posteriors(list(order), log, present[:, : 0 if names == ["all"] else None], parts[names[0]]["label"])
+
+
 def label_budget(run: Run) -> pd.DataFrame:
     """The labels that training and selection may know: visible training labels and the validation split's."""
     visible = (run.splits["split"] == "train") & run.splits["label_visible"]

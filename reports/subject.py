@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,68 +11,15 @@ import numpy as np
 import pandas as pd
 
 from reports import figures, overlays
-from reports.norms import (
-    HIPPOCAMPUS,
-    MEASURES,
-    META_ROI,
-    NORM_NAME,
-    Measure,
-    Norm,
-    fit_norms,
-    list_covariates,
-    list_measurements,
-)
-from reports.records import (
-    AGE_CAP,
-    MODALITIES,
-    MODALITY_TITLES,
-    Prepared,
-    Run,
-    choose_headline,
-    label_budget,
-    quality_rows,
-)
-from reports.tables import describe_adjustments, fixed
+from reports.gathering import HORIZON_MONTHS, Cohort
+from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, NORM_NAME, Measure
+from reports.probability import probability_section
+from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, quality_rows
+from reports.tables import fixed
 from reports.typesetting import typeset
 
-HORIZON_MONTHS = 36
 # A report flags a value beyond this percentile of the norm, at the measure's Alzheimer-like end.
 FLAGGED_PERCENTILE = 5.0
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """All that the reports of one cohort share; `prepared`, `people` and `measurements` are None without its folder."""
-
-    runs: list[Run]
-    headline: Run
-    prepared: Prepared | None
-    people: pd.DataFrame | None
-    measurements: pd.DataFrame | None
-    norms: dict[str, Norm | None]
-
-    @property
-    def simulated(self) -> bool:
-        return bool(self.headline.metrics["simulated"])
-
-    @property
-    def base_rate(self) -> tuple[float, int] | None:
-        """Share of converters among the labels that training and selection knew, and their number."""
-        known = label_budget(self.headline)
-        return (float((known["label"] == "converter").mean()), len(known)) if len(known) else None
-
-
-def gather_cohort(runs: list[Run], prepared: Prepared | None) -> Cohort:
-    """Choose the headline run and fit the norms. Raises ValueError where simulated and real runs are mixed."""
-    if not runs:
-        raise ValueError("a report needs at least one run folder; got none")
-    if len({bool(run.metrics["simulated"]) for run in runs}) > 1:
-        raise ValueError(f"runs mix simulated and real data: {', '.join(run.name for run in runs)}")
-    headline = choose_headline(runs)
-    if prepared is None:
-        return Cohort(runs, headline, None, None, None, {})
-    people, measurements = list_covariates(prepared), list_measurements(prepared)
-    return Cohort(runs, headline, prepared, people, measurements, fit_norms(measurements, people, headline))
 
 
 def signed(value: float, decimals: int = 1) -> str:
@@ -101,75 +47,12 @@ def model_hash(run: Run) -> str:
     return hashlib.sha256((weights if weights.is_file() else run.folder / "metrics.json").read_bytes()).hexdigest()[:8]
 
 
-def find_probability(run: Run, sample_id: str, modality: str) -> float | None:
-    """Calibrated probability of conversion; None where the modality is absent or the run never saw the person."""
-    rows = run.predictions
-    row = rows[(rows["sample_id"] == sample_id) & (rows["modality"] == modality)]
-    if len(row) != 1 or not row["present"].iloc[0]:
-        return None
-    value = float(row["p_calibrated_converter"].iloc[0])
-    return value if np.isfinite(value) else None
-
-
-def describe_choice(cohort: Cohort) -> str:
-    """One sentence: which classifier the headline comes from, and by which numbers."""
-    rivals = [run for run in cohort.runs if run.metrics["method"] == cohort.headline.metrics["method"]]
-    values = ", ".join(f"{run.title} {fixed(run.validation_log_loss, 3)}" for run in rivals)
-    if len(rivals) == 1:
-        return f"Headline: {values} (validation log-loss), the only classifier of this method."
-    return f"Headline: {cohort.headline.title}, chosen by the lower validation log-loss ({values})."
-
-
 def _withheld(cohort: Cohort, sample_id: str, quality: list[dict[str, Any]]) -> str | None:
     if cohort.prepared is None or cohort.prepared.visits.at[sample_id, "qc"].lower() != "fail":
         return None
     failed = [row for row in quality if row["verdict"] == "fail"]
     reasons = "; ".join(_describe_check(row) for row in failed)
     return reasons or "the manifest marks this visit as failed and gives no further reason"
-
-
-def probability_section(
-    cohort: Cohort, sample_id: str, withheld: str | None
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The probability of each modality that is there, with the notes that say how to read it."""
-    if withheld:
-        return {"withheld": withheld, "figure": None, "notes": [], "rows": []}, {}
-    rows = []
-    for modality in MODALITIES:
-        value = find_probability(cohort.headline, sample_id, modality)
-        others = [find_probability(run, sample_id, modality) for run in cohort.runs if run is not cohort.headline]
-        if value is not None:
-            shown = tuple(p for p in others if p is not None)
-            rows.append(figures.ProbabilityRow(modality, MODALITY_TITLES[modality], value, shown))
-    absent = [m for m in MODALITIES[:2] if m not in {row.modality for row in rows}]
-    if absent:  # the combined prediction then rests on the other modality alone
-        rows = [
-            r if r.modality != "all" else figures.ProbabilityRow("all", "combined", r.value, r.others) for r in rows
-        ]
-    base = cohort.base_rate
-    labels, n = cohort.headline.metrics.get("labels", {}), cohort.headline.splits["split"].value_counts()
-    split = cohort.headline.splits["split"].get(sample_id, "")
-    notes = [f"{describe_choice(cohort)} {describe_adjustments([cohort.headline])}"]
-    if len(cohort.runs) > 1:
-        notes.append(
-            "Hollow dots: the other runs for the same person. They show disagreement, not a confidence interval."
-        )
-    notes.append(
-        f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; "
-        f"chosen and calibrated on {labels.get('validation', '?')} labeled validation subjects."
-    )
-    if base:
-        notes.append(f"Base rate {100 * base[0]:.0f} %: share of converters among those {base[1]} labels.")
-    if split in ("train", "validation"):
-        notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
-    data = {
-        "withheld": None,
-        "figure": "probabilities.svg" if rows else None,
-        "rows": [{"title": row.title, "percent": f"{100 * row.value:.0f}"} for row in rows],
-        "missing": [MODALITY_TITLES[m] for m in absent] if rows else [],
-        "notes": notes,
-    }
-    return data, {"probabilities.svg": figures.draw_probabilities(rows, base[0] if base else None)} if rows else {}
 
 
 def measurement_rows(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:

@@ -269,19 +269,3 @@ def auc_standard_error(value: float, positives: int, negatives: int) -> float:
     q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
     variance = value * (1 - value) + (positives - 1) * (q1 - value**2) + (negatives - 1) * (q2 - value**2)
     return float(np.sqrt(variance / (positives * negatives)))
-
-
-def operating_point(scores: Scores, threshold: float = 0.5) -> dict[str, str]:
-    """Sensitivity, specificity, PPV and NPV of the calibrated probability at a threshold, at the test prevalence."""
-    called, converter = scores.calibrated >= threshold, scores.converter
-
-    def share(hits: np.ndarray, of: np.ndarray) -> str:
-        return fixed(hits[of].mean()) if of.any() else "–"
-
-    return {
-        "sensitivity": share(called, converter),
-        "specificity": share(~called, ~converter),
-        "ppv": share(converter, called),
-        "npv": share(~converter, ~called),
-        "prevalence": fixed(100 * converter.mean(), 0) if len(converter) else "–",
-    }

@@ -13,8 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from reports.cohort import load_bars, write_cohort
+from reports.gathering import Cohort, gather_cohort
 from reports.records import find_prepared, load_prepared, load_run
-from reports.subject import Cohort, gather_cohort, write_subject
+from reports.subject import write_subject
 
 SubjectChoice = str | int
 
@@ -93,6 +94,7 @@ def write_reports(
     bars: Path | None = None,
     subject_reports: SubjectChoice = 8,
     jobs: int = 1,
+    prevalence: float | None = None,
 ) -> Reports:
     """Write `cohort.pdf` and a PDF for each chosen test person below `destination`, from files alone.
 
@@ -102,13 +104,14 @@ def write_reports(
     bars: folder or file with `bars.json`; None or a missing file leaves the bars out.
     subject_reports: `all` test people, `none`, or a number of them, those with raw scans first.
     jobs: processes over subjects.
+    prevalence: share of converters in the reader's own population, at which probabilities are stated once more.
 
     A report that fails is a warning and an entry of `failures`, never the end. Raises FileNotFoundError or ValueError
     where no report at all could be right: an unfinished run, a missing column, simulated mixed with real runs.
     """
     runs = [load_run(folder) for folder in run_dirs]
     folder = prepared or (find_prepared(runs[0]) if runs else None)
-    cohort = gather_cohort(runs, load_prepared(folder) if folder else None)
+    cohort = gather_cohort(runs, load_prepared(folder) if folder else None, prevalence)
     chosen = choose_subjects(cohort, subject_reports)
     destination = Path(destination)
     summary = Reports()

@@ -116,7 +116,10 @@ class Survival:
 
 
 def kaplan_meier(months: np.ndarray, converted: np.ndarray) -> Survival:
-    """months: (n,) to the event or to the end of observation; converted: (n,) bool. Intervals on the log(−log) scale."""
+    """months: (n,) to the event or to the end of observation; converted: (n,) bool.
+
+    Intervals are Greenwood's, on the log(−log) scale.
+    """
     months, converted = np.asarray(months, float), np.asarray(converted, bool)
     if not converted.any():
         ones = np.ones(1)
@@ -127,7 +130,9 @@ def kaplan_meier(months: np.ndarray, converted: np.ndarray) -> Survival:
     low, high = free.copy(), free.copy()
     spread = 1.959964 * error[inside] / (free[inside] * np.abs(np.log(free[inside])))
     low[inside], high[inside] = free[inside] ** np.exp(spread), free[inside] ** np.exp(-spread)
-    start = [np.concatenate([[first], values]) for first, values in ((0, found.surv_times), (1, free), (1, low), (1, high))]
+    start = [
+        np.concatenate([[first], values]) for first, values in ((0, found.surv_times), (1, free), (1, low), (1, high))
+    ]
     return Survival(*start, n=len(months), events=int(converted.sum()))
 
 

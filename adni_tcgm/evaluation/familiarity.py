@@ -24,8 +24,8 @@ class Familiarity:
 def judge_familiarity(training: np.ndarray, person: np.ndarray) -> Familiarity | None:
     """Mahalanobis distance (shrunken covariance, Ledoit & Wolf 2004) of one person among training people.
 
-    training: (N, K) measurements, person: (K,); NaN where one is missing. Only what the person has is compared, with the
-    training people who have all of it. No label enters. None with fewer than 20 of them or nothing to compare.
+    training: (N, K) measurements, person: (K,); NaN where one is missing. Only what the person has is compared, with
+    the training people who have all of it. No label enters. None with fewer than 20 of them or nothing to compare.
     """
     measured = np.isfinite(person)
     training = training[:, measured]

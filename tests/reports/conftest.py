@@ -130,7 +130,9 @@ def write_run(folder: Path, table: pd.DataFrame, simulated: bool, generator: np.
     metrics["bayes"] = {m: {"auc": a} for m, a in (("mri", 0.8), ("pet", 0.83), ("all", 0.87))} if simulated else None
     manifest = hashlib.sha256((folder.parents[1] / "prepared" / "manifest.tsv").read_bytes()).hexdigest()
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "calibration.json").write_text(json.dumps({"rescalings": {m: {"temperature": 1.4} for m in by_modality}}))
+    rescaling = {"temperature": 1 / 0.7, "intercept": [0.0, 0.0], "samples": 10}
+    calibration = {"log_prior": [-0.7, -0.7], "rescalings": dict.fromkeys(by_modality, rescaling)}
+    (folder / "calibration.json").write_text(json.dumps(calibration))
     (folder / "prepared.json").write_text(json.dumps({"path": "../../prepared", "manifest_sha256": manifest}))
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from reports.cohort import describe_cohort, load_bars
+from reports.gathering import gather_cohort
 from reports.records import load_prepared, load_run
-from reports.subject import gather_cohort
 from reports.tables import count_flow, describe_adjustment, describe_warm_start, hide_small_cells, tabulate_metrics
 from tests.reports.conftest import run_folders
 

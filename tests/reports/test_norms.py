@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.gathering import gather_cohort
 from reports.norms import HIPPOCAMPUS, MEASURES, fit_norm, fit_norms, list_measurements
 from reports.records import load_prepared, load_run
-from reports.subject import gather_cohort, measurement_rows
+from reports.subject import measurement_rows
 from tests.reports.conftest import run_folders
 
 

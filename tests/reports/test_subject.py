@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from reports.gathering import gather_cohort
 from reports.records import find_prepared, load_prepared, load_run
-from reports.subject import describe_subject, gather_cohort, safe_stem
+from reports.subject import describe_subject, safe_stem
 from tests.reports.conftest import FAILED, OLD, RAW, WITHOUT_PET, run_folders
 
 

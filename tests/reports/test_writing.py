@@ -11,8 +11,8 @@ import pytest
 from reports import write_reports
 from reports.__main__ import main
 from reports.cohort import describe_cohort
+from reports.gathering import gather_cohort
 from reports.records import load_prepared, load_run
-from reports.subject import gather_cohort
 from reports.writing import choose_subjects
 from tests.reports.conftest import build_outputs, run_folders
 
@@ -110,8 +110,8 @@ def test_the_command_names_what_is_not_a_run(tmp_path, capsys):
 
 
 def test_reports_import_neither_training_nor_preprocessing():
-    code = "import reports.__main__, sys; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import reports.__main__, sys; print(sorted(sys.modules))"
     root = Path(__file__).parents[2]
     loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
-    for module in ("torch", "preprocessing", "adni_tcgm", "pipelines", "SimpleITK", "ants", "monai"):
+    for module in ("torch", "preprocessing", "adni_tcgm.tcgm", "pipelines", "SimpleITK", "ants", "monai"):
         assert f"'{module}'" not in loaded

@@ -1,0 +1,205 @@
+"""Whether a cohort's probabilities are right, worth acting on, and for whom: tables and figures from predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from adni_tcgm.evaluation.clinical import (
+    Estimate,
+    calibration_line,
+    compare_decisions,
+    kaplan_meier,
+    log_rank,
+    net_benefit,
+    predictive_values,
+    risk_thirds,
+)
+from adni_tcgm.evaluation.intervals import bootstrap_interval
+from reports import figures
+from reports.gathering import HORIZON_MONTHS, Cohort
+from reports.intervals import auc, auc_interval
+from reports.records import CLASSES, Run
+from reports.tables import SMALLEST_CELL, fixed, hide_small_cells
+
+RAW, CALIBRATED = "p_converter", "p_calibrated_converter"
+THIRDS = ("lowest third", "middle third", "highest third")
+THRESHOLDS = np.linspace(0.01, 0.8, 80)
+DRAWS = 1000
+
+
+def labeled_rows(run: Run, split: str, modality: str = "all") -> pd.DataFrame:
+    """Predictions of labeled people of a split who have the modality, by sample id, with `converter` as 0 or 1."""
+    rows = run.predictions
+    rows = rows[(rows["split"] == split) & (rows["modality"] == modality) & rows["present"]]
+    rows = rows[rows["label"].isin(CLASSES) & rows[CALIBRATED].notna()].set_index("sample_id")
+    return rows.assign(converter=(rows["label"] == "converter").astype(int))
+
+
+def show(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{fixed(estimate.value)} ({fixed(estimate.low)} to {fixed(estimate.high)})"
+
+
+def tabulate_calibration(runs: list[Run]) -> list[dict[str, str]]:
+    """Brier, log-loss, calibration intercept and slope, before and after, on test and, if there is one, evaluation."""
+    table = []
+    for run in runs:
+        for split in ("test", "evaluation"):
+            rows = labeled_rows(run, split)
+            for column, kind in ((RAW, "raw"), (CALIBRATED, "calibrated")) if len(rows) else ():
+                labels, p = rows["converter"].to_numpy(), rows[column].to_numpy().clip(1e-6, 1 - 1e-6)
+                line = calibration_line(labels, p)
+                table.append(
+                    {
+                        "name": f"{run.title}, {kind}",
+                        "split": split,
+                        "n": str(len(rows)),
+                        "brier": fixed(((p - labels) ** 2).mean(), 3),
+                        "log_loss": fixed(-np.log(np.where(labels, p, 1 - p)).mean(), 3),
+                        "intercept": show(line and line.intercept),
+                        "slope": show(line and line.slope),
+                    }
+                )
+    return table
+
+
+def balanced_accuracy(labels: np.ndarray, right: np.ndarray) -> float | None:
+    if len(np.unique(labels)) < 2:
+        return None
+    return float(np.mean([right[labels == c].mean() for c in (0, 1)]))
+
+
+def _with_interval(metric, labels: np.ndarray, right: np.ndarray) -> str:
+    value, limits = metric(labels, right), bootstrap_interval(metric, labels, right, draws=DRAWS)
+    return show(Estimate(value, *limits)) if value is not None and limits else "–"
+
+
+def tabulate_decisions(cohort: Cohort) -> list[dict[str, str]]:
+    """Accuracies at .5 with intervals, and each run against the headline run on the people that both judged."""
+    reference, table = labeled_rows(cohort.headline, "test"), []
+    for run in cohort.runs:
+        rows = labeled_rows(run, "test")
+        labels = rows["converter"].to_numpy()
+        right = (rows[CALIBRATED] >= 0.5).astype(int) == rows["converter"]
+        entry = {
+            "name": run.title + (" (headline)" if run is cohort.headline else ""),
+            "accuracy": _with_interval(lambda _, hits: float(hits.mean()), labels, right.to_numpy()),
+            "balanced": _with_interval(balanced_accuracy, labels, right.to_numpy()),
+            **dict.fromkeys(("headline_only", "this_only", "p"), "–"),
+        }
+        both = rows.index.intersection(reference.index)
+        if run is not cohort.headline and len(both):
+            theirs = ((reference[CALIBRATED] >= 0.5).astype(int) == reference["converter"]).loc[both]
+            found = compare_decisions(theirs, right.loc[both])
+            p = "< .001" if found.p_value < 0.001 else fixed(found.p_value, 3)
+            entry |= {"headline_only": str(found.first_only), "this_only": str(found.second_only), "p": p}
+        table.append(entry)
+    return table
+
+
+def tabulate_operating_point(rows: pd.DataFrame, prevalence: float | None) -> list[dict[str, str]]:
+    """Sensitivity, specificity and predictive values at .5, at the test people's prevalence and the one stated."""
+    converter, called = rows["converter"].to_numpy(bool), (rows[CALIBRATED] >= 0.5).to_numpy()
+    if not converter.any() or converter.all():
+        return []
+    sensitivity, specificity = float(called[converter].mean()), float((~called[~converter]).mean())
+    places = {f"{100 * converter.mean():.0f} %, as in the test split": float(converter.mean())}
+    if prevalence is not None:
+        places[f"{100 * prevalence:.0f} %, as stated"] = prevalence
+    table = []
+    for name, share in places.items():
+        values = (sensitivity, specificity, *predictive_values(sensitivity, specificity, share))
+        shown = zip(("sensitivity", "specificity", "ppv", "npv"), values, strict=True)
+        table.append({"name": name} | {key: fixed(value) for key, value in shown})
+    return table
+
+
+def list_subgroups(cohort: Cohort, rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Name -> (n,) bool over `rows`: age, sex, head size, scans; cut points come from the training people."""
+    people = cohort.people.reindex(rows.index)
+    splits = cohort.headline.splits
+    training = cohort.people.reindex(splits.index[splits["split"] == "train"])
+    age, tiv = training["age"].median(), training["tiv_ml"].quantile([1 / 3, 2 / 3]).to_numpy()
+    visits = cohort.prepared.visits.reindex(rows.index)
+    return {
+        f"age up to {age:.0f}": people["age"] <= age,
+        f"age above {age:.0f}": people["age"] > age,
+        "women": people["male"] == 0,
+        "men": people["male"] == 1,
+        f"head up to {tiv[0]:.0f} mL": people["tiv_ml"] <= tiv[0],
+        f"head {tiv[0]:.0f} to {tiv[1]:.0f} mL": (people["tiv_ml"] > tiv[0]) & (people["tiv_ml"] <= tiv[1]),
+        f"head above {tiv[1]:.0f} mL": people["tiv_ml"] > tiv[1],
+        "with PET": visits["pet_path"] != "",
+        "without PET": visits["pet_path"] == "",
+    }
+
+
+def tabulate_subgroups(cohort: Cohort, rows: pd.DataFrame) -> list[dict[str, str]]:
+    groups = {"everybody": pd.Series(True, index=rows.index)}
+    if cohort.people is not None:
+        groups |= list_subgroups(cohort, rows)
+    table = []
+    for name, member in groups.items():
+        part = rows[member.to_numpy(bool)]
+        converter, p = part["converter"].to_numpy(bool), part[CALIBRATED].to_numpy()
+        counts = hide_small_cells({"yes": int(converter.sum()), "no": int((~converter).sum())}, not cohort.simulated)
+        enough = min(converter.sum(), (~converter).sum()) >= SMALLEST_CELL
+        limits = auc_interval(converter, p) if enough else None
+        shown = enough or cohort.simulated
+        table.append(
+            {
+                "name": name,
+                "n": str(len(part)) if shown or len(part) >= SMALLEST_CELL else f"<{SMALLEST_CELL}",
+                "converters": counts["yes"],
+                "auc": show(Estimate(auc(converter, p), *limits)) if limits else "–",
+                "predicted": f"{100 * p.mean():.0f} %" if len(part) and shown else "–",
+                "observed": f"{100 * converter.mean():.0f} %" if len(part) and shown else "–",
+            }
+        )
+    return table
+
+
+def follow_thirds(cohort: Cohort, rows: pd.DataFrame) -> tuple[bytes, str] | None:
+    """Kaplan–Meier curves by third of predicted risk and the log-rank p; None without months or with few people."""
+    if cohort.prepared is None or len(rows) < 3 * SMALLEST_CELL:
+        return None
+    months = cohort.prepared.visits["months_to_conversion"].reindex(rows.index)
+    converted = rows["converter"].astype(bool)
+    # The manifest knows of stable people that they were seen at the horizon, not how much longer.
+    months = months.where(converted, HORIZON_MONTHS)
+    known = months.notna().to_numpy()
+    months, converted = months[known].to_numpy(), converted[known].to_numpy()
+    thirds = risk_thirds(rows.loc[known, CALIBRATED].to_numpy())
+    curves = {name: kaplan_meier(months[thirds == i], converted[thirds == i]) for i, name in enumerate(THIRDS)}
+    p = log_rank(months, converted, thirds)
+    text = "–" if p is None else "< .001" if p < 0.001 else f"= {fixed(p, 3)}"
+    return figures.draw_survival(curves, HORIZON_MONTHS), text
+
+
+def describe_evidence(cohort: Cohort) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The data and figures of those sections of the cohort report."""
+    rows = labeled_rows(cohort.headline, "test")
+    labels, p = rows["converter"].to_numpy(), rows[CALIBRATED].to_numpy()
+    curves = {
+        "headline run": net_benefit(labels, p, THRESHOLDS),
+        "treat all": net_benefit(labels, np.ones(len(p)), THRESHOLDS),
+        "treat nobody": np.zeros(len(THRESHOLDS)),
+    }
+    drawn = {"decision.svg": figures.draw_decision(THRESHOLDS, curves)}
+    survival = follow_thirds(cohort, rows)
+    if survival:
+        drawn["survival.svg"] = survival[0]
+    data = {
+        "believable": tabulate_calibration(cohort.runs),
+        "decisions": tabulate_decisions(cohort),
+        "operating": tabulate_operating_point(rows, cohort.prevalence),
+        "stated": cohort.prevalence is not None,
+        "subgroups": tabulate_subgroups(cohort, rows),
+        "survival": survival is not None,
+        "log_rank": survival[1] if survival else None,
+    }
+    return data, drawn

@@ -1,0 +1,72 @@
+"""What all reports of one cohort share: its runs, its norms, and what its few labels leave open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
+from reports.norms import Norm, fit_norms, list_covariates, list_measurements
+from reports.records import CLASSES, Prepared, Run, choose_headline, label_budget, list_posteriors
+
+HORIZON_MONTHS = 36
+CALIBRATION_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All that the reports of one cohort share; `prepared`, `people` and `measurements` are None without its folder.
+
+    prevalence: the share of converters that the reader states for a population of their own; None: not stated.
+    """
+
+    runs: list[Run]
+    headline: Run
+    prepared: Prepared | None
+    people: pd.DataFrame | None
+    measurements: pd.DataFrame | None
+    norms: dict[str, Norm | None]
+    prevalence: float | None = None
+    calibrations: list[Calibration] = field(default_factory=list)
+
+    @property
+    def simulated(self) -> bool:
+        return bool(self.headline.metrics["simulated"])
+
+    @cached_property
+    def base_rate(self) -> tuple[float, int] | None:
+        """Share of converters among the labels that training and selection knew, and their number."""
+        known = label_budget(self.headline)
+        return (float((known["label"] == "converter").mean()), len(known)) if len(known) else None
+
+
+def gather_cohort(runs: list[Run], prepared: Prepared | None, prevalence: float | None = None) -> Cohort:
+    """Choose the headline run, fit the norms and redraw its calibration.
+
+    Raises ValueError where simulated and real runs are mixed, or the prevalence is no share.
+    """
+    if not runs:
+        raise ValueError("a report needs at least one run folder; got none")
+    if len({bool(run.metrics["simulated"]) for run in runs}) > 1:
+        raise ValueError(f"runs mix simulated and real data: {', '.join(run.name for run in runs)}")
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise ValueError(f"prevalence is {prevalence}; a share strictly between 0 and 1 is needed, for example 0.17")
+    headline = choose_headline(runs)
+    drawn = redraw_calibration(headline)
+    if prepared is None:
+        return Cohort(runs, headline, None, None, None, {}, prevalence, drawn)
+    people, measurements = list_covariates(prepared), list_measurements(prepared)
+    norms = fit_norms(measurements, people, headline)
+    return Cohort(runs, headline, prepared, people, measurements, norms, prevalence, drawn)
+
+
+def redraw_calibration(run: Run, draws: int = CALIBRATION_DRAWS) -> list[Calibration]:
+    """Calibrations from validation people drawn with replacement; empty where the run kept no calibration."""
+    if "log_prior" not in run.calibration:
+        return []
+    found = list_posteriors(run, run.predictions[run.predictions["split"] == "validation"])
+    labels = found.label.map({name: index for index, name in enumerate(CLASSES)}).fillna(-1).to_numpy(int)
+    return bootstrap_calibrations(found.log, labels, found.present, np.array(run.calibration["log_prior"]), draws)

@@ -1,0 +1,143 @@
+"""A person's probability of conversion: calibrated, with its interval, at a prevalence, and what stands against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adni_tcgm.evaluation.calibration import probability_intervals, shift_prevalence
+from adni_tcgm.evaluation.familiarity import FLAGGED_SHARE, judge_familiarity
+from reports import figures
+from reports.gathering import Cohort
+from reports.norms import MEASURES
+from reports.records import MODALITIES, MODALITY_TITLES, Run, list_posteriors
+from reports.tables import describe_adjustments, fixed
+
+
+def find_probability(run: Run, sample_id: str, modality: str) -> float | None:
+    """Calibrated probability of conversion; None where the modality is absent or the run never saw the person."""
+    rows = run.predictions
+    row = rows[(rows["sample_id"] == sample_id) & (rows["modality"] == modality)]
+    if len(row) != 1 or not row["present"].iloc[0]:
+        return None
+    value = float(row["p_calibrated_converter"].iloc[0])
+    return value if np.isfinite(value) else None
+
+
+def find_intervals(cohort: Cohort, sample_id: str) -> dict[str, tuple[float, float]]:
+    """Modality -> 95 % interval of the headline run's probability over redrawn calibration people."""
+    rows = cohort.headline.predictions
+    rows = rows[rows["sample_id"] == sample_id]
+    if not cohort.calibrations or rows.empty:
+        return {}
+    found = list_posteriors(cohort.headline, rows)
+    limits = probability_intervals(cohort.calibrations, found.log, found.present)
+    return {name: tuple(map(float, values[0, 1])) for name, values in limits.items()}
+
+
+def is_calibrated(run: Run) -> bool:
+    """Whether every rescaling that the run kept was fitted on labeled people."""
+    rescalings = run.calibration.get("rescalings", {})
+    return bool(rescalings) and all(entry.get("samples", 0) > 0 for entry in rescalings.values())
+
+
+def describe_choice(cohort: Cohort) -> str:
+    """One sentence: which classifier the headline comes from, and by which numbers."""
+    rivals = [run for run in cohort.runs if run.metrics["method"] == cohort.headline.metrics["method"]]
+    values = ", ".join(f"{run.title} {fixed(run.validation_log_loss, 3)}" for run in rivals)
+    if len(rivals) == 1:
+        return f"Headline: {values} (validation log-loss), the only classifier of this method."
+    return f"Headline: {cohort.headline.title}, chosen by the lower validation log-loss ({values})."
+
+
+def describe_familiarity(cohort: Cohort, sample_id: str) -> dict[str, Any] | None:
+    """How far out among the training people the person's age, head size and regional measurements lie."""
+    if cohort.prepared is None or sample_id not in cohort.people.index:
+        return None
+    keys = [(measure.key, "both") for measure in MEASURES if not measure.per_tiv]
+    table = cohort.measurements[keys].set_axis([measure for measure, _ in keys], axis=1)
+    table = table.assign(age=cohort.people["age"], tiv_ml=cohort.people["tiv_ml"])
+    splits = cohort.headline.splits
+    training = table.index.intersection(splits.index[splits["split"] == "train"]).difference([sample_id])
+    found = judge_familiarity(table.loc[training].to_numpy(float), table.loc[sample_id].to_numpy(float))
+    if found is None:
+        return None
+    where = f"further out than {100 * found.share:.0f} % of {found.n} training people"
+    return {"flagged": found.flagged, "text": f"{where} (Mahalanobis; flagged from {100 * FLAGGED_SHARE:.0f} %)"}
+
+
+def restate(cohort: Cohort, rows: list[figures.ProbabilityRow]) -> str | None:
+    """The same evidence at the prevalence that the reader states; None where none was stated."""
+    if cohort.prevalence is None or cohort.base_rate is None or not rows or not 0 < cohort.base_rate[0] < 1:
+        return None
+    shifted = [
+        f"{row.title} {100 * float(shift_prevalence(row.value, cohort.base_rate[0], cohort.prevalence)):.0f} %"
+        for row in rows
+    ]
+    base, stated = 100 * cohort.base_rate[0], 100 * cohort.prevalence
+    return f"At a prevalence of {stated:.0f} % instead of {base:.0f} %, the same evidence means: {', '.join(shifted)}."
+
+
+def _rows(cohort: Cohort, sample_id: str) -> list[figures.ProbabilityRow]:
+    intervals, rows = find_intervals(cohort, sample_id), []
+    for modality in MODALITIES:
+        value = find_probability(cohort.headline, sample_id, modality)
+        others = [find_probability(run, sample_id, modality) for run in cohort.runs if run is not cohort.headline]
+        if value is not None:
+            shown = tuple(p for p in others if p is not None)
+            limits = intervals.get(modality)
+            rows.append(figures.ProbabilityRow(modality, MODALITY_TITLES[modality], value, shown, limits))
+    if len(rows) == 2 and rows[-1].modality == "all":  # it then rests on the one modality that is there
+        last = rows[-1]
+        rows[-1] = figures.ProbabilityRow("all", "combined", last.value, last.others, last.limits)
+    return rows
+
+
+def _notes(cohort: Cohort, sample_id: str) -> list[str]:
+    base, headline = cohort.base_rate, cohort.headline
+    labels, n = headline.metrics.get("labels", {}), headline.splits["split"].value_counts()
+    split = headline.splits["split"].get(sample_id, "")
+    notes = [f"{describe_choice(cohort)} {describe_adjustments([headline])}"]
+    if cohort.calibrations:
+        notes.append(
+            "Line: 95 % interval over calibration people drawn anew; another training could give another probability."
+        )
+    if len(cohort.runs) > 1:
+        notes.append(
+            "Hollow dots: the other runs for the same person. They show disagreement, not a confidence interval."
+        )
+    notes.append(
+        f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; "
+        f"chosen and calibrated on {labels.get('validation', '?')} labeled validation subjects."
+    )
+    if base:
+        notes.append(
+            f"Base rate {100 * base[0]:.0f} %: share of converters among those {base[1]} labels, a choice of this "
+            "cohort's design and not of yours."
+        )
+    if split in ("train", "validation"):
+        notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
+    return notes
+
+
+def probability_section(
+    cohort: Cohort, sample_id: str, withheld: str | None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The probability of each modality that is there, with the notes that say how to read it."""
+    if withheld:
+        return {"withheld": withheld, "figure": None, "notes": [], "rows": []}, {}
+    rows = _rows(cohort, sample_id)
+    absent = [m for m in MODALITIES[:2] if m not in {row.modality for row in rows}]
+    data = {
+        "withheld": None,
+        "figure": "probabilities.svg" if rows else None,
+        "rows": [{"title": row.title, "percent": f"{100 * row.value:.0f}"} for row in rows],
+        "missing": [MODALITY_TITLES[m] for m in absent] if rows else [],
+        "calibrated": is_calibrated(cohort.headline),
+        "familiarity": describe_familiarity(cohort, sample_id) if rows else None,
+        "restated": restate(cohort, rows),
+        "notes": _notes(cohort, sample_id),
+    }
+    base = cohort.base_rate
+    return data, {"probabilities.svg": figures.draw_probabilities(rows, base[0] if base else None)} if rows else {}
