@@ -21,9 +21,10 @@ from pathlib import Path
 import pandas as pd
 
 import reports
-from adni_tcgm.storage import load_run
+from adni_tcgm.storage import load_run, write_json
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.plan import PEAK_GIB, Plan
+from pipelines.restoring import RECIPE, describe_recipe
 from preprocessing.intake.labels import REVERSIONS, LabelRule
 from preprocessing.intake.people import PAIR_DAYS
 from preprocessing.intake.source import count_people
@@ -196,6 +197,8 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         layout=arguments.layout,
         scheduler=arguments.scheduler,
     )
+    # Every run on this folder takes a copy along: a new person's scans must be prepared in the same way.
+    write_json(arguments.out / "prepared" / RECIPE, describe_recipe(recipe_of(arguments)))
     print(summary)
     return summary
 

@@ -50,17 +50,25 @@ class Run:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The prepared folder: `visits` is its manifest indexed by sample id, `regions` and `ledger` its long tables."""
+    """The prepared folder: `visits` is its manifest indexed by sample id, `regions` and `ledger` its long tables.
+
+    elsewhere: sample id -> the prepared folder of somebody who was added to this one.
+    """
 
     root: Path
     visits: pd.DataFrame
     regions: pd.DataFrame
     ledger: pd.DataFrame
+    elsewhere: dict[str, Path] = field(default_factory=dict)
+
+    def home(self, sample_id: str) -> Path:
+        """The folder that the paths of this person's row count from."""
+        return self.elsewhere.get(sample_id, self.root)
 
     def volume(self, sample_id: str, modality: str) -> Path | None:
         """Path of a sample's grey-matter (`mri`) or SUVR (`pet`) map; None where the manifest names none."""
         name = self.visits.at[sample_id, {"mri": "gm_path", "pet": "pet_path"}[modality]]
-        return self.root / name if name else None
+        return self.home(sample_id) / name if name else None
 
 
 def _read_table(path: Path, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -157,9 +165,10 @@ def find_prepared(run: Run) -> Path | None:
 def quality_rows(prepared: Prepared, sample_id: str) -> list[dict[str, Any]]:
     """The QC checks of a raw visit, from the `*_qc.json` beside its volumes; empty where there are none."""
     visit = prepared.visits.loc[sample_id]
-    folder = (prepared.root / visit["participant_id"] / visit["session_id"]).resolve()
+    root = prepared.home(sample_id)
+    folder = (root / visit["participant_id"] / visit["session_id"]).resolve()
     # An id such as "../.." must not make a report read elsewhere.
-    if not folder.is_relative_to(prepared.root.resolve()) or not folder.is_dir():
+    if not folder.is_relative_to(root.resolve()) or not folder.is_dir():
         return []
     return [row for path in sorted(folder.rglob("*_qc.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
 

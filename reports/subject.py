@@ -162,6 +162,7 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "tcgm": cohort.headline.metrics["method"] == "tcgm",
     }
     identity |= {"model": model_hash(cohort.headline), "sample_id": sample_id}
+    identity["guest"] = cohort.prepared is not None and sample_id in cohort.prepared.elsewhere
     if cohort.prepared is None:
         if sample_id not in cohort.headline.splits.index:
             raise KeyError(f"{sample_id} is in neither run nor manifest")

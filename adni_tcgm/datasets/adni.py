@@ -141,12 +141,17 @@ def is_simulated(path: str | Path) -> bool:
 
 
 def load_people(
-    config: AdniConfig, norms: pd.DataFrame, path: str | Path, adjustment: Adjustment | None = None
+    config: AdniConfig,
+    norms: pd.DataFrame,
+    path: str | Path,
+    adjustment: Adjustment | None = None,
+    undiagnosed: bool = False,
 ) -> MultimodalBatch:
     """Everybody in another prepared folder as one batch, adjusted and standardized as the training people were.
 
     Labels are the true ones of stable and converting people, UNLABELED for people whose outcome is unknown. With
     `margin=0` in the config the volumes have the size of the crop itself, which is all that prediction needs.
+    undiagnosed: people without any diagnosis are read, too.
     Raises ValueError where the config asks for another adjustment than the one given.
     """
     wanted = (config.harmonize, config.adjust)
@@ -154,7 +159,7 @@ def load_people(
     if wanted != given:
         raise ValueError(f"harmonize, adjust are {wanted} in the config, and {given} in the adjustment of the run")
     config = replace(config, path=str(path))
-    people, _ = read_people(path)
+    people, _ = read_people(path, undiagnosed)
     inputs, present, features = _read_inputs(config, people)
     _adjust(inputs, present, adjustment, people, features)
     _warn_of_other_sites(present, adjustment, people)
@@ -162,9 +167,10 @@ def load_people(
     return _batch(people, inputs, present, _class_index(people), np.arange(len(people)))
 
 
-def read_people(path: str | Path) -> tuple[pd.DataFrame, Counter]:
+def read_people(path: str | Path, undiagnosed: bool = False) -> tuple[pd.DataFrame, Counter]:
     """The rows of `manifest.tsv` that can be used, with `sample_id` and `status` added, and how many others and why.
 
+    undiagnosed: people without any diagnosis count as usable, as for a prediction.
     `status` is the manifest's label or, where that is empty, its label_reason: stable, converter, censored, reverter.
     """
     manifest = Path(path) / "manifest.tsv"
@@ -176,7 +182,8 @@ def read_people(path: str | Path) -> tuple[pd.DataFrame, Counter]:
     _check_people(people, manifest)
     reasons = pd.Series("", index=people.index)
     reasons[people.gm_path.eq("") & people.pet_path.eq("")] = "no images"
-    reasons[people.status.isin(UNUSED)] = people.status
+    unused = people.status.isin([name for name in UNUSED if not (undiagnosed and name == "no_diagnosis")])
+    reasons[unused] = people.status
     reasons[people.qc == "fail"] = "qc fail"
     kept = people[reasons == ""].reset_index(drop=True)
     return kept, Counter(reasons[reasons != ""])

@@ -1,0 +1,157 @@
+"""`python -m pipelines.predict RUN_DIR --t1 T1.nii.gz [--pet PET.nii.gz]`: a new person's scans, with a trained run.
+
+The scans are prepared by the recipe that the run's own people were prepared with; no diagnosis is asked for. Scans are
+NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_adjust import Adjustment
+from adni_tcgm.evaluation.calibration import Calibration
+from adni_tcgm.storage import Run, load_run, prediction_table
+from adni_tcgm.tcgm.trainer import predict
+from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
+from preprocessing.intake.labels import LabelRule
+from preprocessing.intake.people import PAIR_DAYS
+from preprocessing.intake.source import read_people
+from preprocessing.recipe import Recipe, preprocess_cohort
+from reports.new_person import write_new_person
+
+PREDICTIONS = "predictions.tsv"
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
+    parser.add_argument("--t1", type=Path, help="T1: a NIfTI file, or a folder of DICOM files")
+    parser.add_argument("--pet", type=Path, help="FDG-PET, likewise; without it the T1 alone is judged")
+    parser.add_argument("--bids", type=Path, metavar="DIR", help="instead of --t1 and --pet: a BIDS data set")
+    parser.add_argument("--subject", default="new", help="name in the report; with --bids: whose scans (sub-X)")
+    parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
+    parser.add_argument("--sex", choices=("F", "M"))
+    parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
+    parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
+    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    arguments = parser.parse_args(argv)
+    if bool(arguments.t1) == bool(arguments.bids):
+        parser.error("one of --t1 and --bids is needed")
+    if arguments.bids and arguments.pet:
+        parser.error("--pet does not go with --bids, which finds the PET itself")
+    if arguments.age is not None and not 0 < arguments.age < 130:
+        parser.error(f"--age is {arguments.age}; years between 0 and 130 are expected")
+    if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
+        parser.error(f"--prevalence is {arguments.prevalence}; a share between 0 and 1 is needed, e.g. 0.17")
+    return arguments
+
+
+def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
+    """Write the one-row list that the intake reads; scans of a BIDS data set are looked up first."""
+    row = {"subject": arguments.subject, "t1": arguments.t1, "pet": arguments.pet}
+    row |= {"age": arguments.age, "sex": arguments.sex}
+    if arguments.bids:
+        row |= _find_in_bids(arguments.bids, arguments.subject, out)
+        row |= {key: value for key in ("age", "sex") if (value := getattr(arguments, key)) is not None}
+    for name in ("t1", "pet"):
+        if row[name] is not None:
+            if not Path(row[name]).exists():
+                raise FileNotFoundError(f"--{name} {row[name]}: no such file or folder")
+            row[name] = os.path.relpath(Path(row[name]).resolve(), out.resolve())
+    file = out / "scans.tsv"
+    pd.DataFrame([row]).to_csv(file, sep="\t", index=False)
+    return file
+
+
+def _find_in_bids(root: Path, subject: str, out: Path) -> dict[str, object]:
+    name = f"sub-{subject.removeprefix('sub-')}"
+    intake = read_people("bids", root, out / "prepared", None, LabelRule(), PAIR_DAYS)
+    person = next((person for person in intake.people if person.participant_id == name), None)
+    if person is None:
+        reasons = [row.reason for row in intake.ledger if row.participant_id == name]
+        known = ", ".join(sorted(person.participant_id for person in intake.people)[:5])
+        raise Refused(f"{root}: no T1 of {name} ({'; '.join(reasons) or f'people with a T1: {known}'})")
+    pet = person.pet.path if person.pet else None
+    age = None if math.isnan(person.age) else person.age
+    return {"t1": person.t1.path, "pet": pet, "age": age, "sex": person.sex}
+
+
+def check_modalities(run: Run, scans: Path) -> None:
+    """Raises Refused for a scan of a modality that the run never saw."""
+    row = pd.read_csv(scans, sep="\t", dtype=str, keep_default_na=False).iloc[0]
+    trained = set(run.norms["modality"]) if run.norms is not None else set()
+    for modality, column in (("mri", "t1"), ("pet", "pet")):
+        if row[column] and modality not in trained:
+            raise Refused(f"{run.path}: trained on {', '.join(sorted(trained))}; it cannot judge a {column.upper()}")
+
+
+def prepare(scans: Path, prepared: Path, recipe: Recipe) -> pd.Series:
+    """The person's row of the manifest. Raises Refused where the T1 could not be prepared, with the ledger's reason."""
+    preprocess_cohort(scans, prepared, jobs=1, recipe=recipe, layout="list", progress=False)
+    ledger = pd.read_csv(prepared / "ledger.tsv", sep="\t", dtype=str, keep_default_na=False)
+    failed = ledger[ledger["status"] == "failed"]
+    manifest = pd.read_csv(prepared / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
+    if manifest.empty:
+        raise Refused(f"the T1 could not be prepared: {'; '.join(failed['reason']) or 'see ledger.tsv'}")
+    for reason in failed["reason"]:
+        print(f"warning: left out: {reason}", file=sys.stderr)
+    return manifest.iloc[0]
+
+
+def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
+    """Rows as in `predictions.tsv`, split "new"; none for somebody who failed quality control."""
+    settings = settings_of(run, prepared)
+    config = replace(settings.data, margin=0)
+    adjustment = Adjustment.from_json(run.adjustment) if run.adjustment else None
+    people, left_out = adni.read_people(prepared, undiagnosed=True)
+    if people.empty:
+        print(f"no prediction: {', '.join(left_out)}", file=sys.stderr)
+        return pd.DataFrame()
+    batch = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed=True)
+    fitted = restore(run, settings, batch)
+    found = {name: values.numpy() for name, values in predict(fitted, batch).items()}
+    calibrated = Calibration.from_json(run.calibration).apply(found, batch.present.numpy())
+    return prediction_table("new", batch, found, calibrated, CLASSES)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    trained = load_run(arguments.run_dir)
+    settings_of(trained, Path("."))
+    recipe = recipe_of(trained)
+    out = arguments.out or Path("out") / "predict" / "".join(c if c.isalnum() else "-" for c in arguments.subject)
+    out.mkdir(parents=True, exist_ok=True)
+    scans = list_scans(arguments, out)
+    check_modalities(trained, scans)
+    person = prepare(scans, out / "prepared", recipe)
+    predictions = predict_person(trained, out / "prepared")
+    predictions.to_csv(out / PREDICTIONS, sep="\t", index=False)
+    sample_id = f"{person.participant_id}_{person.session_id}"
+    pages = write_new_person(arguments.run_dir, out / "prepared", predictions, sample_id, out, arguments.prevalence)
+    for page in pages:
+        print(page)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    try:
+        return run(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        if arguments.debug:
+            raise
+        print(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

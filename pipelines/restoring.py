@@ -1,0 +1,88 @@
+"""A finished run made usable again: its settings, its trained classifiers, the recipe that prepared its scans."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from adni_tcgm.methods.pvcc import PVCC
+from adni_tcgm.storage import Run, load_weights
+from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+from adni_tcgm.tcgm.trainer import Fitted, Spec
+from pipelines.config import Settings, build
+from preprocessing.task import RECIPE_VERSION, Recipe
+from preprocessing.template import SPACE
+
+CLASSES = ("stable", "converter")
+RECIPE = "recipe.json"
+
+
+class Refused(ValueError):
+    """This run cannot answer what was asked, and why."""
+
+
+def describe_recipe(recipe: Recipe) -> dict:
+    """`recipe.json` of a prepared folder, copied into every run on it: how its scans came to be what they are."""
+    return {"Version": RECIPE_VERSION, "Space": SPACE, "RecipeHash": recipe.hash, "Recipe": asdict(recipe)}
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that the run's people were prepared with.
+
+    From the run's own `recipe.json`; for runs that kept none, from the record beside a map of their prepared folder.
+    Raises Refused where neither says, or where this version of the code prepares scans in another way.
+    """
+    content = run.recipe or _recorded_recipe(run.prepared_path)
+    if content is None:
+        raise Refused(f"{run.path}: neither {RECIPE} nor a prepared scan says by which recipe its people were prepared")
+    space = content.get("Space") or str(content.get("SpatialReference", "")).split(" ")[0]
+    if space != SPACE:
+        raise Refused(
+            f"{run.path}: its people lie in template {space or 'unknown'!r}; new scans would lie in {SPACE!r}"
+        )
+    try:
+        recipe = build(Recipe, content.get("Recipe", {}), f"{run.path}: {RECIPE}")
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if recipe.hash != content.get("RecipeHash"):
+        raise Refused(
+            f"{run.path}: its people were prepared by recipe {content.get('RecipeHash')}; the same settings are now "
+            f"recipe {recipe.hash}, since a step has changed: prepare and train again"
+        )
+    return recipe
+
+
+def _recorded_recipe(prepared: Path | None) -> dict | None:
+    record = next(iter(sorted(prepared.glob("sub-*/ses-*/anat/*desc-preproc_T1w.json"))), None) if prepared else None
+    return json.loads(record.read_text(encoding="utf-8")) if record else None
+
+
+def settings_of(run: Run, path: Path) -> Settings:
+    """The settings that the run was trained with, to read the prepared folder `path`.
+
+    Raises Refused for a run on other data than brains, or of an older version with settings that are no more.
+    """
+    values = {key: value for key, value in run.config.items() if key not in ("method", "seed", "data_fingerprint")}
+    if values.get("dataset", "adni") != "adni":
+        raise Refused(f"{run.path}: trained on {values['dataset']!r}, not on brains")
+    try:
+        return build(Settings, {**values, "data": {**values["data"], "path": str(path)}}, f"{run.path}: config.yaml")
+    except ValueError as error:
+        raise Refused(f"{error}; the run is of another version of this code: train again") from error
+
+
+def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
+    """The classifiers with their weights; `batch` gives each input's shape. Raises Refused for closed-form runs."""
+    name = run.config["method"]
+    method = settings.method(name)
+    if isinstance(method, PVCC):
+        raise Refused(f"{run.path}: {name} is solved in closed form; only trained classifiers can be restored")
+    prior = torch.tensor(run.calibration["log_prior"])
+    modalities = [Modality(key, tuple(values.shape[1:])) for key, values in batch.inputs.items()]
+    model = method.build(Spec(modalities, CLASSES, prior))
+    load_weights(run.path, model)
+    train = settings.train_for(name)
+    return Fitted(method, model.eval(), CLASSES, modalities, prior, [], train, 0, settings.augmentation())
