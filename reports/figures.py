@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import dataclass
 
 import matplotlib
@@ -20,6 +21,7 @@ RED, BLUE, INK, GREY = "#b2182b", "#2166ac", "#222222", "#666666"
 MODALITY_COLORS = {"mri": RED, "pet": BLUE, "all": INK}
 # matplotlib measures text with STIX, which its wheel carries; Typst then sets it in Libertinus, of nearly the same
 # width. The salt and the missing date make the bytes repeatable.
+LONGEST_NAME = 40  # characters of a name beside the AUC figure
 DRAWN_FONT, PRINTED_FONT = "STIXGeneral", "Libertinus Serif"
 STYLE = {
     "svg.fonttype": "none",
@@ -218,7 +220,13 @@ def draw_forest(rows: list[ForestRow], modalities: dict[str, str]) -> bytes:
             if index == 0:
                 for position, name in enumerate(reversed(names)):
                     weight = "bold" if kinds[name] == "run" else "normal"
-                    axes.text(0.27, position, name, ha="right", va="center", fontsize=8.5, weight=weight)
+                    # Long names take two smaller lines: nothing may run off the page.
+                    lines = textwrap.wrap(name, LONGEST_NAME)
+                    size = 8.5 if len(lines) == 1 else 6.6
+                    shown = "\n".join(lines)
+                    axes.text(
+                        0.27, position, shown, ha="right", va="center", fontsize=size, weight=weight, linespacing=0.95
+                    )
         return save_svg(figure)
 
 

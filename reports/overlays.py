@@ -15,8 +15,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from scipy import ndimage
 
 from reports.figures import GREY, save_svg
@@ -151,14 +153,31 @@ def colormap(modality: str) -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list(modality, SCALES[modality].colors)
 
 
-def draw_panel(axes, image: nib.Nifti1Image, modality: str, cut: Cut):
-    """One cut, seen as radiologists do (right on the left); sagittal cuts look to the left of the page."""
-    t1, _, outlined = template_slice(cut)
+def draw_background(axes: Axes, cut: Cut) -> tuple[int, int, int, int]:
+    """The template's T1; returns its extent in mm."""
     _, across, up = PLANES[cut.plane]
     extent = (EXTENT_MM[across][0], EXTENT_MM[across][1], EXTENT_MM[up][0], EXTENT_MM[up][1])
-    low, high = SCALES[modality].limits
     # The background stays dark, so that light colors (much grey matter, high uptake) stand out against white matter.
+    t1 = template_slice(cut)[0]
     axes.imshow(t1, origin="lower", extent=extent, cmap="gray", vmin=0, vmax=2.4, interpolation="nearest")
+    return extent
+
+
+def finish_panel(axes: Axes, cut: Cut, extent: tuple[int, int, int, int]) -> None:
+    """Outlines and sides, as radiologists see them (right on the left); sagittal cuts look to the left of the page."""
+    outlined = template_slice(cut)[2]
+    axes.contour(outlined, levels=[0.5], origin="lower", extent=extent, colors="#ffd84d", linewidths=0.6)
+    axes.invert_xaxis()
+    axes.set_axis_off()
+    left, right = ("R", "L") if cut.plane != "sagittal" else ("A", "P")
+    for x, text, side in ((0.03, left, "left"), (0.97, right, "right")):
+        axes.text(x, 0.96, text, transform=axes.transAxes, color="white", fontsize=8, ha=side, va="top")
+
+
+def draw_panel(axes: Axes, image: nib.Nifti1Image, modality: str, cut: Cut) -> AxesImage:
+    """One cut of a map, in the colors of its modality."""
+    low, high = SCALES[modality].limits
+    extent = draw_background(axes, cut)
     drawn = axes.imshow(
         np.ma.masked_invalid(color_slice(image, modality, cut)),
         origin="lower",
@@ -168,13 +187,13 @@ def draw_panel(axes, image: nib.Nifti1Image, modality: str, cut: Cut):
         vmax=high,
         interpolation="nearest",
     )
-    axes.contour(outlined, levels=[0.5], origin="lower", extent=extent, colors="#ffd84d", linewidths=0.6)
-    axes.invert_xaxis()
-    axes.set_axis_off()
-    left, right = ("R", "L") if cut.plane != "sagittal" else ("A", "P")
-    for x, text, side in ((0.03, left, "left"), (0.97, right, "right")):
-        axes.text(x, 0.96, text, transform=axes.transAxes, color="white", fontsize=8, ha=side, va="top")
+    finish_panel(axes, cut, extent)
     return drawn
+
+
+def cut_title(cut: Cut) -> str:
+    """ "y = −22 mm, hippocampi"."""
+    return f"{'xyz'[PLANES[cut.plane][0]]} = {cut.mm:+d} mm, {cut.through}".replace("-", "−")
 
 
 def draw_overlays(rows: list[tuple[str, str, nib.Nifti1Image]]) -> bytes:
@@ -202,10 +221,7 @@ def draw_overlays(rows: list[tuple[str, str, nib.Nifti1Image]]) -> bytes:
             axes = figure.add_subplot(grid[row, column + 1])
             drawn = draw_panel(axes, image, modality, cut)
             if row == 0:
-                axis = "xyz"[PLANES[cut.plane][0]]
-                axes.set_title(
-                    f"{axis} = {cut.mm:+d} mm, {cut.through}".replace("-", "−"), fontsize=8, color=GREY, pad=3
-                )
+                axes.set_title(cut_title(cut), fontsize=8, color=GREY, pad=3)
         bar = figure.colorbar(drawn, cax=figure.add_subplot(grid[row, len(CUTS) + 1]))
         bar.set_label(f"{scale.title}\n{scale.unit}", fontsize=7.5, labelpad=3)
         bar.ax.tick_params(labelsize=7, length=2, pad=2)

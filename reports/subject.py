@@ -15,6 +15,7 @@ from reports.gathering import HORIZON_MONTHS, Cohort
 from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, NORM_NAME, Measure
 from reports.probability import probability_section
 from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, quality_rows
+from reports.saliency import saliency_section
 from reports.tables import fixed
 from reports.typesetting import typeset
 
@@ -175,6 +176,7 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
     withheld = _withheld(cohort, sample_id, quality)
     probability, drawn = probability_section(cohort, sample_id, withheld)
     overlay, maps = overlay_section(cohort, sample_id)
+    shown, saliency_maps = (None, {}) if withheld else saliency_section(cohort.runs, sample_id)
     choices = ((HIPPOCAMPUS, figures.RED), (META_ROI, figures.BLUE))
     curves = [curve for measure, color in choices if (curve := norm_curve(cohort, sample_id, measure, color))]
     if curves:
@@ -188,8 +190,9 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "norm": NORM_NAME,
         "curves": "curves.svg" if curves else None,
         "overlays": overlay,
+        "saliency": shown,
     }
-    return data, drawn | maps
+    return data, drawn | maps | saliency_maps
 
 
 def write_subject(cohort: Cohort, sample_id: str, destination: Path) -> Path:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 # (B, *shape) inputs -> (B,) log-odds of the class in question
 LogOdds = Callable[[Tensor], Tensor]
-FRACTIONS = np.linspace(0, 1, 21)
+FRACTIONS = np.linspace(0, 1, 11)
 
 
 def log_odds(network: torch.nn.Module, scale: float = 1.0) -> LogOdds:

@@ -1,0 +1,196 @@
+"""`python -m pipelines.saliency RUN_DIR --subjects sub-X_ses-M000`: which voxels a trained network's answer hangs on.
+
+Writes maps below RUN_DIR/saliency in template space and, for people who came as raw scans, on their own T1, with a
+record of how faithful they are. The reports show them from then on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_adjust import Adjustment
+from adni_tcgm.datasets.adni_maps import CROPS, SPACING_MM
+from adni_tcgm.evaluation import saliency
+from adni_tcgm.evaluation.calibration import Calibration
+from adni_tcgm.storage import Run, load_run, write_json
+from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.trainer import Fitted
+from pipelines.config import Settings
+from pipelines.restoring import CLASSES, Refused, restore, settings_of
+from preprocessing import register, template
+from preprocessing.ledger import write_image
+from preprocessing.orient import read_scan
+
+STEPS = 32
+# Cubes of 16 mm, side by side: a coarse check that takes seconds.
+WINDOW, STRIDE = 8, 8
+NOISE_SHARE = 0.15  # of the range of the input (Smilkov et al., 2017)
+METHODS = {"integratedgradients": "integrated gradients", "smoothgrad": "SmoothGrad", "occlusion": "occlusion"}
+
+
+def stable_mean(fitted: Fitted, settings: Settings, seed: int) -> tuple[dict[str, torch.Tensor], int]:
+    """Modality -> (1, *shape) mean input of the training people who are visibly stable, and their number.
+
+    Hidden labels are UNLABELED in a loaded split, so nobody whose label is hidden enters.
+    """
+    train = adni.load(settings.data, seed).train
+    stable = train.select(train.labels == CLASSES.index("stable"))
+    if not len(stable):
+        raise Refused("no training person with a visible label is stable: there is no baseline for saliency")
+    stable = fitted.augment.center(stable) if fitted.augment else stable
+    means = {
+        name: values[stable.present[:, column]].mean(0, keepdim=True)
+        for column, (name, values) in enumerate(stable.inputs.items())
+    }
+    return means, len(stable)
+
+
+def calibrated_scale(calibration: Calibration, modality: str, several: bool) -> float:
+    """What a unit of this modality's log-odds adds to the combined, calibrated ones."""
+    scale = 1 / calibration.rescalings[modality].temperature
+    return scale / calibration.rescalings["all"].temperature if several else scale
+
+
+def explain(answer: saliency.LogOdds, person: torch.Tensor, baseline: torch.Tensor) -> tuple[dict, dict]:
+    """Maps by method, each of the input's shape, and the numbers that say how faithful they are."""
+    noise_sd = NOISE_SHARE * float(person.max() - person.min())
+    maps = {
+        "integratedgradients": saliency.integrate_gradients(answer, person, baseline, STEPS),
+        "smoothgrad": saliency.smooth_gradients(answer, person, baseline, noise_sd),
+        "occlusion": saliency.occlude(answer, person, baseline, WINDOW, STRIDE),
+    }
+    first = maps["integratedgradients"]
+    rivals = {name: saliency.rank_voxels(found) for name, found in maps.items()}
+    rivals |= {"random": np.random.default_rng(0).random(first.values.shape), "edges": saliency.edge_map(person)}
+    fidelity = {name: saliency.measure_fidelity(answer, person, baseline, ranking) for name, ranking in rivals.items()}
+    record = {
+        "log_odds": first.answer,
+        "baseline_log_odds": first.baseline,
+        "completeness_error": first.completeness_error,
+        "fidelity": {name: asdict(found) if found else None for name, found in fidelity.items()},
+    }
+    return {name: found.values for name, found in maps.items()}, record
+
+
+def place(values: np.ndarray, crop: str) -> nib.Nifti1Image:
+    """A map of a crop, in its place of template space."""
+    affine = np.diag([SPACING_MM] * 3 + [1.0])
+    affine[:3, 3] = CROPS[crop].origin_mm
+    return nib.Nifti1Image(values.astype(np.float32), affine)
+
+
+def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nifti1Image | None:
+    """The map on the person's own T1; None where the transforms or the T1 are not there."""
+    participant, session = sample_id.rsplit("_", 1)
+    folder = prepared / participant / session / "anat"
+    stem = f"{sample_id}_from-"
+    files = register.Transforms(
+        folder / f"{stem}T1w_to-{template.SPACE}_mode-image_desc-affine_xfm.mat",
+        folder / f"{stem}T1w_to-{template.SPACE}_mode-image_desc-syn_xfm.nii.gz",
+        folder / f"{stem}{template.SPACE}_to-T1w_mode-image_desc-syn_xfm.nii.gz",
+    )
+    record = folder / f"{sample_id}_space-{template.SPACE}_res-2_desc-preproc_T1w.json"
+    if not (record.is_file() and files.affine.is_file() and files.inverse_warp.is_file()):
+        return None
+    source = prepared / json.loads(record.read_text(encoding="utf-8"))["Sources"][0]
+    if not source.is_file():
+        return None
+    t1 = read_scan(source)
+    return nib.Nifti1Image(register.to_native(template.to_grid(image), files, t1), t1.affine)
+
+
+def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list[str] | None = None) -> list[Path]:
+    """Explain people of `prepared` (None: all who passed quality control); a folder each below `destination`.
+
+    Raises Refused for a run on regions or without its prepared folder, ValueError for a person who is not there.
+    """
+    if run.prepared_path is None:
+        raise Refused(f"{run.path}: its prepared folder is gone; the baseline of saliency is the mean of its people")
+    settings = settings_of(run, run.prepared_path)
+    if settings.data.features != "voxels":
+        raise Refused(f"{run.path}: trained on regional measurements; saliency needs a run on voxels")
+    adjustment = Adjustment.from_json(run.adjustment) if run.adjustment else None
+    config = replace(settings.data, margin=0)
+    people = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed=True)
+    unknown = sorted(set(sample_ids or ()) - set(people.sample_ids))
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not among the {len(people)} people of {prepared} who can be predicted")
+    if sample_ids is not None:
+        people = people.select(torch.tensor([people.sample_ids.index(name) for name in sample_ids]))
+    fitted = restore(run, settings, people)
+    if not hasattr(fitted.model, "classifiers"):
+        raise Refused(f"{run.path}: {run.config['method']} has no network for each modality")
+    baseline, n = stable_mean(fitted, settings, run.config["seed"])
+    about = {"run": run.path.name, "baseline": f"mean of the {n} visibly stable training people"}
+    about |= {"target": "log-odds of conversion", "normalization": "calibrated, as they enter the combination"}
+    people = fitted.augment.center(people) if fitted.augment else people
+    rows = tqdm(range(len(people)), "saliency", unit="person", delay=2)
+    return [
+        _write_person(run, fitted, people.select(torch.tensor([row])), baseline, about, prepared, destination)
+        for row in rows
+    ]
+
+
+def _write_person(
+    run: Run,
+    fitted: Fitted,
+    person: MultimodalBatch,
+    baseline: dict[str, torch.Tensor],
+    about: dict[str, str],
+    prepared: Path,
+    destination: Path,
+) -> Path:
+    calibration, sample_id = Calibration.from_json(run.calibration), person.sample_ids[0]
+    folder = destination / sample_id
+    folder.mkdir(parents=True, exist_ok=True)
+    records = {}
+    for column, (name, inputs) in enumerate(person.inputs.items()):
+        if not person.present[0, column]:
+            continue
+        several = int(person.present.sum()) > 1
+        network = fitted.model.classifiers[name]
+        answer = saliency.log_odds(network, calibrated_scale(calibration, name, several))
+        maps, records[name] = explain(answer, inputs, baseline[name])
+        for method, values in maps.items():
+            image = place(values[0], run.config["data"]["crop"])
+            facts = about | {"method": METHODS[method], "modality": name, "Units": "calibrated log-odds per voxel"}
+            ending = f"mod-{name}_desc-{method}_saliency.nii.gz"
+            write_image(image, folder / f"{sample_id}_space-{template.SPACE}_res-2_{ending}", facts)
+            own = to_person(image, prepared, sample_id)
+            if own is not None:
+                write_image(own, folder / f"{sample_id}_space-T1w_{ending}", facts)
+    write_json(folder / "saliency.json", about | {"modalities": records})
+    return folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.saliency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on voxels")
+    parser.add_argument("--subjects", nargs="+", metavar="SAMPLE_ID", help="default: the test split")
+    arguments = parser.parse_args(argv)
+    try:
+        run = load_run(arguments.run_dir)
+        chosen = arguments.subjects or run.splits[run.splits.split == "test"].sample_id.tolist()
+        prepared = run.prepared_path or Path()
+        for folder in write_saliency(run, prepared, run.path / "saliency", chosen):
+            print(folder)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""Where saliency maps land, and who may enter their baseline; the maps: tests/evaluation/test_saliency.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from adni_tcgm.datasets import adni
+from adni_tcgm.storage import load_run
+from pipelines.restoring import Refused, restore, settings_of
+from pipelines.run_adni import main as run_adni
+from pipelines.saliency import place, stable_mean, to_person, write_saliency
+from preprocessing import template
+from reports.records import load_run as read_run
+from reports.saliency import find_saliency, saliency_section, strongest
+
+CROP = "hippocampi"
+
+
+def test_a_voxel_of_the_crop_keeps_its_millimeters():
+    values = np.zeros((48, 32, 32))
+    values[3, 4, 5] = 1.0
+    grid = template.to_grid(place(values, CROP))
+    found = template.GRID_AFFINE @ [*np.argwhere(grid == grid.max())[0], 1]
+    assert found[:3].tolist() == [-48 + 6, -54 + 8, -42 + 10]
+
+
+def test_the_left_of_the_crop_is_the_left_of_the_template():
+    values = np.zeros((48, 32, 32))
+    values[:10] = 1.0  # the first axis grows to the right
+    grid = template.to_grid(place(values, CROP))
+    assert (template.GRID_AFFINE @ [*np.argwhere(grid > 0.5).mean(0), 1])[0] < -30
+
+
+def test_without_transforms_there_is_no_map_on_the_persons_own_t1(tmp_path: Path):
+    assert to_person(place(np.ones((48, 32, 32)), CROP), tmp_path, "sub-A_ses-M000") is None
+
+
+@pytest.fixture(scope="module")
+def voxel_run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("voxels")
+    for name in ("prepared", "truth"):
+        shutil.copytree(cohort / name, out / name)
+    arguments = ["--out", str(out), "--features", "voxels", "--label-rate", "0.3", "--stage", "train", "--jobs", "1"]
+    assert run_adni([*arguments, "--set", "train.rounds=1"]) == 0
+    return out / "runs" / "voxels-tcgm-r0.3-s0"
+
+
+@pytest.mark.slow
+def test_a_persons_maps_are_written_recorded_and_found_by_the_reports(voxel_run: Path):
+    run = load_run(voxel_run)
+    sample_id = run.predictions[(run.predictions.split == "test") & run.predictions.present].sample_id.iloc[0]
+    folder = write_saliency(run, run.prepared_path, voxel_run / "saliency", [sample_id])[0]
+    record = json.loads((folder / "saliency.json").read_text())
+    visible = run.splits[(run.splits.split == "train") & run.splits.label_visible & (run.splits.label == "stable")]
+    assert record["baseline"] == f"mean of the {len(visible)} visibly stable training people"
+    image = nib.load(next(folder.glob("*mod-mri_desc-integratedgradients_saliency.nii.gz")))
+    assert image.shape == (48, 32, 32)
+    shown, drawn = saliency_section([read_run(voxel_run)], sample_id)
+    assert shown["run"] == voxel_run.name and "saliency.svg" in drawn
+
+
+@pytest.mark.slow
+def test_hidden_labels_do_not_enter_the_baseline(voxel_run: Path, tmp_path: Path):
+    """A canary: every hidden label is turned around, and the baseline stays what it was."""
+    run = load_run(voxel_run)
+    changed = tmp_path / "prepared"
+    shutil.copytree(run.prepared_path, changed)
+    table = pd.read_csv(changed / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
+    hidden = run.splits[(run.splits.split == "train") & ~run.splits.label_visible].sample_id
+    # Swapped in pairs, so that the numbers of both classes, on which the split rests, stay the same.
+    rows = table.index[(table.participant_id + "_" + table.session_id).isin(set(hidden))]
+    stable, converter = (rows[table.label[rows] == name] for name in ("stable", "converter"))
+    n = min(len(stable), len(converter))
+    assert n >= 3
+    for column in ("gm_path", "pet_path"):
+        table.loc[[*stable[:n], *converter[:n]], column] = table.loc[[*converter[:n], *stable[:n]], column].to_numpy()
+    means = []
+    for path in (run.prepared_path, changed):
+        settings = settings_of(run, path)
+        if path == changed:
+            table.to_csv(changed / "manifest.tsv", sep="\t", index=False)
+        batch = adni.load(settings.data, 0).validation
+        means.append(stable_mean(restore(run, settings, batch), settings, 0)[0])
+    for name in means[0]:
+        assert means[0][name].numpy() == pytest.approx(means[1][name].numpy(), abs=1e-4)
+
+
+def test_a_run_on_regions_is_refused(cohort: Path, tmp_path: Path):
+    shutil.copytree(cohort / "prepared", tmp_path / "prepared")
+    shutil.copytree(cohort / "truth", tmp_path / "truth")
+    arguments = ["--out", str(tmp_path), "--features", "regions", "--stage", "train", "--jobs", "1", "--method", "ce"]
+    assert run_adni([*arguments, "--set", "train.rounds=1", "--label-rate", "0.3"]) == 0
+    run = load_run(tmp_path / "runs" / "regions-ce-r0.3-s0")
+    with pytest.raises(Refused, match="needs a run on voxels"):
+        write_saliency(run, run.prepared_path, tmp_path)
+
+
+def test_a_map_of_zeros_has_a_scale():
+    assert strongest(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4))) == 1.0
+
+
+def test_people_without_maps_have_no_section(tmp_path: Path):
+    assert find_saliency([], "sub-A_ses-M000") is None
+    assert saliency_section([], "sub-A_ses-M000") == (None, {})
