@@ -18,6 +18,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--bars", type=Path, help="bars.json or its folder (default: bars-*/ of the same rate and seed)"
     )
     parser.add_argument("--subject-reports", default="8", metavar="all|none|N", help="test people who get a report")
+    parser.add_argument("--subject", nargs="+", default=[], metavar="ID", help="instead: these people or visits")
+    parser.add_argument("--only", choices=("pdf", "html"), help="default: both for people; the cohort has a PDF only")
     parser.add_argument("--jobs", type=int, default=1, help="processes over subjects")
     parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="of converters where the report is read, e.g. 0.17"
@@ -43,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
             subject_reports=options.subject_reports,
             jobs=options.jobs,
             prevalence=options.prevalence,
+            subjects=options.subject,
+            kinds=(options.only,) if options.only else ("pdf", "html"),
         )
     except (FileNotFoundError, ValueError) as error:
         print(f"reports: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.gathering import gather_cohort
+from reports.interactive import write_page
 from reports.records import Prepared, Run, find_prepared, load_prepared, load_run
 from reports.subject import write_subject
 
@@ -52,4 +53,4 @@ def write_new_person(
     folder = find_prepared(run)
     run, joined = join_person(run, load_prepared(folder) if folder else None, load_prepared(prepared), predictions)
     cohort = gather_cohort([run], joined, prevalence)
-    return [write_subject(cohort, sample_id, destination)]
+    return [write(cohort, sample_id, destination) for write in (write_subject, write_page)]

@@ -116,13 +116,28 @@ def sample_slice(image: nib.Nifti1Image, cut: Cut, order: int) -> np.ndarray:
     return ndimage.map_coordinates(image.get_fdata(dtype=np.float32), voxels, order=order, cval=np.nan, prefilter=False)
 
 
+def template_image() -> nib.Nifti1Image:
+    """The template's T1 at 1 mm."""
+    return _template("icbm152/mni_icbm152_t1_tal_nlin_sym_09c.nii")
+
+
+def label_image() -> nib.Nifti1Image:
+    """CerebrA's labels at 1 mm."""
+    return _template("cerebra/mni_icbm152_CerebrA_tal_nlin_sym_09c.nii")
+
+
+def grey_numbers() -> frozenset[int]:
+    """The labels that are grey matter."""
+    return _label_numbers(NOT_GREY, every_other=True)
+
+
 @lru_cache
 def template_slice(cut: Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T1 in 0..1, the grey-matter mask and the outlined regions of a cut, each (up, across)."""
-    t1 = sample_slice(_template("icbm152/mni_icbm152_t1_tal_nlin_sym_09c.nii"), cut, order=1)
-    labels = sample_slice(_template("cerebra/mni_icbm152_CerebrA_tal_nlin_sym_09c.nii"), cut, order=0)
+    t1 = sample_slice(template_image(), cut, order=1)
+    labels = sample_slice(label_image(), cut, order=0)
     numbers = np.nan_to_num(labels).round().astype(int)
-    grey = np.isin(numbers, list(_label_numbers(NOT_GREY, every_other=True)))
+    grey = np.isin(numbers, list(grey_numbers()))
     return np.nan_to_num(t1) / 90.0, grey, np.isin(numbers, list(_label_numbers(OUTLINED)))
 
 

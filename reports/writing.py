@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,13 @@ from tqdm import tqdm
 
 from reports.cohort import load_bars, write_cohort
 from reports.gathering import Cohort, gather_cohort
+from reports.interactive import write_page
 from reports.records import find_prepared, load_prepared, load_run
 from reports.subject import write_subject
 
 SubjectChoice = str | int
+# What can be written of a person.
+KINDS = {"pdf": write_subject, "html": write_page}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,18 @@ def choose_subjects(cohort: Cohort, choice: SubjectChoice) -> list[str]:
     return ordered[: int(choice)]
 
 
+def find_subjects(cohort: Cohort, names: Sequence[str]) -> list[str]:
+    """Sample ids of these people or visits. Raises ValueError for a name that neither run nor manifest knows."""
+    known = cohort.headline.splits.index if cohort.prepared is None else cohort.prepared.visits.index
+    chosen = []
+    for name in names:
+        found = [sample_id for sample_id in known if name in (sample_id, sample_id.rsplit("_", 1)[0])]
+        if not found:
+            raise ValueError(f"no subject {name!r}; for example: {', '.join(sorted(known)[:3])}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
 _cohort: Cohort | None = None
 
 
@@ -66,21 +81,26 @@ def _remember(cohort: Cohort) -> None:
     _cohort = cohort
 
 
-def _write_remembered(sample_id: str, destination: Path) -> Path:
-    return write_subject(_cohort, sample_id, destination)
+def _write_remembered(kind: str, sample_id: str, destination: Path) -> Path:
+    return KINDS[kind](_cohort, sample_id, destination)
 
 
-def _write_subjects(cohort: Cohort, sample_ids: list[str], destination: Path, jobs: int) -> Reports:
+def _write_subjects(
+    cohort: Cohort, sample_ids: list[str], destination: Path, jobs: int, kinds: Sequence[str]
+) -> Reports:
+    """One report of each kind a person; a failure is filed under the person, whichever kind it was."""
     reports = Reports()
     progress = {"desc": "subject reports", "unit": "report", "disable": None}
     if jobs <= 1:
-        for sample_id in tqdm(sample_ids, **progress):
-            reports.attempt(sample_id, write_subject, cohort, sample_id, destination)
+        for kind, sample_id in tqdm([(k, s) for s in sample_ids for k in kinds], **progress):
+            reports.attempt(sample_id, KINDS[kind], cohort, sample_id, destination)
         return reports
     # Spawned, not forked: the caller may hold threads (torch, ITK).
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_remember, initargs=(cohort,)) as pool:
-        futures: dict[Future, str] = {pool.submit(_write_remembered, s, destination): s for s in sample_ids}
+        futures: dict[Future, str] = {
+            pool.submit(_write_remembered, kind, s, destination): s for s in sample_ids for kind in kinds
+        }
         for future in tqdm(as_completed(futures), total=len(futures), **progress):
             reports.attempt(futures[future], future.result)
     return Reports(sorted(reports.written), dict(sorted(reports.failures.items())))
@@ -95,8 +115,10 @@ def write_reports(
     subject_reports: SubjectChoice = 8,
     jobs: int = 1,
     prevalence: float | None = None,
+    subjects: Sequence[str] = (),
+    kinds: Sequence[str] = ("pdf",),
 ) -> Reports:
-    """Write `cohort.pdf` and a PDF for each chosen test person below `destination`, from files alone.
+    """Write `cohort.pdf` and a report for each chosen test person below `destination`, from files alone.
 
     run_dirs: run folders of one cohort; whether it is simulated stands in their metrics.
     prepared: the prepared folder; None takes the one that the first run names, and without any, pages that need no
@@ -104,6 +126,8 @@ def write_reports(
     bars: folder or file with `bars.json`; None or a missing file leaves the bars out.
     subject_reports: `all` test people, `none`, or a number of them, those with raw scans first.
     jobs: processes over subjects.
+    subjects: sample ids (or participants) that get a report, instead of `subject_reports`.
+    kinds: what is written of each person, "pdf" and "html"; without "pdf" there is no cohort report either.
     prevalence: share of converters in the reader's own population, at which probabilities are stated once more.
 
     A report that fails is a warning and an entry of `failures`, never the end. Raises FileNotFoundError or ValueError
@@ -112,12 +136,13 @@ def write_reports(
     runs = [load_run(folder) for folder in run_dirs]
     folder = prepared or (find_prepared(runs[0]) if runs else None)
     cohort = gather_cohort(runs, load_prepared(folder) if folder else None, prevalence)
-    chosen = choose_subjects(cohort, subject_reports)
+    chosen = find_subjects(cohort, subjects) if subjects else choose_subjects(cohort, subject_reports)
     destination = Path(destination)
     summary = Reports()
-    summary.attempt("cohort", write_cohort, cohort, load_bars(Path(bars) if bars else None), destination)
-    subjects = _write_subjects(cohort, chosen, destination, min(jobs, len(chosen)))
-    reports = Reports(summary.written + subjects.written, summary.failures | subjects.failures)
+    if "pdf" in kinds:
+        summary.attempt("cohort", write_cohort, cohort, load_bars(Path(bars) if bars else None), destination)
+    people = _write_subjects(cohort, chosen, destination, min(jobs, len(chosen)), kinds)
+    reports = Reports(summary.written + people.written, summary.failures | people.failures)
     for name, message in reports.failures.items():
         warnings.warn(f"no report for {name}: {message}", stacklevel=2)
     return reports

@@ -1,0 +1,166 @@
+"""A person's report as one HTML file with a viewer: T1, volume, SUVR and saliency as layers; opens without a network.
+
+The viewer is NiiVue (BSD-2-Clause), taken from the installed nilearn wheel. A strict content-security policy forbids
+the page every request; with scripts off, the pictures of the PDF stand in its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nibabel as nib
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from nibabel.processing import resample_from_to
+
+from reports import overlays, saliency
+from reports.gathering import Cohort
+from reports.records import MODALITIES
+from reports.subject import describe_subject, safe_stem
+from reports.typesetting import TEMPLATES
+
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
+    "connect-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'"
+)
+# The box of the prepared maps, on which every layer lies: 80^3 voxels of 2 mm.
+BOX_SHAPE = (80, 80, 80)
+BOX_AFFINE = np.array([[2.0, 0, 0, -80], [0, 2.0, 0, -102], [0, 0, 2.0, -92], [0, 0, 0, 1]])
+
+
+@lru_cache
+def _viewer() -> str:
+    """The script of NiiVue. Raises FileNotFoundError where nilearn does not carry it."""
+    spec = find_spec("nilearn")
+    for place in spec.submodule_search_locations if spec else ():
+        file = Path(place) / "_assets" / "js" / "niivue.umd.js"
+        if file.is_file():
+            return file.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    raise FileNotFoundError("nilearn carries no niivue.umd.js: the interactive page needs it (nilearn 0.14 has it)")
+
+
+def to_box(image: nib.Nifti1Image, order: int = 1) -> np.ndarray:
+    """The values on the box, zero where the image has none: (80, 80, 80) float32."""
+    return resample_from_to(image, (BOX_SHAPE, BOX_AFFINE), order=order, cval=0.0).get_fdata(dtype=np.float32)
+
+
+def encode(values: np.ndarray) -> str:
+    """A gzipped NIfTI-1 on the box as base64; equal values give equal text."""
+    image = nib.Nifti1Image(np.ascontiguousarray(values), BOX_AFFINE)
+    image.header.set_xyzt_units("mm")
+    return base64.b64encode(gzip.compress(image.to_bytes(), 6, mtime=0)).decode()
+
+
+@lru_cache
+def _grey_matter() -> np.ndarray:
+    labels = to_box(overlays.label_image(), order=0).round().astype(int)
+    return np.isin(labels, list(overlays.grey_numbers()))
+
+
+def _colors(colormap: LinearSegmentedColormap) -> dict[str, list[int]]:
+    """A color table of the viewer. Its first entry is transparent: what lies at or below the scale's lower end."""
+    positions = np.linspace(0, 1, 9)
+    red, green, blue, _ = np.round(255 * colormap(positions)).astype(int).T.tolist()
+    steps = np.round(255 * positions).astype(int).tolist()
+    steps[0] = 1
+    return {
+        "R": [red[0], *red],
+        "G": [green[0], *green],
+        "B": [blue[0], *blue],
+        "A": [0] + [255] * len(steps),
+        "I": [0, *steps],
+    }
+
+
+def background(cohort: Cohort, sample_id: str) -> tuple[str, np.ndarray]:
+    """The person's own T1 in template space where there is one, or the template's: its title and 8-bit values."""
+    name = cohort.prepared.visits.at[sample_id, "t1_path"]
+    path = cohort.prepared.home(sample_id) / name if name else None
+    own = path is not None and path.is_file()
+    values = to_box(overlays.load_map(path) if own else overlays.template_image())
+    top = np.percentile(values[values > 0], 99.5)
+    title = "T1 of this person, in template space" if own else "T1 of the template"
+    return title, np.round(255 * np.clip(values / top, 0, 1)).astype(np.uint8)
+
+
+def modality_layer(image: nib.Nifti1Image, modality: str) -> dict[str, Any]:
+    """A map in its colors: zero, and so uncolored, outside grey matter; inside never below the scale's lower end."""
+    scale = overlays.SCALES[modality]
+    low, high = scale.limits
+    lowest = low + 2 * (high - low) / 255  # the second of the color table's steps, the first that is drawn
+    values = np.where(_grey_matter(), np.clip(to_box(image) * scale.factor, lowest, None), 0).astype(np.float32)
+    return {
+        "key": modality,
+        "title": f"{scale.title} ({scale.unit})",
+        "legend": f"{low:g} (dark) to {high:g} (light); darker means smaller",
+        "low": low,
+        "high": high,
+        "opacity": 0.8 if modality == "mri" else 0.0,
+        "colors": _colors(overlays.colormap(modality)),
+        "data": encode(values),
+    }
+
+
+def saliency_layers(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
+    """Two layers a modality: what speaks for conversion (orange) and what speaks against it (green)."""
+    folder = saliency.find_saliency(cohort.runs, sample_id)
+    layers = []
+    for modality, image in (saliency.load_maps(folder) if folder else {}).items():
+        values, limit = to_box(image), saliency.strongest(image)
+        for sign, word in ((1, "for"), (-1, "against")):
+            ends = ("#ffe0b2", "#e65100") if sign > 0 else ("#b2dfdb", "#00695c")
+            low = saliency.SHOWN_SHARE * limit
+            layers.append(
+                {
+                    "key": f"saliency-{modality}-{word}",
+                    "title": f"saliency of {overlays.SCALES[modality].title}, {word} conversion",
+                    "legend": f"{low:.2g} (light) to {limit:.2g} (strong), calibrated log-odds per voxel",
+                    "low": low,
+                    "high": limit,
+                    "opacity": 0.0,
+                    "colors": _colors(LinearSegmentedColormap.from_list(word, ends)),
+                    "data": encode(np.clip(sign * values, 0, None).astype(np.float32)),
+                }
+            )
+    return layers
+
+
+def describe_page(cohort: Cohort, sample_id: str) -> dict[str, Any]:
+    """What the template reads: the data of the PDF, its figures as images, and the layers of the viewer."""
+    data, drawn = describe_subject(cohort, sample_id)
+    figures = {
+        name: f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}" for name, content in drawn.items()
+    }
+    layers, title = [], ""
+    if cohort.prepared is not None:
+        title, values = background(cohort, sample_id)
+        layers.append({"key": "t1", "title": title, "legend": "", "opacity": 1.0, "data": encode(values)})
+        layers[0] |= {"low": 0, "high": 255, "colors": None}
+        for modality in MODALITIES[:2]:
+            path = cohort.prepared.volume(sample_id, modality)
+            if path is not None and path.is_file():
+                layers.append(modality_layer(overlays.load_map(path), modality))
+        if data.get("saliency"):
+            layers += saliency_layers(cohort, sample_id)
+    # "</" would end the script element that carries the data.
+    packed = json.dumps(layers, ensure_ascii=True).replace("</", "<\\/")
+    return {"d": data, "figures": figures, "layers": layers, "packed": packed, "policy": POLICY, "viewer": _viewer()}
+
+
+def write_page(cohort: Cohort, sample_id: str, destination: Path) -> Path:
+    """Write `<destination>/<sample id>.html` and return its path."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("subject.html.jinja").render(describe_page(cohort, sample_id))
+    destination.mkdir(parents=True, exist_ok=True)
+    file = destination / f"{safe_stem(sample_id)}.html"
+    file.write_text(page, encoding="utf-8")
+    return file
