@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from reports.generic import is_generic, write_generic
 from reports.writing import write_reports
 
 
@@ -36,10 +37,14 @@ def find_bars(run_dir: Path) -> Path | None:
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     first = options.run_dirs[0].resolve()
+    destination = options.out or first.parent.parent / "reports"
     try:
+        if is_generic(first):
+            print(write_generic(options.run_dirs, destination))
+            return 0
         reports = write_reports(
             options.run_dirs,
-            options.out or first.parent.parent / "reports",
+            destination,
             prepared=options.prepared,
             bars=options.bars or find_bars(first),
             subject_reports=options.subject_reports,
