@@ -21,6 +21,7 @@ from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.storage import Run, load_run, prediction_table
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
+from pipelines.saliency import write_saliency
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import PAIR_DAYS
 from preprocessing.intake.source import read_people
@@ -42,6 +43,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
     parser.add_argument("--sex", choices=("F", "M"))
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
+    parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on (runs on voxels)")
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
     parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
     arguments = parser.parse_args(argv)
@@ -136,6 +138,8 @@ def run(arguments: argparse.Namespace) -> int:
     predictions = predict_person(trained, out / "prepared")
     predictions.to_csv(out / PREDICTIONS, sep="\t", index=False)
     sample_id = f"{person.participant_id}_{person.session_id}"
+    if arguments.saliency and len(predictions):
+        write_saliency(trained, out / "prepared", out / "prepared" / "saliency", [sample_id])
     pages = write_new_person(arguments.run_dir, out / "prepared", predictions, sample_id, out, arguments.prevalence)
     for page in pages:
         print(page)

@@ -24,7 +24,7 @@ from reports.figures import GREY, save_svg
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run, find_prepared, load_prepared, load_run
 from reports.subject import model_hash, show_age
 from reports.tables import fixed
-from reports.typesetting import typeset
+from reports.typesetting import show_missing_glyphs, typeset
 
 SHOWN_PEOPLE = 3
 # The cut through each modality's most telling place.
@@ -167,7 +167,7 @@ def gather_columns(prepared: Prepared, run: Run, misses: list[Miss]) -> tuple[li
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:17]}…"
+    return show_missing_glyphs(name if len(name) <= 18 else f"{name[:17]}…")
 
 
 def draw_columns(columns: list[Column]) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
-from reports.norms import Norm, fit_norms, list_covariates, list_measurements
+from reports.norms import Norm, Reference, choose_reference, fit_norms, list_covariates, list_measurements
 from reports.records import CLASSES, Prepared, Run, choose_headline, label_budget, list_posteriors
 
 HORIZON_MONTHS = 36
@@ -18,7 +18,8 @@ CALIBRATION_DRAWS = 200
 
 @dataclass(frozen=True)
 class Cohort:
-    """All that the reports of one cohort share; `prepared`, `people` and `measurements` are None without its folder.
+    """All that the reports of one cohort share; `prepared`, `people`, `measurements` and `reference` (whom people are
+    set against) are None without its folder.
 
     prevalence: the share of converters that the reader states for a population of their own; None: not stated.
     """
@@ -29,6 +30,7 @@ class Cohort:
     people: pd.DataFrame | None
     measurements: pd.DataFrame | None
     norms: dict[str, Norm | None]
+    reference: Reference | None = None
     prevalence: float | None = None
     calibrations: list[Calibration] = field(default_factory=list)
 
@@ -57,10 +59,11 @@ def gather_cohort(runs: list[Run], prepared: Prepared | None, prevalence: float 
     headline = choose_headline(runs)
     drawn = redraw_calibration(headline)
     if prepared is None:
-        return Cohort(runs, headline, None, None, None, {}, prevalence, drawn)
+        return Cohort(runs, headline, None, None, None, {}, None, prevalence, drawn)
     people, measurements = list_covariates(prepared), list_measurements(prepared)
-    norms = fit_norms(measurements, people, headline)
-    return Cohort(runs, headline, prepared, people, measurements, norms, prevalence, drawn)
+    reference = choose_reference(prepared, headline)
+    norms = fit_norms(measurements, people, reference)
+    return Cohort(runs, headline, prepared, people, measurements, norms, reference, prevalence, drawn)
 
 
 def redraw_calibration(run: Run, draws: int = CALIBRATION_DRAWS) -> list[Calibration]:

@@ -18,7 +18,7 @@ from adni_tcgm.evaluation.intervals import bootstrap_interval
 from reports.figures import GREY, INK, STYLE, save_svg
 from reports.study import COLORS, MARKERS, method_title
 from reports.tables import fixed
-from reports.typesetting import typeset
+from reports.typesetting import show_missing_glyphs, typeset
 
 DRAWS = 1000
 # Beyond this many classes the numbers of a confusion matrix no longer fit their cells.
@@ -142,7 +142,7 @@ def draw_confusion(run: GenericRun) -> bytes:
         figure = Figure(figsize=(size + 1.6, size))
         axes = figure.add_subplot()
         drawn = axes.imshow(share, cmap="Greys", vmin=0, vmax=1)
-        names = [name if len(name) <= 22 else f"{name[:21]}…" for name in run.classes]
+        names = [show_missing_glyphs(name if len(name) <= 22 else f"{name[:21]}…") for name in run.classes]
         places = range(len(names))
         axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor", fontsize=7.5)
         axes.set_yticks(places, names, fontsize=7.5)

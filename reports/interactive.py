@@ -110,7 +110,7 @@ def modality_layer(image: nib.Nifti1Image, modality: str) -> dict[str, Any]:
 
 def saliency_layers(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
     """Two layers a modality: what speaks for conversion (orange) and what speaks against it (green)."""
-    folder = saliency.find_saliency(cohort.runs, sample_id)
+    folder = saliency.find_saliency(cohort, sample_id)
     layers = []
     for modality, image in (saliency.load_maps(folder) if folder else {}).items():
         values, limit = to_box(image), saliency.strongest(image)

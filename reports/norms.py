@@ -1,4 +1,4 @@
-"""Regional measurements against a norm: the training set of this cohort, whose labels are not used.
+"""Regional measurements against a norm: the cohort's cognitively normal people, or else stable or all training people.
 
 The norm is a regression on age, sex and (volumes only) intracranial volume; z is the residual over its standard
 deviation, the percentile the share of the norm group with a lower residual.
@@ -13,8 +13,44 @@ import pandas as pd
 
 from reports.records import Prepared, Run
 
-NORM_NAME = "training set of this cohort, labels not used"
 SMALLEST_NORM = 20
+NORMAL = "cn"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Whom a person is set against: sample ids, what they are called, and what that means for reading z."""
+
+    sample_ids: pd.Index
+    name: str
+    meaning: str
+
+
+def choose_reference(prepared: Prepared, run: Run) -> Reference:
+    """Cognitively normal people who passed quality control; with fewer than 20, stable training people whose label was
+    shown; with fewer than 20 of those, all training people, whose labels then play no part.
+
+    No hidden label enters, nor anybody of validation and test.
+    """
+    visits, splits = prepared.visits, run.splits
+    status = visits["label"].where(visits["label"] != "", visits["label_reason"])
+    usable = visits["qc"].str.lower() != "fail"
+    elsewhere = splits.index[splits["split"] != "train"]
+    normal = visits.index[(status == NORMAL) & usable].difference(elsewhere)
+    if len(normal) >= SMALLEST_NORM:
+        meaning = "z = 0 is an average healthy person of that age"
+        return Reference(normal, f"cognitively normal people of this cohort, n = {len(normal)}", meaning)
+    training = splits[splits["split"] == "train"]
+    stable = visits.index.intersection(training.index[training["label_visible"] & (training["label"] == "stable")])
+    meaning = "not healthy controls, of whom this cohort has too few: z = 0 is an average "
+    if len(stable) >= SMALLEST_NORM:
+        name = f"relative to stable MCI, n = {len(stable)} (visible training labels)"
+        return Reference(stable, name, meaning + "stable patient")
+    everybody = visits.index.intersection(training.index)
+    name = f"training set of this cohort, n = {len(everybody)}, labels not used"
+    return Reference(
+        everybody, name, "people with mild cognitive impairment, stable and converting, " + meaning + "patient"
+    )
 
 
 @dataclass(frozen=True)
@@ -115,10 +151,9 @@ def fit_norm(values: pd.Series, people: pd.DataFrame, covariates: tuple[str, ...
     return Norm(covariates, center, coefficients, np.sort(residuals), sd) if sd > 0 else None
 
 
-def fit_norms(measurements: pd.DataFrame, people: pd.DataFrame, run: Run) -> dict[str, Norm | None]:
-    """Measure key -> norm, fitted on the training split; labels are never read."""
-    training = people.index.intersection(run.splits.index[run.splits["split"] == "train"])
+def fit_norms(measurements: pd.DataFrame, people: pd.DataFrame, reference: Reference) -> dict[str, Norm | None]:
+    """Measure key -> norm, fitted on the people of the reference."""
+    chosen = people.index.intersection(reference.sample_ids)
     return {
-        m.key: fit_norm(measurements.loc[training, (m.key, "both")], people.loc[training], m.covariates)
-        for m in MEASURES
+        m.key: fit_norm(measurements.loc[chosen, (m.key, "both")], people.loc[chosen], m.covariates) for m in MEASURES
     }

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from reports import overlays
 from reports.figures import GREY, save_svg
-from reports.records import MODALITIES, MODALITY_TITLES, Run
+from reports.gathering import Cohort
+from reports.records import MODALITIES, MODALITY_TITLES
 from reports.tables import fixed
 
 HEADLINE = "integratedgradients"
@@ -24,9 +25,11 @@ SHOWN_SHARE = 0.15
 STRONGEST_PERCENTILE = 99.5
 
 
-def find_saliency(runs: list[Run], sample_id: str) -> Path | None:
-    """The person's folder of maps, of the first run that has one."""
-    folders = (run.folder / "saliency" / sample_id for run in runs)
+def find_saliency(cohort: Cohort, sample_id: str) -> Path | None:
+    """The person's folder of maps, of the first run that has one; a new person's lie beside the prepared scans."""
+    places = [run.folder for run in cohort.runs]
+    places += [cohort.prepared.home(sample_id)] if cohort.prepared is not None else []
+    folders = (place / "saliency" / sample_id for place in places)
     return next((folder for folder in folders if (folder / "saliency.json").is_file()), None)
 
 
@@ -89,9 +92,9 @@ def describe_fidelity(record: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def saliency_section(runs: list[Run], sample_id: str) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
-    """None where no run holds maps of this person."""
-    folder = find_saliency(runs, sample_id)
+def saliency_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """None where nobody computed maps of this person."""
+    folder = find_saliency(cohort, sample_id)
     maps = load_maps(folder) if folder else {}
     if not maps:
         return None, {}

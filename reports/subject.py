@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports import figures, overlays
 from reports.gathering import HORIZON_MONTHS, Cohort
-from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, NORM_NAME, Measure
+from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure
 from reports.probability import probability_section
 from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, quality_rows
 from reports.saliency import saliency_section
@@ -85,9 +85,8 @@ def norm_curve(cohort: Cohort, sample_id: str, measure: Measure, color: str) -> 
     values = cohort.measurements[(measure.key, "both")]
     if norm is None or not np.isfinite(values[sample_id]) or person.isna().any(axis=None):
         return None
-    splits = cohort.headline.splits
-    training = cohort.people.index.intersection(splits.index[splits["split"] == "train"])
-    group = cohort.people.loc[training].assign(value=values).dropna()
+    members = cohort.people.index.intersection(cohort.reference.sample_ids)
+    group = cohort.people.loc[members].assign(value=values).dropna()
     alike = group.assign(male=person["male"].iloc[0], tiv_ml=person["tiv_ml"].iloc[0])
     ages = np.linspace(group["age"].min(), group["age"].max(), 50)
     grid = pd.DataFrame({"age": ages, "male": person["male"].iloc[0], "tiv_ml": person["tiv_ml"].iloc[0]})
@@ -176,7 +175,7 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
     withheld = _withheld(cohort, sample_id, quality)
     probability, drawn = probability_section(cohort, sample_id, withheld)
     overlay, maps = overlay_section(cohort, sample_id)
-    shown, saliency_maps = (None, {}) if withheld else saliency_section(cohort.runs, sample_id)
+    shown, saliency_maps = (None, {}) if withheld else saliency_section(cohort, sample_id)
     choices = ((HIPPOCAMPUS, figures.RED), (META_ROI, figures.BLUE))
     curves = [curve for measure, color in choices if (curve := norm_curve(cohort, sample_id, measure, color))]
     if curves:
@@ -187,7 +186,7 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "quality": quality_section(cohort, sample_id, quality),
         "probability": probability,
         "measurements": measurement_rows(cohort, sample_id),
-        "norm": NORM_NAME,
+        "norm": {"name": cohort.reference.name, "meaning": cohort.reference.meaning},
         "curves": "curves.svg" if curves else None,
         "overlays": overlay,
         "saliency": shown,

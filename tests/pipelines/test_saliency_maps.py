@@ -17,8 +17,9 @@ from pipelines.restoring import Refused, restore, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
 from preprocessing import template
+from reports.gathering import gather_cohort
 from reports.records import load_run as read_run
-from reports.saliency import find_saliency, saliency_section, strongest
+from reports.saliency import saliency_section, strongest
 
 CROP = "hippocampi"
 
@@ -62,7 +63,7 @@ def test_a_persons_maps_are_written_recorded_and_found_by_the_reports(voxel_run:
     assert record["baseline"] == f"mean of the {len(visible)} visibly stable training people"
     image = nib.load(next(folder.glob("*mod-mri_desc-integratedgradients_saliency.nii.gz")))
     assert image.shape == (48, 32, 32)
-    shown, drawn = saliency_section([read_run(voxel_run)], sample_id)
+    shown, drawn = saliency_section(gather_cohort([read_run(voxel_run)], None), sample_id)
     assert shown["run"] == voxel_run.name and "saliency.svg" in drawn
 
 
@@ -104,8 +105,3 @@ def test_a_run_on_regions_is_refused(cohort: Path, tmp_path: Path):
 
 def test_a_map_of_zeros_has_a_scale():
     assert strongest(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4))) == 1.0
-
-
-def test_people_without_maps_have_no_section(tmp_path: Path):
-    assert find_saliency([], "sub-A_ses-M000") is None
-    assert saliency_section([], "sub-A_ses-M000") == (None, {})

@@ -17,7 +17,7 @@ from reports.gathering import gather_cohort
 from reports.interactive import BOX_AFFINE, describe_page, encode, modality_layer, to_box, write_page
 from reports.overlays import load_map
 from reports.records import load_prepared, load_run
-from reports.saliency import load_maps
+from reports.saliency import load_maps, saliency_section
 from tests.reports.conftest import AFFINE, FAILED, RAW, WITHOUT_PET, build_outputs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -139,6 +139,10 @@ def test_saliency_maps_are_found_by_modality(explained):
     folder = explained.headline.folder / "saliency" / person(RAW)
     assert list(load_maps(folder)) == ["mri"]
     assert load_maps(folder, "occlusion") == {}
+
+
+def test_people_without_maps_have_no_saliency(cohort):
+    assert saliency_section(cohort, person(RAW)) == (None, {})
 
 
 @pytest.mark.slow

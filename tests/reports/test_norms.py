@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reports.gathering import gather_cohort
-from reports.norms import HIPPOCAMPUS, MEASURES, fit_norm, fit_norms, list_measurements
+from reports.norms import HIPPOCAMPUS, MEASURES, choose_reference, fit_norm, fit_norms, list_measurements
 from reports.records import load_prepared, load_run
 from reports.subject import measurement_rows
 from tests.reports.conftest import run_folders
@@ -63,8 +63,9 @@ def test_norms_are_fitted_on_the_training_split_alone(outputs):
     changed = measurements.copy()
     changed.loc[outside] = 1000.0
     covariates = gather_cohort([run], prepared).people
+    reference = choose_reference(prepared, run)
     for measure in MEASURES:
-        one, two = (fit_norms(table, covariates, run)[measure.key] for table in (measurements, changed))
+        one, two = (fit_norms(table, covariates, reference)[measure.key] for table in (measurements, changed))
         assert np.array_equal(one.residuals, two.residuals)
         assert one.n == 39
 
@@ -81,3 +82,44 @@ def test_per_head_size_is_in_permille(outputs):
     table = list_measurements(prepared)
     share = table["hippocampus:volume_ml:per_tiv"]["both"] / 1000 * prepared.visits["tiv_ml"]
     assert np.allclose(share, table[HIPPOCAMPUS.key]["both"])
+
+
+def normal_people(prepared, count: int):
+    """The same folder with so many cognitively normal people added."""
+    extra = prepared.visits.iloc[:count].copy()
+    extra["participant_id"] = [f"sub-CN{i}" for i in range(count)]
+    extra.index = extra["sample_id"] = extra["participant_id"] + "_ses-M000"
+    extra = extra.assign(label="", label_reason="cn", qc="pass")
+    return replace(prepared, visits=pd.concat([prepared.visits, extra])), list(extra.index)
+
+
+def test_cognitively_normal_people_are_the_norm_where_there_are_enough(outputs):
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    enough, names = normal_people(prepared, 20)
+    reference = choose_reference(enough, run)
+    assert list(reference.sample_ids) == sorted(names)
+    assert reference.name == "cognitively normal people of this cohort, n = 20"
+    assert "training set" in choose_reference(normal_people(prepared, 19)[0], run).name
+
+
+def test_without_normal_people_the_stable_whose_label_was_shown_are_the_norm(outputs):
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    training = run.splits["split"] == "train"
+    shown = run.splits.assign(label=np.where(training, "stable", run.splits["label"]), label_visible=True)
+    reference = choose_reference(prepared, replace(run, splits=shown))
+    assert reference.name == "relative to stable MCI, n = 39 (visible training labels)"
+
+
+def test_no_hidden_label_enters_the_stable_norm(outputs):
+    """A canary: all hidden labels are turned around, and the norm stays what it was."""
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    training = run.splits.index[run.splits["split"] == "train"]
+    splits = run.splits.assign(label_visible=run.splits.index.isin(training[:25]))
+    splits.loc[training[:25], "label"] = "stable"
+    found = []
+    for hidden in ("stable", "converter"):
+        splits.loc[training[25:], "label"] = hidden
+        visits = prepared.visits.assign(label=hidden, label_reason=hidden)
+        found.append(choose_reference(replace(prepared, visits=visits), replace(run, splits=splits)))
+    assert list(found[0].sample_ids) == list(found[1].sample_ids) == sorted(training[:25])
+    assert found[0].name == found[1].name
