@@ -20,6 +20,8 @@ DEFICITS = ["hippocampus_ml", "meta_roi_suvr"]
 # People whose voxels are in memory at once.
 CHUNK = 200
 NUISANCE = ["age", "male", "tiv_ml"]
+# Columns that a manifest may have. They make bars of their own and never enter an imaging classifier.
+CLINICAL = ("education", "apoe4", "mmse", "cdrsb", "adas13")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,13 @@ class _People:
     @property
     def table(self) -> pd.DataFrame:
         table = summaries(self.path, self.people.sample_id.tolist())
-        return table.assign(male=table.sex.str.upper().str.startswith("M").astype(float))
+        scores = {name: pd.to_numeric(self.people[name], errors="coerce").to_numpy() for name in self.clinical}
+        return table.assign(**scores).assign(male=table.sex.str.upper().str.startswith("M").astype(float))
+
+    @property
+    def clinical(self) -> list[str]:
+        """The clinical scores that this folder's manifest has."""
+        return [name for name in CLINICAL if name in self.people]
 
     def present(self, modality: str) -> np.ndarray:
         return self.people[MODALITIES[modality]].ne("").to_numpy()
@@ -59,8 +67,9 @@ def compute_bars(
     """Rows `bar labels modality features n_labels split n auc accuracy balanced_accuracy`.
 
     Bars: linear SVM on standardized voxels (MRI, PET, both), logistic regression on hippocampal volume, meta-ROI proxy
-    and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size. `labels`
-    says which were used: "visible" (those of the label rate), "visible+validation" (the paper's whole budget), "all"
+    and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size; where the
+    manifest has clinical scores (`CLINICAL`), logistic regression on them, on imaging, and on both. `labels` says
+    which were used: "visible" (those of the label rate), "visible+validation" (the paper's whole budget), "all"
     (every training label, hidden ones too: what the data could give) or "none". Judged on the test split and, where
     given, on the prepared folder `evaluation`. A single modality is judged on the people who have it; missing PET
     stands at the training mean in a combination. bayes: name -> AUC, known only for simulated people.
@@ -115,10 +124,9 @@ def _table_bars(
     training = (train.people.split == "train").to_numpy()
     everything = train.table
     tables = {name: people.table for name, people in judged.items()}
-    for bar, columns in (
-        ("logistic, hippocampus + meta-ROI + age", SEVERITY),
-        ("logistic, age + sex + TIV", NUISANCE),
-    ):
+    bars = {"logistic, hippocampus + meta-ROI + age": SEVERITY, "logistic, age + sex + TIV": NUISANCE}
+    bars |= _clinical_bars([train, *judged.values()], everything)
+    for bar, columns in bars.items():
         for budget in ("visible", "visible+validation"):
             rows = training | (budgets[budget] >= 0)
             values = [table[columns].to_numpy() for table in tables.values()]
@@ -128,6 +136,17 @@ def _table_bars(
     scores = mean_z_scores(everything[DEFICITS].to_numpy()[training], (-1.0, -1.0), values)
     none = np.full(len(train.labels), UNLABELED)
     yield from _rows("mean of the two deficit z-scores", "none", none, "all", "summaries", judged, scores)
+
+
+def _clinical_bars(folders: list[_People], everything: pd.DataFrame) -> dict[str, list[str]]:
+    """Bar -> columns: clinical scores alone, imaging alone, and both, where every folder has such scores."""
+    shared = [name for name in CLINICAL if all(name in people.clinical for people in folders)]
+    known = [name for name in shared if everything[name].notna().any()]
+    if not known:
+        return {}
+    clinical = ["age", "male", *known]
+    named = f"clinical: age + sex + {' + '.join(known)}"
+    return {named: clinical, "imaging: hippocampus + meta-ROI": DEFICITS, "clinical + imaging": clinical + DEFICITS}
 
 
 def _voxel_bars(

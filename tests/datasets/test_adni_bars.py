@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -75,3 +77,24 @@ def test_summaries_add_up_both_hippocampi_and_take_the_meta_roi_proxy(prepared):
     assert row.hippocampus_ml == pytest.approx(person[person.region == "hippocampus"].volume_ml.sum())
     assert row.meta_roi_suvr == pytest.approx(person[person.region == META_ROI_REGION].suvr.item())
     assert (row.age, row.sex, row.tiv_ml) == (61, "F", 1501)
+
+
+def test_clinical_scores_of_the_manifest_make_bars_of_their_own(prepared_maps, splits, tmp_path):
+    folder = shutil.copytree(prepared_maps.path, tmp_path / "prepared")
+    table = prepared_maps.manifest.assign(mmse="", apoe4="")
+    # A score that tells the classes apart by itself, and one that nobody has.
+    table["mmse"] = [25 + 3 * (label == "stable") + i % 2 for i, label in enumerate(table.label)]
+    table.to_csv(folder / "manifest.tsv", sep="\t", index=False)
+    config = AdniConfig(str(folder), label_rate=0.5)
+    found = pd.DataFrame(compute_bars(config, splits, folder))
+    auc = found[(found.labels == "visible+validation") & (found.split == "test")].set_index("bar").auc
+    assert auc["clinical: age + sex + mmse"] > auc["logistic, age + sex + TIV"]
+    assert {"imaging: hippocampus + meta-ROI", "clinical + imaging"} <= set(auc.index)
+
+
+def test_clinical_scores_never_enter_the_imaging_classifiers(prepared_maps, tmp_path):
+    folder = shutil.copytree(prepared_maps.path, tmp_path / "prepared")
+    prepared_maps.manifest.assign(mmse=30).to_csv(folder / "manifest.tsv", sep="\t", index=False)
+    config = AdniConfig(str(folder), features="regions", label_rate=0.5)
+    features = set(load(config, 0).norms.feature)
+    assert features and not any("mmse" in name for name in features)
