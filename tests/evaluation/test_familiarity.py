@@ -27,3 +27,9 @@ def test_what_a_person_lacks_is_not_compared():
 
 def test_few_training_people_judge_nobody():
     assert judge_familiarity(training(19), np.zeros(2)) is None
+
+
+def test_training_people_who_lack_a_measurement_are_left_out():
+    people = training()
+    people[:50, 0] = np.nan
+    assert judge_familiarity(people, np.zeros(2)).n == 150
