@@ -39,6 +39,8 @@ STAGES = ("preprocess", "train", "report", "all")
 BASELINE = "ce"
 # A subject's report shows what each scan says; these two have no answer but the combined one.
 REPORTED = tuple(name for name in METHODS if name not in ("soft_hgr", "lmf"))
+# What a report is made of: tables, records of saliency maps, and the code and templates themselves.
+PATTERNS = ("*.json", "*.tsv", "saliency/*/*.json", "*.py", "templates/*")
 LAYOUT_FLAGS = {"data": "adni", "bids": "bids", "list": "list"}
 
 
@@ -275,7 +277,7 @@ def _fingerprint(folders: list[Path], options: str) -> str:
     """A hash of the tables that reports are made of, and of the code and templates that make them."""
     digest = hashlib.sha256(options.encode())
     for folder in folders:
-        for path in sorted(p for pattern in ("*.json", "*.tsv", "*.py", "templates/*") for p in folder.glob(pattern)):
+        for path in sorted(p for pattern in PATTERNS for p in folder.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
