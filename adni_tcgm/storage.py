@@ -176,6 +176,14 @@ def load_weights(run_dir: str | Path, model: nn.Module) -> None:
     load_model(model, str(Path(run_dir) / "weights.safetensors"), strict=True)
 
 
+def weight_shapes(run_dir: str | Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that `save_weights` wrote; none of them is read."""
+    from safetensors import safe_open
+
+    with safe_open(str(Path(run_dir) / "weights.safetensors"), "pt") as weights:
+        return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+
+
 def prediction_table(
     split: str,
     batch: MultimodalBatch,

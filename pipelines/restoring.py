@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from adni_tcgm.methods.pvcc import PVCC
-from adni_tcgm.storage import Run, load_weights
+from adni_tcgm.storage import Run, load_weights, weight_shapes
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+from adni_tcgm.tcgm.encoders import Encoded, Encoders
 from adni_tcgm.tcgm.trainer import Fitted, Spec
-from pipelines.config import Settings, build
+from adni_tcgm.tcgm.warm_start import WarmStart, build_encoders
+from pipelines.config import NO_WARM_START, Settings, build
 from preprocessing.task import RECIPE_VERSION, Recipe
 from preprocessing.template import SPACE
 
@@ -75,14 +77,29 @@ def settings_of(run: Run, path: Path) -> Settings:
 
 
 def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
-    """The classifiers with their weights; `batch` gives each input's shape. Raises Refused for closed-form runs."""
+    """The classifiers, and encoders where a warm start made them, with their weights.
+
+    batch: gives each input's shape. Raises Refused for closed-form runs and for MURAUER.
+    """
     name = run.config["method"]
     method = settings.method(name)
     if isinstance(method, PVCC):
         raise Refused(f"{run.path}: {name} is solved in closed form; only trained classifiers can be restored")
     prior = torch.tensor(run.calibration["log_prior"])
     modalities = [Modality(key, tuple(values.shape[1:])) for key, values in batch.inputs.items()]
+    if settings.warm_start != NO_WARM_START:
+        method = Encoded(method, _blank_encoders(run, settings, modalities))
     model = method.build(Spec(modalities, CLASSES, prior))
     load_weights(run.path, model)
     train = settings.train_for(name)
     return Fitted(method, model.eval(), CLASSES, modalities, prior, [], train, 0, settings.augmentation())
+
+
+def _blank_encoders(run: Run, settings: Settings, modalities: list[Modality]) -> Encoders:
+    """Encoders as wide as those of the run; what they are wide for is known to the data it was trained on."""
+    warm = settings.warm_up()
+    if not isinstance(warm, WarmStart):
+        raise Refused(f"{run.path}: begun by {settings.warm_start}, whose encoders cannot be restored yet")
+    shapes = weight_shapes(run.path)
+    widths = {modality.name: shapes[f"encoders.nets.{modality.name}.mean"][0] for modality in modalities}
+    return build_encoders(settings.encoder(), modalities, widths, warm.members)

@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from adni_tcgm.datasets import adni
@@ -24,6 +25,7 @@ from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.storage import Run, load_run, write_json
 from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.encoders import EncodedModel
 from adni_tcgm.tcgm.trainer import Fitted
 from pipelines.config import Settings
 from pipelines.restoring import CLASSES, Refused, restore, settings_of
@@ -128,7 +130,7 @@ def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list
     if sample_ids is not None:
         people = people.select(torch.tensor([people.sample_ids.index(name) for name in sample_ids]))
     fitted = restore(run, settings, people)
-    if not hasattr(fitted.model, "classifiers"):
+    if network_of(fitted.model, next(iter(people.inputs))) is None:
         raise Refused(f"{run.path}: {run.config['method']} has no network for each modality")
     baseline, n = stable_mean(fitted, settings, run.config["seed"])
     about = {"run": run.path.name, "baseline": f"mean of the {n} visibly stable training people"}
@@ -139,6 +141,14 @@ def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list
         _write_person(run, fitted, people.select(torch.tensor([row])), baseline, about, prepared, destination)
         for row in rows
     ]
+
+
+def network_of(model: nn.Module, modality: str) -> nn.Module | None:
+    """From a modality's input to its class scores, through the encoder where there is one; None where there is none."""
+    if isinstance(model, EncodedModel):
+        classifier = network_of(model.model, modality)
+        return None if classifier is None else nn.Sequential(model.encoders.nets[modality], classifier)
+    return model.classifiers[modality] if hasattr(model, "classifiers") else None
 
 
 def _write_person(
@@ -158,7 +168,7 @@ def _write_person(
         if not person.present[0, column]:
             continue
         several = int(person.present.sum()) > 1
-        network = fitted.model.classifiers[name]
+        network = network_of(fitted.model, name)
         answer = saliency.log_odds(network, calibrated_scale(calibration, name, several))
         maps, records[name] = explain(answer, inputs, baseline[name])
         for method, values in maps.items():

@@ -99,7 +99,8 @@ def pretrain(
     train = with_targets(train, warm_start.components)
     modalities, place = viewed_modalities(modalities, train, augment), choose_device(device)
     with torch.random.fork_rng(), tqdm(total=warm_start.rounds, desc=progress, disable=progress is None) as bar:
-        encoders = build_encoders(warm_start, network, modalities, target_widths(train), seed).to(place)
+        widths = encoder_widths(warm_start.tasks, modalities, target_widths(train))
+        encoders = build_encoders(network, modalities, widths, warm_start.members, seed).to(place)
         optimizer = Adam(encoders.parameters(), warm_start.rate, weight_decay=warm_start.weight_decay)
         schedule = CosineAnnealingLR(optimizer, warm_start.rounds)
         encoders.train()
@@ -124,21 +125,24 @@ def standardize(encoders: Encoders, encoded: MultimodalBatch) -> None:
         encoders.nets[name].sd.copy_(seen.std(0, correction=0).clamp(min=1e-6))
 
 
+def encoder_widths(tasks: Sequence[str], modalities: Sequence[Modality], targets: Mapping[str, int]) -> dict[str, int]:
+    """Modality -> how many numbers its encoder says. targets: modality -> how many targets it has."""
+    return {m.name: sum(targets[of] for _, of in task_columns(tasks, m.name, list(targets))) for m in modalities}
+
+
 def build_encoders(
-    warm_start: WarmStart, network: Network, modalities: Sequence[Modality], targets: Mapping[str, int], seed: int
+    network: Network, modalities: Sequence[Modality], widths: Mapping[str, int], members: int = 1, seed: int = 0
 ) -> Encoders:
-    """With freshly drawn weights, one for each name of a modality. targets: modality -> how many targets it has."""
-    nets, widths = {}, {}
+    """With freshly drawn weights, one for each name of a modality. widths: of `encoder_widths`."""
+    nets = {}
     for modality in modalities:
-        name = modality.name
-        widths[name] = sum(targets[of] for _, of in task_columns(warm_start.tasks, name, list(targets)))
-        members = []
-        for member in range(warm_start.members):
+        name, drawn = modality.name, []
+        for member in range(members):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(crc32(f"{seed} {name} {member}".encode()))
-                members.append(network.build(modality.shape, widths[name]))
-        nets[name] = Encoder(members, widths[name])
-    return Encoders(nets, widths)
+                drawn.append(network.build(modality.shape, widths[name]))
+        nets[name] = Encoder(drawn, widths[name])
+    return Encoders(nets, {m.name: widths[m.name] for m in modalities})
 
 
 def task_columns(tasks: Sequence[str], name: str, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from adni_tcgm.storage import load_run
 from pipelines.predict import check_modalities, list_scans, main, parse_arguments, predict_person
 from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
 from pipelines.run_adni import main as run_adni
-from preprocessing.subject import Recipe
+from preprocessing.task import Recipe
 from reports.new_person import write_new_person
 
 T1 = Path(__file__).parents[2] / "../shared/data/brains/t1/example_brain_t1.nii.gz"

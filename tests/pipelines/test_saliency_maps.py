@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from adni_tcgm.datasets import adni
 from adni_tcgm.storage import load_run
+from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import Refused, restore, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
@@ -49,8 +52,21 @@ def voxel_run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("prepared", "truth"):
         shutil.copytree(cohort / name, out / name)
     arguments = ["--out", str(out), "--features", "voxels", "--label-rate", "0.3", "--stage", "train", "--jobs", "1"]
-    assert run_adni([*arguments, "--set", "train.rounds=1"]) == 0
+    assert run_adni([*arguments, "--set", "train.rounds=1", "--set", "warm_starts.both.rounds=4"]) == 0
     return out / "runs" / "voxels-tcgm-r0.3-s0"
+
+
+def test_a_restored_run_with_a_warm_start_predicts_as_it_did(voxel_run: Path):
+    run = load_run(voxel_run)
+    settings = settings_of(run, run.prepared_path)
+    assert settings.warm_start == "both"
+    people = adni.load_people(replace(settings.data, margin=0), run.norms, run.prepared_path)
+    known = run.predictions[run.predictions.split == "test"].set_index(["sample_id", "modality"])
+    names = [name for name in people.sample_ids if (name, "all") in known.index]
+    chosen = people.select(torch.tensor([people.sample_ids.index(name) for name in names]))
+    found = predict(restore(run, settings, chosen), chosen)["all"].exp()[:, 1]
+    assert len(names) > 3
+    assert found.tolist() == pytest.approx([known.p_converter[name, "all"] for name in names], abs=1e-5)
 
 
 @pytest.mark.slow
