@@ -15,6 +15,7 @@ from adni_tcgm.tcgm.encoders import Encoded, Encoders
 from adni_tcgm.tcgm.trainer import Fitted, Spec
 from adni_tcgm.tcgm.warm_start import WarmStart, build_encoders
 from pipelines.config import NO_WARM_START, Settings, build
+from preprocessing.intake.labels import LabelRule
 from preprocessing.task import RECIPE_VERSION, Recipe
 from preprocessing.template import SPACE
 
@@ -26,9 +27,11 @@ class Refused(ValueError):
     """This run cannot answer what was asked, and why."""
 
 
-def describe_recipe(recipe: Recipe) -> dict:
-    """`recipe.json` of a prepared folder, copied into every run on it: how its scans came to be what they are."""
-    return {"Version": RECIPE_VERSION, "Space": SPACE, "RecipeHash": recipe.hash, "Recipe": asdict(recipe)}
+def describe_recipe(recipe: Recipe, rule: LabelRule | None = None) -> dict:
+    """`recipe.json` of a prepared folder, copied into every run on it: how its scans and labels came to be."""
+    months = (rule or LabelRule()).horizon_months
+    about = {"Version": RECIPE_VERSION, "Space": SPACE, "RecipeHash": recipe.hash, "Recipe": asdict(recipe)}
+    return about | {"HorizonMonths": months}
 
 
 def recipe_of(run: Run) -> Recipe:

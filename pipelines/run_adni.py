@@ -21,13 +21,14 @@ from pathlib import Path
 import pandas as pd
 
 import reports
-from adni_tcgm.storage import load_run, write_json
+from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.plan import PEAK_GIB, Plan
 from pipelines.restoring import RECIPE, describe_recipe
 from preprocessing.intake.labels import REVERSIONS, LabelRule
 from preprocessing.intake.people import PAIR_DAYS
 from preprocessing.intake.source import count_people
+from preprocessing.ledger import write_json
 from preprocessing.preflight import check_room
 from preprocessing.recipe import CohortSummary, Recipe, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
@@ -200,7 +201,7 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         scheduler=arguments.scheduler,
     )
     # Every run on this folder takes a copy along: a new person's scans must be prepared in the same way.
-    write_json(arguments.out / "prepared" / RECIPE, describe_recipe(recipe_of(arguments)))
+    write_json(describe_recipe(recipe_of(arguments), rule_of(arguments)), arguments.out / "prepared" / RECIPE)
     print(summary)
     return summary
 

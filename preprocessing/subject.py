@@ -9,6 +9,7 @@ from preprocessing import quality, regions
 from preprocessing.ledger import write_json, write_table
 from preprocessing.outcome import Outcome, StepFailed, done_path, failed_row, judged_row, write_done
 from preprocessing.pet import Uptake, measure_uptake
+from preprocessing.register import make_repeatable
 from preprocessing.stages import Stamps
 from preprocessing.structure import Structure, obtain_structure
 from preprocessing.task import SubjectTask, regions_path
@@ -21,6 +22,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     by an error or by its quality, leaves the T1's results standing. Raises StepFailed where the T1 fails.
     """
     prepared.mkdir(parents=True, exist_ok=True)
+    make_repeatable(task.recipe.seed)
     # From here on, outputs may be of two recipes until the last is written.
     done_path(task, prepared).unlink(missing_ok=True)
     outcome = Outcome(task.participant_id, task.session_id)

@@ -58,7 +58,6 @@ def run_tasks(
         if scheduler:
             _run_dask(tasks, prepared, scheduler, worker, keep)
         elif jobs == 0:
-            make_repeatable(tasks[0].recipe.seed)
             for task in tasks:
                 keep(task, run_one(task, prepared, worker))
         else:
@@ -203,7 +202,6 @@ def _submit(
 
 
 def _run_remotely(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
-    make_repeatable(task.recipe.seed)
     # Dask asks again for what a worker had finished and not yet handed over when it died.
     return read_done(task, prepared) or run_one(task, prepared, worker)
 

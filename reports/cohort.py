@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from reports import evidence, figures, overlays, tables
-from reports.gathering import HORIZON_MONTHS, Cohort
+from reports.gathering import Cohort
 from reports.probability import describe_choice, find_probability
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run
 from reports.subject import model_hash
@@ -95,7 +95,8 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     base = cohort.base_rate
     data = {
         "simulated": cohort.simulated,
-        "horizon": HORIZON_MONTHS,
+        "horizon": cohort.horizon_months,
+        "suvr_reference": cohort.reference_region,
         "run": headline.name,
         "model": model_hash(headline),
         "runs": [{"name": run.name, "title": run.title, "model": model_hash(run)} for run in cohort.runs],

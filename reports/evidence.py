@@ -19,7 +19,7 @@ from adni_tcgm.evaluation.clinical import (
 )
 from adni_tcgm.evaluation.intervals import bootstrap_interval
 from reports import figures
-from reports.gathering import HORIZON_MONTHS, Cohort
+from reports.gathering import Cohort
 from reports.intervals import auc, auc_interval
 from reports.records import CLASSES, Run
 from reports.tables import SMALLEST_CELL, fixed, hide_small_cells
@@ -170,14 +170,14 @@ def follow_thirds(cohort: Cohort, rows: pd.DataFrame) -> tuple[bytes, str] | Non
     months = cohort.prepared.visits["months_to_conversion"].reindex(rows.index)
     converted = rows["converter"].astype(bool)
     # The manifest knows of stable people that they were seen at the horizon, not how much longer.
-    months = months.where(converted, HORIZON_MONTHS)
+    months = months.where(converted, cohort.horizon_months)
     known = months.notna().to_numpy()
     months, converted = months[known].to_numpy(), converted[known].to_numpy()
     thirds = risk_thirds(rows.loc[known, CALIBRATED].to_numpy())
     curves = {name: kaplan_meier(months[thirds == i], converted[thirds == i]) for i, name in enumerate(THIRDS)}
     p = log_rank(months, converted, thirds)
     text = "–" if p is None else "< .001" if p < 0.001 else f"= {fixed(p, 3)}"
-    return figures.draw_survival(curves, HORIZON_MONTHS), text
+    return figures.draw_survival(curves, cohort.horizon_months), text
 
 
 def describe_evidence(cohort: Cohort) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,9 @@ from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
 from reports.norms import Norm, Reference, choose_reference, fit_norms, list_covariates, list_measurements
 from reports.records import CLASSES, Prepared, Run, choose_headline, label_budget, list_posteriors
 
+# Of folders without `recipe.json`, which says otherwise where another was asked for.
 HORIZON_MONTHS = 36
+REFERENCE_REGIONS = {"pons": "pons", "pons_vermis": "pons and vermis", "cerebellum": "cerebellum"}
 CALIBRATION_DRAWS = 200
 
 
@@ -37,6 +41,25 @@ class Cohort:
     @property
     def simulated(self) -> bool:
         return bool(self.headline.metrics["simulated"])
+
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
+        """`recipe.json` of the run, or of its prepared folder; empty where there is none."""
+        folders = [self.headline.folder, *([self.prepared.root] if self.prepared else [])]
+        files = [folder / "recipe.json" for folder in folders if (folder / "recipe.json").is_file()]
+        return json.loads(files[0].read_text(encoding="utf-8")) if files else {}
+
+    @property
+    def horizon_months(self) -> float:
+        """Within how many months of the scan a conversion counts."""
+        months = float(self._recipe.get("HorizonMonths", HORIZON_MONTHS))
+        return int(months) if months.is_integer() else months
+
+    @property
+    def reference_region(self) -> str:
+        """What the PET was divided by, in words."""
+        name = self._recipe.get("Recipe", {}).get("reference", "pons")
+        return REFERENCE_REGIONS.get(name, name)
 
     @cached_property
     def base_rate(self) -> tuple[float, int] | None:

@@ -78,7 +78,7 @@ SCALES = {
     ),
     "pet": Scale(
         "FDG uptake",
-        "SUVR (pons)",
+        "SUVR",
         1.0,
         (0.6, 1.8),
         (0.6, 0.9, 1.2, 1.5, 1.8),

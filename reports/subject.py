@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reports import figures, overlays
-from reports.gathering import HORIZON_MONTHS, Cohort
+from reports.gathering import Cohort
 from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure
 from reports.probability import probability_section
 from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, quality_rows
@@ -157,7 +157,8 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
     """The data and figures of a subject's report. Raises KeyError where neither manifest nor run knows the person."""
     identity = {
         "simulated": cohort.simulated,
-        "horizon": HORIZON_MONTHS,
+        "horizon": cohort.horizon_months,
+        "suvr_reference": cohort.reference_region,
         "run": cohort.headline.name,
         "tcgm": cohort.headline.metrics["method"] == "tcgm",
     }

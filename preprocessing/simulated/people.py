@@ -32,7 +32,7 @@ class CohortDesign:
     reverting: int = 6
     normal: int = 12
     dementia: int = 8
-    raw: int = 12
+    raw: int = 24
     truncated: int = 1
     severity_correlation: float = 0.3
     nuisance_correlation: float = 0.0

@@ -123,3 +123,12 @@ def test_the_report_says_what_networks_learned_before_the_labels_and_nothing_whe
     assert "Networks for voxels first learned" in sentence and "without their labels" in sentence
     assert "of their own scan and to predict those of the other scan" in sentence
     assert describe_warm_start({"features": "regions"}) == ""
+
+
+def test_horizon_and_reference_region_are_those_of_the_preparation(outputs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folders(outputs)[0], folder)
+    assert gather_cohort([load_run(folder)], None).reference_region == "pons"
+    (folder / "recipe.json").write_text(json.dumps({"HorizonMonths": 24.0, "Recipe": {"reference": "cerebellum"}}))
+    data, _ = describe_cohort(gather_cohort([load_run(folder)], None), [])
+    assert (data["horizon"], data["suvr_reference"]) == (24, "cerebellum")
