@@ -5,7 +5,7 @@ PIP_TORCH_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test setup clean
+.PHONY: demo test test-slow setup clean
 
 demo: setup
 	$(RUN) -m pipelines.run_adni --label-rate 0.1
@@ -13,7 +13,11 @@ demo: setup
 test: setup
 	$(RUN) -m ruff check .
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
+
+# Those that take a minute or more, and those that need a browser or data of their own.
+test-slow: setup
+	$(RUN) -m pytest -m slow
 
 setup: $(VENV)/.installed
 
