@@ -22,6 +22,9 @@ from reports.typesetting import typeset
 # A report flags a value beyond this percentile of the norm, at the measure's Alzheimer-like end.
 FLAGGED_PERCENTILE = 5.0
 
+# Shown even where they pass: whether each scan lies where it should.
+TELLING_CHECKS = ("brain_dice", "t1_correlation", "pet_correlation", "misfit_mm")
+
 
 def signed(value: float, decimals: int = 1) -> str:
     """+1.2, −0.3, 0.0; a dash for what is not known."""
@@ -107,8 +110,14 @@ def quality_section(cohort: Cohort, sample_id: str, quality: list[dict[str, Any]
     visit = cohort.prepared.visits.loc[sample_id]
     if visit["kind"] != "raw":
         return {"note": "Prepared on the grid, without scans of its own: no registration QC.", "rows": []}
-    rows = [{"verdict": row["verdict"], "text": _describe_check(row)} for row in quality]
-    return {"note": "" if rows else "QC numbers are missing for this visit.", "rows": rows}
+    if not quality:
+        return {"note": "QC numbers are missing for this visit.", "rows": []}
+    passed = sum(row["verdict"] == "pass" for row in quality)
+    shown = [row for row in quality if row["verdict"] != "pass" or row["name"] in TELLING_CHECKS]
+    return {
+        "note": f"{passed} of {len(quality)} checks passed; all, with pictures: qc.html of the prepared folder.",
+        "rows": [{"verdict": row["verdict"], "text": _describe_check(row)} for row in shown],
+    }
 
 
 def _describe_check(row: dict[str, Any]) -> str:

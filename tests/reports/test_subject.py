@@ -93,3 +93,10 @@ def test_two_ids_never_share_a_file_name():
 def test_an_unfinished_run_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no metrics\.json"):
         load_run(tmp_path)
+
+
+def test_checks_that_pass_are_counted_and_all_others_shown(cohort):
+    passed, failed = (describe_subject(cohort, sample(i))[0]["quality"] for i in (RAW, FAILED))
+    assert passed["note"].startswith("3 of 3 checks passed") and failed["note"].startswith("2 of 3 checks passed")
+    assert [row["text"].split()[0] for row in passed["rows"]] == ["brain", "pet"]
+    assert [row["verdict"] for row in failed["rows"]] == ["pass", "fail"]
