@@ -6,7 +6,6 @@ takes template points into the T1 (ITK's convention). Reference: Avants et al., 
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,10 +43,12 @@ def _brain_box() -> tuple[slice, slice, slice]:
 
 
 def make_repeatable(seed: int = 0) -> None:
-    """From here on, this process registers on one thread with random numbers from `seed` (0 or more)."""
+    """From here on, this process registers with random numbers from `seed` (0 or more).
+
+    That it does so on one thread is seen to in `preprocessing/__init__.py`, before ITK can look.
+    """
     from ants.config import set_ants_deterministic
 
-    os.environ["OMP_NUM_THREADS"] = "1"
     set_ants_deterministic(True, seed + 1)  # ANTs takes 0 for "from the clock"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
+from pathlib import Path
 
 import ants
 import nibabel as nib
@@ -13,6 +16,8 @@ from scipy import ndimage
 from preprocessing import crop, ledger, orient, quality, regions, register, suvr, template, tissue
 from preprocessing.orient import ScanError
 from preprocessing.task import Recipe
+
+ROOT = Path(__file__).parents[2]
 
 
 def ramp(*shape: int) -> np.ndarray:
@@ -90,6 +95,26 @@ def test_cropping_with_a_margin_keeps_world_coordinates():
     part = image.slicer[orient.crop_to(image, mask, 4.0)]
     assert part.shape == (8, 5, 5)
     assert np.allclose(part.affine[:3, 3], [12, 14, 16])
+
+
+def test_a_registration_is_repeatable_even_where_itk_was_at_work_before(tmp_path):
+    """In an interpreter of its own: how many threads ITK takes is settled at its first filter, for good."""
+    code = """
+import sys
+from pathlib import Path
+from preprocessing import register
+import ants, nibabel as nib, numpy as np
+from scipy import ndimage
+
+noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((48, 48, 48)), 3).astype(np.float32)
+ants.smooth_image(ants.from_numpy(noise), 1.0)
+register.make_repeatable()
+fixed, moving = (nib.Nifti1Image(np.roll(noise, shift, 0), 3 * np.eye(4)) for shift in (0, 2))
+maps = {register.align_pet(moving, fixed, Path(sys.argv[1]) / str(i)).read_bytes() for i in range(4)}
+print(len(maps))
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.strip() == "1", run.stderr
 
 
 def test_suvr_of_a_phantom_is_its_known_ratio():
