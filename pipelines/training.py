@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +16,7 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.metrics import evaluate_modalities
+from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.method import Method
 from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
@@ -52,7 +55,9 @@ def train_run(
         return run_dir
     splits = settings.load(seed)
     title = f"training {settings.variant}, {method}" if progress else None
-    fitted, restarts = fit_method(settings, method, splits, seed, title)
+    # Beside the run folder, until that is there.
+    unfinished = runs / f".{run_dir.name}.unfinished"
+    fitted, restarts = fit_method(settings, method, splits, seed, title, journals(unfinished, config))
     calibration = _calibrate(fitted, splits.validation)
     parts = {"validation": splits.validation, "test": splits.test}
     if evaluation is not None:
@@ -72,7 +77,7 @@ def train_run(
     if restarts:
         metrics["restarts"] = describe(restarts)
     adjustment = getattr(splits, "adjustment", None)
-    return save_run(
+    save_run(
         run_dir,
         fitted,
         splits,
@@ -84,6 +89,14 @@ def train_run(
         calibration=calibration.to_json(),
         prepared=settings.data.path if settings.dataset == "adni" else None,
     )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return run_dir
+
+
+def journals(folder: Path, config: dict) -> Callable[[int], FileJournal]:
+    """Seed of a restart -> where its training is kept, for these settings and data alone."""
+    key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return lambda seed: FileJournal(folder / f"s{seed}", key)
 
 
 def configuration(settings: Settings, method: str, seed: int) -> dict:
@@ -99,22 +112,40 @@ def configuration(settings: Settings, method: str, seed: int) -> dict:
 
 
 def fit_method(
-    settings: Settings, name: str, splits: Splits, seed: int, progress: str | None = None
+    settings: Settings,
+    name: str,
+    splits: Splits,
+    seed: int,
+    progress: str | None = None,
+    journal_of: Callable[[int], FileJournal | None] = lambda _: None,
 ) -> tuple[Fitted, list[Restart]]:
-    """Train that method; some are not trained by gradients and bring a `fit` of their own."""
+    """Train that method; some are not trained by gradients and bring a `fit` of their own.
+
+    journal_of: seed of a restart -> where its training is kept while it goes on.
+    """
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
     if settings.warm_start != NO_WARM_START:
-        return _fit_warm(settings, method, splits, config, progress)
+        return _fit_warm(settings, method, splits, config, progress, journal_of)
     if isinstance(method, PVCC):
         return method.fit(splits, config), []
     augment = settings.augmentation()
-    return fit_restarts(lambda c: fit(method, splits, c, augment, progress), splits, config, settings.restarts)
+    return fit_restarts(
+        lambda c: fit(method, splits, c, augment, progress, journal_of(c.seed)), splits, config, settings.restarts
+    )
 
 
 def _fit_warm(
-    settings: Settings, method: Method, splits: Splits, config: TrainConfig, progress: str | None
+    settings: Settings,
+    method: Method,
+    splits: Splits,
+    config: TrainConfig,
+    progress: str | None,
+    journal_of: Callable[[int], FileJournal | None],
 ) -> tuple[Fitted, list[Restart]]:
-    """Encoders first, then the method on top of them; restarts share the encoders."""
+    """Encoders first, then the method on top of them; restarts share the encoders.
+
+    The encoders are not kept in a journal: after a kill they are trained anew, by the same seed, to the same weights.
+    """
     warm, augment = settings.warm_up(), settings.augmentation()
     title = f"{progress}: warm start" if progress else None
     place = {"seed": config.seed, "device": config.device, "augment": augment, "progress": title}
@@ -131,7 +162,7 @@ def _fit_warm(
     encoded = Encoded(method, encoders, rate, beside)
     train = with_targets(splits.train, warm.components) if beside else splits.train
     fitted, restarts = fit_restarts(
-        lambda c: fit_encoded(encoded, replace(splits, train=train), c, augment, progress, own_fit),
+        lambda c: fit_encoded(encoded, replace(splits, train=train), c, augment, progress, own_fit, journal_of(c.seed)),
         splits,
         config,
         1 if own_fit else settings.restarts,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.state import Journal
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, Method, Spec, TrainConfig, fit
 
 CHUNK = 32
@@ -119,6 +120,7 @@ def fit_encoded(
     augment: Augmentation | None = None,
     progress: str | None = None,
     fit_method: Callable[[Splits, TrainConfig], Fitted] | None = None,
+    journal: Journal | None = None,
 ) -> Fitted:
     """`trainer.fit` of a method on encoders. Frozen ones are asked once, of the fixed view of each sample.
 
@@ -128,10 +130,10 @@ def fit_encoded(
     if method.rate_factor > 0:
         if fit_method is not None:
             raise ValueError("this method is not trained by gradients; its encoders can only be frozen")
-        return fit(method, splits, config, augment, progress)
+        return fit(method, splits, config, augment, progress, journal)
     train, validation = (encode(method.encoders, batch, augment) for batch in (splits.train, splits.validation))
     represented = replace(splits, modalities=method.encoders.modalities, train=train, validation=validation)
     inner = method.method
-    fitted = fit_method(represented, config) if fit_method else fit(inner, represented, config, None, progress)
+    fitted = fit_method(represented, config) if fit_method else fit(inner, represented, config, None, progress, journal)
     model = EncodedModel(deepcopy(method.encoders).to(next(fitted.model.parameters()).device), fitted.model, 0.0)
     return replace(fitted, method=method, model=model.eval(), modalities=splits.modalities, augment=augment)

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite, nan
+from math import nan
 from time import perf_counter
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.optim import Adam
 from tqdm import tqdm
 
 from adni_tcgm.tcgm.aggregator import label_prior, strata_priors
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.gain import total_correlation_gain
+from adni_tcgm.tcgm.state import (
+    Best,
+    Journal,
+    Losses,
+    State,
+    optimizer_tensors,
+    put_below,
+    random_state,
+    restore_optimizer,
+    restore_random,
+    take_below,
+)
+from adni_tcgm.tcgm.stream import Augmentation, BatchStream, stream_batches
+
+__all__ = [
+    "Augmentation",
+    "Fitted",
+    "Method",
+    "Spec",
+    "TrainConfig",
+    "choose_device",
+    "fit",
+    "frozen_running_statistics",
+    "predict",
+    "stream_batches",
+    "tempered_log_loss",
+    "validate",
+    "viewed_modalities",
+]
+
+LossOf = Callable[[nn.Module, MultimodalBatch], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -49,14 +80,6 @@ class Method(Protocol):
 
     def predict(self, model: nn.Module, batch: MultimodalBatch) -> dict[str, Tensor]:
         """Modality name -> (B, C) log-posterior (the log prior where it is absent); "all" -> that of all present."""
-
-
-class Augmentation(Protocol):
-    """Random views for training, one fixed view for evaluation."""
-
-    def __call__(self, batch: MultimodalBatch, generator: Generator) -> MultimodalBatch: ...
-
-    def center(self, batch: MultimodalBatch) -> MultimodalBatch: ...
 
 
 @dataclass(frozen=True)
@@ -116,6 +139,7 @@ def fit(
     config: TrainConfig,
     augment: Augmentation | None = None,
     progress: str | None = None,
+    journal: Journal | None = None,
 ) -> Fitted:
     """Train `method` on `splits.train` and keep the weights with the lowest validation loss: the mean, over "all" and
     each modality that the method predicts from, of the log-loss at its best temperature (`tempered_log_loss`). By "all"
@@ -123,56 +147,126 @@ def fit(
 
     Without a labeled validation sample the weights of the last round stay. `progress` titles a progress bar. The same
     seed gives the same weights on a CPU; the caller's global random state is left as it was.
+    journal: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
+    weights, to the bit, of one that never was (on a CPU).
     """
-    device = choose_device(config.device)
-    train, labeled = splits.train, splits.train.select(splits.train.labels != UNLABELED)
-    validation = splits.validation.select(splits.validation.labels != UNLABELED)
-    prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
-    by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
-    # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
-    labeled_batches = stream_batches(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
-    unlabeled_batches = stream_batches(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
-
     with torch.random.fork_rng(), tqdm(total=config.rounds, desc=progress, disable=progress is None) as bar:
+        training = _Training(method, splits, config, augment)
+        state = journal.restore() if journal else None
+        if state is not None:
+            training.restore(state)
+            bar.update(training.round)
+        while not training.done:
+            row = training.run_round()
+            bar.update()
+            if journal and row:
+                journal.record(row)
+            if journal and journal.is_due():
+                journal.save(training.state())
+        return training.finish()
+
+
+class _Training:
+    """One training between two rounds; `state` and `restore` hold everything that a round changes."""
+
+    def __init__(self, method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> None:
+        self.method, self.config, self.device = method, config, choose_device(config.device)
+        train, labeled = splits.train, splits.train.select(splits.train.labels != UNLABELED)
+        self.validation = splits.validation.select(splits.validation.labels != UNLABELED)
+        prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
+        by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
+        # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
+        self.stream_l = BatchStream(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
+        self.stream_u = BatchStream(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
+
         torch.manual_seed(config.seed)
         seen = viewed_modalities(splits.modalities, train, augment)
-        model = method.build(Spec(seen, splits.classes, prior, by_stratum)).to(device)
-        fitted = Fitted(method, model, splits.classes, splits.modalities, prior, [], config, 0, augment)
-        optimizer_l, optimizer_u = (
-            _optimizer(model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
+        self.model = method.build(Spec(seen, splits.classes, prior, by_stratum)).to(self.device)
+        self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
+        self.optimizer_l, self.optimizer_u = (
+            _optimizer(self.model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
         )
-        best = _Best()
-        losses_l, losses_u, start = [], [], perf_counter()
+        self.best, self.round, self.start = Best(), 0, perf_counter()
+        self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
 
-        for round_ in range(1, config.rounds + 1):
-            model.train()
-            if len(labeled):
-                loss = method.labeled_loss(model, next(labeled_batches).to(device))
-                losses_l.append(_step(loss, optimizer_l, f"labeled loss of round {round_}"))
-                method.after_step(model)
+    @property
+    def done(self) -> bool:
+        patience = self.config.patience
+        return self.round >= self.config.rounds or (patience is not None and self.best.waited >= patience)
 
-            if round_ > config.warm_up_rounds:
-                # The step belongs inside: a method may compute its forward pass again in the backward pass.
-                with frozen_running_statistics(model):
-                    loss = method.unlabeled_loss(model, next(unlabeled_batches).to(device))
-                    if loss is not None:
-                        losses_u.append(_step(loss, optimizer_u, f"unlabeled loss of round {round_}"))
-                        method.after_step(model)
+    def run_round(self) -> dict[str, float] | None:
+        """A labeled step and, after the warm-up, an unlabeled one; a row of the history where one is due."""
+        self.round += 1
+        self.model.train()
+        if len(self.stream_l.samples):
+            self._step(self.method.labeled_loss, self.stream_l, self.optimizer_l, self.losses_l)
+        if self.round > self.config.warm_up_rounds:
+            # The step belongs inside: a method may compute its forward pass again in the backward pass.
+            with frozen_running_statistics(self.model):
+                self._step(self.method.unlabeled_loss, self.stream_u, self.optimizer_u, self.losses_u)
+        if self.round % self.config.validate_every == 0 or self.round == self.config.rounds:
+            return self._validate()
+        return None
 
-            bar.update()
-            if round_ % config.validate_every == 0 or round_ == config.rounds:
-                losses = {"loss_labeled": _mean(losses_l), "loss_unlabeled": _mean(losses_u)}
-                rates = {"lr_l": config.gamma_l, "lr_u": config.gamma_u}
-                scores = _validate(fitted, validation)
-                seconds = perf_counter() - start
-                fitted.history.append({"round": round_, **losses, **scores, **rates, "seconds": seconds})
-                losses_l, losses_u = [], []
-                best.update(model, round_, scores["validation_loss"])
-                if config.patience is not None and best.waited >= config.patience:
-                    break
+    def _step(self, loss_of: LossOf, stream: BatchStream, optimizer: Adam, losses: Losses) -> None:
+        loss = loss_of(self.model, next(stream).to(self.device))
+        if loss is None:
+            return
+        losses.add(self.round, loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        self.method.after_step(self.model)
 
-        fitted.best_round = best.restore(model.eval(), otherwise=round_)
-    return fitted
+    def _validate(self) -> dict[str, float]:
+        losses = {"loss_labeled": self.losses_l.take_mean(), "loss_unlabeled": self.losses_u.take_mean()}
+        scores = validate(self.fitted, self.validation)
+        rates = {"lr_l": self.config.gamma_l, "lr_u": self.config.gamma_u}
+        seconds = perf_counter() - self.start
+        row = {"round": self.round, **losses, **scores, **rates, "seconds": seconds}
+        self.fitted.history.append(row)
+        self.best.update(self.model, self.round, scores["validation_loss"])
+        return row
+
+    def finish(self) -> Fitted:
+        self.fitted.best_round = self.best.load_into(self.model.eval(), otherwise=self.round)
+        return self.fitted
+
+    def state(self) -> State:
+        best = self.best.state()
+        parts = {
+            "model": self.model.state_dict(),
+            "best": best.tensors,
+            "optimizer_l": optimizer_tensors(self.optimizer_l),
+            "optimizer_u": optimizer_tensors(self.optimizer_u),
+            "stream_l": self.stream_l.state(),
+            "stream_u": self.stream_u.state(),
+            "random": random_state(self.device),
+        }
+        values = {
+            "round": self.round,
+            "seconds": perf_counter() - self.start,
+            "history": self.fitted.history,
+            "losses_l": self.losses_l.read(),
+            "losses_u": self.losses_u.read(),
+            "best": best.values,
+        }
+        return State({k: v for name, part in parts.items() for k, v in put_below(name, part).items()}, values)
+
+    def restore(self, state: State) -> None:
+        tensors, values = state.tensors, state.values
+        self.model.load_state_dict(take_below("model", tensors))
+        # On the training's device: the optimizers see to that themselves.
+        best = {name: value.to(self.device) for name, value in take_below("best", tensors).items()}
+        self.best.restore(best, values["best"])
+        restore_optimizer(self.optimizer_l, take_below("optimizer_l", tensors))
+        restore_optimizer(self.optimizer_u, take_below("optimizer_u", tensors))
+        self.stream_l.restore(take_below("stream_l", tensors))
+        self.stream_u.restore(take_below("stream_u", tensors))
+        restore_random(take_below("random", tensors), self.device)
+        self.round, self.start = values["round"], perf_counter() - values["seconds"]
+        self.fitted.history[:] = values["history"]
+        self.losses_l.values, self.losses_u.values = values["losses_l"], values["losses_u"]
 
 
 def predict(fitted: Fitted, batch: MultimodalBatch, chunk: int = 32) -> dict[str, Tensor]:
@@ -222,23 +316,6 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def stream_batches(
-    samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int
-) -> Iterator[MultimodalBatch]:
-    """Batches without end, from generators of its own, so that one stream never depends on another being read.
-
-    The order is drawn anew in each pass. What is left of a pass and fills no batch is dropped: the samples of a batch
-    are distinct, as the gain requires. With fewer than `size` samples, a batch holds all of them.
-    """
-    order_generator, augment_generator = (Generator().manual_seed(2 * seed + i) for i in range(2))
-    size = min(size, len(samples))
-    while True:
-        order = torch.randperm(len(samples), generator=order_generator)
-        for index in order[: len(order) // size * size].split(size):
-            batch = samples.select(index)
-            yield augment(batch, augment_generator) if augment else batch
-
-
 def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
     """Adam; a part of the model that names a `rate_factor` moves by that share of the rate, without decay."""
     slow = {p: part.rate_factor for part in model.modules() if hasattr(part, "rate_factor") for p in part.parameters()}
@@ -248,30 +325,19 @@ def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
     return Adam(groups)
 
 
-def _step(loss: Tensor, optimizer: Adam, what: str) -> float:
-    value = loss.item()
-    if not isfinite(value):
-        raise FloatingPointError(f"{what} is {value}; lower the learning rate or look for missing values in the inputs")
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return value
-
-
-def _validate(fitted: Fitted, validation: MultimodalBatch) -> dict[str, float]:
+def validate(fitted: Fitted, validation: MultimodalBatch) -> dict[str, float]:
     """Log-loss and accuracy of "all", and the gain of the classifiers, which needs no label, for any method."""
     result = {"gain": nan, "validation_loss": nan, "validation_accuracy": nan}
     if len(validation) == 0:
         return result
     log_posteriors = predict(fitted, validation)
     combined = log_posteriors["all"]
-    result["validation_loss"] = _mean(
-        [
-            tempered_log_loss(values[seen], validation.labels[seen])
-            for values, seen in _judged(log_posteriors, validation)
-            if seen.any()
-        ]
-    )
+    losses = [
+        tempered_log_loss(values[seen], validation.labels[seen])
+        for values, seen in _judged(log_posteriors, validation)
+        if seen.any()
+    ]
+    result["validation_loss"] = sum(losses) / len(losses)
     result["validation_accuracy"] = (combined.argmax(1) == validation.labels).float().mean().item()
     names = list(validation.inputs)
     if len(validation) >= len(names) and all(name in log_posteriors for name in names):
@@ -296,27 +362,3 @@ def tempered_log_loss(log_posterior: Tensor, labels: Tensor) -> float:
     temperatures = torch.logspace(-0.5, 1.5, 21, dtype=log_posterior.dtype).view(-1, 1, 1)
     tempered = (log_posterior.clamp(min=-1e4) / temperatures).log_softmax(-1)
     return -tempered[:, torch.arange(len(labels)), labels].mean(1).max().item()
-
-
-class _Best:
-    """The weights with the lowest validation loss so far."""
-
-    def __init__(self) -> None:
-        self.loss, self.round, self.weights, self.waited = inf, 0, None, 0
-
-    def update(self, model: nn.Module, round_: int, loss: float) -> None:
-        self.waited += 1
-        if loss < self.loss:
-            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            self.loss, self.round, self.weights, self.waited = loss, round_, weights, 0
-
-    def restore(self, model: nn.Module, otherwise: int) -> int:
-        """Load them and return their round, or leave the model as it is and return `otherwise`."""
-        if self.weights is None:
-            return otherwise
-        model.load_state_dict(self.weights)
-        return self.round
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else nan

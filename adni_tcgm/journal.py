@@ -1,0 +1,91 @@
+"""A training kept on disk while it goes on: its state, to go on from after a kill, and its history, to look at.
+
+The state is one safetensors file, its plain values as JSON in the header: it appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import monotonic
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from adni_tcgm.storage import history_table
+from adni_tcgm.tcgm.state import State
+
+STATE = "state.safetensors"
+HISTORY = "history.tsv"
+
+
+class FileJournal:
+    """Keeps one training in `folder`.
+
+    key: names the settings and data of the training; the state of another one is not read.
+    every_s: seconds between two saves. What is kept decides when a kill costs work, never what comes out.
+    writes: false for the processes beside the first, which read the same state and write nothing.
+    """
+
+    def __init__(self, folder: str | Path, key: str, every_s: float = 60.0, writes: bool = True) -> None:
+        self.folder, self.key, self.every_s, self.writes = Path(folder), key, every_s, writes
+        self.saved = monotonic()
+        self.rows: list[Mapping[str, float]] = []
+
+    def restore(self) -> State | None:
+        """The state that was saved last. Raises ValueError where the file is damaged."""
+        file = self.folder / STATE
+        if not file.is_file():
+            return None
+        try:
+            with safe_open(str(file), "pt") as content:
+                header = content.metadata()
+                if header["key"] != self.key:
+                    return None
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: this is no state of a training ({error}); delete it to start anew") from error
+        values = json.loads(header["values"])
+        self.rows = list(values["history"])
+        return State(tensors, values)
+
+    def record(self, row: Mapping[str, float]) -> None:
+        """Rewrites the table of all rows so far, a few kilobytes."""
+        self.rows.append(row)
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _replace(
+                self.folder / HISTORY,
+                lambda file: history_table(self.rows).to_csv(file, sep="\t", index=False, lineterminator="\n"),
+            )
+
+    def is_due(self) -> bool:
+        return self.writes and monotonic() - self.saved >= self.every_s
+
+    def save(self, state: State) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
+        # Python's JSON: its floats survive to the last bit, infinity and NaN included.
+        header = {"key": self.key, "values": json.dumps(state.values)}
+        _replace(self.folder / STATE, lambda file: save_file(tensors, str(file), metadata=header))
+        self.saved = monotonic()
+
+    def remove(self) -> None:
+        """Once the result stands elsewhere."""
+        if self.writes:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _replace(file: Path, write: Callable[[Path], object]) -> None:
+    """Write under another name and rename, after the bytes have reached the disk."""
+    unfinished = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        write(unfinished)
+        with unfinished.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)

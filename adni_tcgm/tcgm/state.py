@@ -1,0 +1,136 @@
+"""Where a training stands: all that decides how it goes on, as named tensors and plain values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf, isfinite, nan
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class State:
+    """tensors: by name; values: what JSON can hold."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class Journal(Protocol):
+    """Keeps the state of one training, and what it reports, while it goes on."""
+
+    def restore(self) -> State | None:
+        """The state that was saved last; None where this training has none."""
+
+    def record(self, row: Mapping[str, float]) -> None:
+        """One more row of the history."""
+
+    def is_due(self) -> bool:
+        """Whether the state should be saved now."""
+
+    def save(self, state: State) -> None: ...
+
+
+def put_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": value for name, value in tensors.items()}
+
+
+def take_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}/"): v for name, v in tensors.items() if name.startswith(f"{prefix}/")}
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Step counts and moments; the rates are settings and stay with them."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}/{key}": value for index, values in state.items() for key, value in values.items()}
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for name, value in tensors.items():
+        index, key = name.split("/")
+        state[int(index)][key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if value.shape == parameter.shape:
+                # In the parameter's own memory layout, as if it had never been in a file.
+                values[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Of the global generators; the learner draws from no others but those of its streams."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@dataclass
+class Losses:
+    """Of one kind of step since the last row of the history.
+
+    On a GPU they are read only when somebody asks, so that no step waits for the one before it.
+    """
+
+    title: str
+    values: list[float] = field(default_factory=list)
+    pending: list[tuple[int, Tensor]] = field(default_factory=list)
+
+    def add(self, round_: int, loss: Tensor) -> None:
+        self.pending.append((round_, loss.detach()))
+        if loss.device.type == "cpu":
+            self.read()
+
+    def read(self) -> list[float]:
+        """All of them; raises FloatingPointError naming the first round whose loss is not finite."""
+        for round_, loss in self.pending:
+            value = loss.item()
+            if not isfinite(value):
+                what = f"{self.title} loss of round {round_} is {value}"
+                raise FloatingPointError(f"{what}; lower the learning rate or look for missing values in the inputs")
+            self.values.append(value)
+        self.pending.clear()
+        return self.values
+
+    def take_mean(self) -> float:
+        values, self.values = self.read(), []
+        return sum(values) / len(values) if values else nan
+
+
+class Best:
+    """The weights with the lowest validation loss so far."""
+
+    def __init__(self) -> None:
+        self.loss, self.round, self.weights, self.waited = inf, 0, None, 0
+
+    def update(self, model: nn.Module, round_: int, loss: float) -> None:
+        self.waited += 1
+        if loss < self.loss:
+            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            self.loss, self.round, self.weights, self.waited = loss, round_, weights, 0
+
+    def load_into(self, model: nn.Module, otherwise: int) -> int:
+        """Load them and return their round, or leave the model as it is and return `otherwise`."""
+        if self.weights is None:
+            return otherwise
+        model.load_state_dict(self.weights)
+        return self.round
+
+    def state(self) -> State:
+        return State(self.weights or {}, {"loss": self.loss, "round": self.round, "waited": self.waited})
+
+    def restore(self, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.loss, self.round, self.waited = values["loss"], values["round"], values["waited"]
+        self.weights = tensors or None

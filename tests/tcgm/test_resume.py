@@ -1,0 +1,179 @@
+"""A training that was killed goes on as if it had not been: the same bytes in weights, history and predictions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from adni_tcgm.journal import STATE, FileJournal
+from adni_tcgm.methods.ce import CrossEntropy
+from adni_tcgm.methods.mean_teacher import MeanTeacher
+from adni_tcgm.methods.tcgm import TCGM
+from adni_tcgm.methods.vat import VAT
+from adni_tcgm.nets.augment3d import Augment3D
+from adni_tcgm.nets.densenet3d import DenseNet3DConfig
+from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
+
+ROUNDS = TrainConfig(rounds=13, warm_up_rounds=3, validate_every=4, batch_size_labeled=5, batch_size_unlabeled=7)
+NET = MLPConfig(hidden=(6,), dropout=0.3)
+DENSENET = DenseNet3DConfig(blocks=(1, 1), growth=4, init=4, bottleneck=2, dropout=0.2)
+
+
+class Kill(Exception):
+    """Stands for a kill in a place that a test chooses."""
+
+
+class KilledIn:
+    """A method whose process dies in its n-th step, in the middle of a round."""
+
+    def __init__(self, method: TCGM, step: int) -> None:
+        self.method, self.left = method, step
+        self.build, self.predict, self.after_step = method.build, method.predict, method.after_step
+
+    def labeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> torch.Tensor:
+        return self._count(self.method.labeled_loss, model, batch)
+
+    def unlabeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> torch.Tensor | None:
+        return self._count(self.method.unlabeled_loss, model, batch)
+
+    def _count(self, loss_of, model: nn.Module, batch: MultimodalBatch) -> torch.Tensor | None:
+        self.left -= 1
+        loss = loss_of(model, batch)
+        if self.left == 0:
+            raise Kill
+        return loss
+
+
+def draw(size: int, labeled: int, shape: tuple[int, ...], seed: int) -> MultimodalBatch:
+    generator = Generator().manual_seed(seed)
+    labels = torch.arange(size) % 2
+    inputs = {name: torch.randn((size, *shape), generator=generator) for name in ("mri", "pet")}
+    for values in inputs.values():
+        values.flatten(1)[:, :3] += labels.unsqueeze(1)
+    visible = torch.where(torch.arange(size) < labeled, labels, UNLABELED)
+    present = torch.ones(size, 2, dtype=torch.bool)
+    present[::5, 1] = False
+    return MultimodalBatch([f"{seed}-{i}" for i in range(size)], inputs, present, visible)
+
+
+def splits_of(shape: tuple[int, ...]) -> Splits:
+    parts = [draw(size, labeled, shape, seed) for seed, (size, labeled) in enumerate([(23, 11), (9, 9), (8, 8)])]
+    return Splits([Modality(name, shape) for name in ("mri", "pet")], ("stable", "converter"), *parts)
+
+
+def result(fitted: Fitted, splits: Splits) -> str:
+    """Everything that comes out of a training, but for the seconds it took."""
+    weights = {name: value.numpy().tobytes() for name, value in fitted.model.state_dict().items()}
+    history = [{key: value for key, value in row.items() if key != "seconds"} for row in fitted.history]
+    predicted = {name: value.numpy().tobytes() for name, value in predict(fitted, splits.test).items()}
+    return repr((weights, history, predicted, fitted.best_round))
+
+
+def train_through_kills(method, splits, config, folder: Path, steps: list[int], augment=None) -> Fitted:
+    """Every call dies in the given step after its start; the last one ends."""
+    for step in steps:
+        with pytest.raises(Kill):
+            fit(KilledIn(method, step), splits, config, augment, journal=FileJournal(folder, "key", every_s=0))
+    return fit(method, splits, config, augment, journal=FileJournal(folder, "key", every_s=0))
+
+
+@pytest.mark.parametrize("method", [CrossEntropy(NET), TCGM(NET), VAT(NET), MeanTeacher(NET)])
+def test_killed_in_four_places_it_ends_as_if_it_had_not_been(method, tmp_path) -> None:
+    splits = splits_of((5,))
+    undisturbed = result(fit(method, splits, ROUNDS), splits)
+    torch.rand(7)  # whatever the caller's random state
+    resumed = train_through_kills(method, splits, ROUNDS, tmp_path, [1, 3, 4, 6])
+    assert result(resumed, splits) == undisturbed
+
+
+def test_volumes_with_batch_normalization_dropout_and_augmentation_go_on_as_well(tmp_path) -> None:
+    splits, augment, method = splits_of((12, 12, 12)), Augment3D((8, 8, 8), margin=2), TCGM(DENSENET)
+    undisturbed = result(fit(method, splits, ROUNDS, augment), splits)
+    resumed = train_through_kills(method, splits, ROUNDS, tmp_path, [5, 9], augment)
+    assert result(resumed, splits) == undisturbed
+
+
+def test_the_best_weights_so_far_survive_although_nothing_after_the_kill_is_better(tmp_path) -> None:
+    splits, config = splits_of((5,)), replace(ROUNDS, gamma_l=0.5, rounds=40, patience=4)
+    undisturbed = fit(CrossEntropy(NET), splits, config)
+    assert undisturbed.best_round < undisturbed.history[-1]["round"] < 40  # its patience ended
+    resumed = train_through_kills(CrossEntropy(NET), splits, config, tmp_path, [undisturbed.best_round + 2])
+    assert result(resumed, splits) == result(undisturbed, splits)
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path) -> None:
+    splits = splits_of((5,))
+    done = fit(TCGM(NET), splits, ROUNDS, journal=FileJournal(tmp_path, "key", every_s=0))
+    again = fit(KilledIn(TCGM(NET), 1), splits, ROUNDS, journal=FileJournal(tmp_path, "key", every_s=0))
+    assert result(again, splits) == result(done, splits)
+
+
+def test_the_state_of_other_settings_is_not_read(tmp_path) -> None:
+    splits = splits_of((5,))
+    fit(TCGM(NET), splits, ROUNDS, journal=FileJournal(tmp_path, "other", every_s=0))
+    assert FileJournal(tmp_path, "key").restore() is None
+
+
+def test_a_damaged_state_is_an_error_that_names_the_file(tmp_path) -> None:
+    (tmp_path / STATE).write_bytes(b"\x08" + bytes(7) + b"nonsense")
+    with pytest.raises(ValueError, match=f"{STATE}: this is no state of a training"):
+        FileJournal(tmp_path, "key").restore()
+
+
+def test_a_save_that_fails_leaves_the_state_before_it_and_nothing_else(tmp_path, monkeypatch) -> None:
+    splits = splits_of((5,))
+    fit(TCGM(NET), splits, ROUNDS, journal=FileJournal(tmp_path, "key", every_s=0))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(tensors, file: str, metadata) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("adni_tcgm.journal.save_file", full)
+    journal = FileJournal(tmp_path, "key")
+    with pytest.raises(OSError, match="no space"):
+        journal.save(journal.restore())
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_states_are_saved_after_a_time_and_the_history_with_every_row(tmp_path) -> None:
+    journal = FileJournal(tmp_path, "key", every_s=3600)
+    fitted = fit(TCGM(NET), splits_of((5,)), ROUNDS, journal=journal)
+    assert [file.name for file in tmp_path.iterdir()] == ["history.tsv"]
+    assert len((tmp_path / "history.tsv").read_text().splitlines()) == 1 + len(fitted.history)
+
+
+CHILD = """
+import os, signal, sys
+sys.path[:0] = [{tests!r}]
+import torch; torch.set_num_threads(1)
+import test_resume as t
+class Dies(t.KilledIn):
+    def _count(self, *arguments):
+        try:
+            return super()._count(*arguments)
+        except t.Kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+t.fit(Dies(t.TCGM(t.NET), {step}), t.splits_of((5,)), t.ROUNDS, journal=t.FileJournal({folder!r}, "key", every_s=0))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_process_killed_by_the_system_is_taken_up_by_another_one(tmp_path) -> None:
+    code = CHILD.format(tests=str(Path(__file__).parent), step=12, folder=str(tmp_path))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+    assert (tmp_path / STATE).is_file()
+    splits = splits_of((5,))
+    resumed = fit(TCGM(NET), splits, ROUNDS, journal=FileJournal(tmp_path, "key"))
+    assert result(resumed, splits) == result(fit(TCGM(NET), splits, ROUNDS), splits)
