@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
 ROUNDS = TrainConfig(rounds=13, warm_up_rounds=3, validate_every=4, batch_size_labeled=5, batch_size_unlabeled=7)
 NET = MLPConfig(hidden=(6,), dropout=0.3)
 DENSENET = DenseNet3DConfig(blocks=(1, 1), growth=4, init=4, bottleneck=2, dropout=0.2)
+MANY_ROUNDS = replace(ROUNDS, rounds=90)
+AUGMENT = Augment3D((8, 8, 8), margin=2)
 
 
 class Kill(Exception):
@@ -97,9 +100,9 @@ def test_killed_in_four_places_it_ends_as_if_it_had_not_been(method, tmp_path) -
 
 
 def test_volumes_with_batch_normalization_dropout_and_augmentation_go_on_as_well(tmp_path) -> None:
-    splits, augment, method = splits_of((12, 12, 12)), Augment3D((8, 8, 8), margin=2), TCGM(DENSENET)
-    undisturbed = result(fit(method, splits, ROUNDS, augment), splits)
-    resumed = train_through_kills(method, splits, ROUNDS, tmp_path, [5, 9], augment)
+    splits, method = splits_of((12, 12, 12)), TCGM(DENSENET)
+    undisturbed = result(fit(method, splits, ROUNDS, AUGMENT), splits)
+    resumed = train_through_kills(method, splits, ROUNDS, tmp_path, [5, 9], AUGMENT)
     assert result(resumed, splits) == undisturbed
 
 
@@ -107,7 +110,9 @@ def test_the_best_weights_so_far_survive_although_nothing_after_the_kill_is_bett
     splits, config = splits_of((5,)), replace(ROUNDS, gamma_l=0.5, rounds=40, patience=4)
     undisturbed = fit(CrossEntropy(NET), splits, config)
     assert undisturbed.best_round < undisturbed.history[-1]["round"] < 40  # its patience ended
-    resumed = train_through_kills(CrossEntropy(NET), splits, config, tmp_path, [undisturbed.best_round + 2])
+    # Two steps a round after the warm-up: this one lies two rows behind the best.
+    step = 2 * (undisturbed.best_round + 9) - config.warm_up_rounds
+    resumed = train_through_kills(CrossEntropy(NET), splits, config, tmp_path, [step])
     assert result(resumed, splits) == result(undisturbed, splits)
 
 
@@ -155,7 +160,7 @@ def test_states_are_saved_after_a_time_and_the_history_with_every_row(tmp_path) 
 
 CHILD = """
 import os, signal, sys
-sys.path[:0] = [{tests!r}]
+sys.path.insert(0, {tests!r})
 import torch; torch.set_num_threads(1)
 import test_resume as t
 class Dies(t.KilledIn):
@@ -164,16 +169,33 @@ class Dies(t.KilledIn):
             return super()._count(*arguments)
         except t.Kill:
             os.kill(os.getpid(), signal.SIGKILL)
-t.fit(Dies(t.TCGM(t.NET), {step}), t.splits_of((5,)), t.ROUNDS, journal=t.FileJournal({folder!r}, "key", every_s=0))
+journal = t.FileJournal({folder!r}, "key", every_s=0)
+t.fit(Dies(t.TCGM(t.DENSENET), {step}), t.splits_of((12, 12, 12)), t.{rounds}, t.AUGMENT, journal=journal)
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_process_killed_by_the_system_is_taken_up_by_another_one(tmp_path) -> None:
-    code = CHILD.format(tests=str(Path(__file__).parent), step=12, folder=str(tmp_path))
+def die_in_step(step: int, folder: Path, rounds: str) -> int:
+    """Train in a process of its own, which the system kills in that step; its exit status."""
+    code = CHILD.format(tests=str(Path(__file__).parent), step=step, folder=str(folder), rounds=rounds)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+    return subprocess.run([sys.executable, "-c", code], env=environment).returncode
+
+
+def test_a_process_killed_by_the_system_is_taken_up_by_another_one(tmp_path) -> None:
+    assert die_in_step(12, tmp_path, "ROUNDS") == -signal.SIGKILL
     assert (tmp_path / STATE).is_file()
-    splits = splits_of((5,))
-    resumed = fit(TCGM(NET), splits, ROUNDS, journal=FileJournal(tmp_path, "key"))
-    assert result(resumed, splits) == result(fit(TCGM(NET), splits, ROUNDS), splits)
+    splits, method = splits_of((12, 12, 12)), TCGM(DENSENET)
+    resumed = fit(method, splits, ROUNDS, AUGMENT, journal=FileJournal(tmp_path, "key"))
+    assert result(resumed, splits) == result(fit(method, splits, ROUNDS, AUGMENT), splits)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_steps_change_no_byte(tmp_path) -> None:
+    rng = random.Random(20261121)
+    for _ in range(10):
+        assert die_in_step(rng.randint(2, 14), tmp_path, "MANY_ROUNDS") == -signal.SIGKILL
+    splits, method = splits_of((12, 12, 12)), TCGM(DENSENET)
+    journal = FileJournal(tmp_path, "key")
+    assert 0 < journal.restore().values["round"] < MANY_ROUNDS.rounds
+    resumed = fit(method, splits, MANY_ROUNDS, AUGMENT, journal=journal)
+    assert result(resumed, splits) == result(fit(method, splits, MANY_ROUNDS, AUGMENT), splits)
