@@ -41,8 +41,8 @@ HISTORY = (
     "seconds",
 )
 METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
-# Results on top of those: a separate evaluation set, the validation split, posteriors after calibration, and how the
-# run began.
+# Results on top of those: a separate evaluation set, the validation split, posteriors after calibration, how the run
+# began, and how it was computed.
 MORE_METRICS = (
     "test_calibrated",
     "validation",
@@ -51,6 +51,7 @@ MORE_METRICS = (
     "evaluation_calibrated",
     "restarts",
     "warm_start",
+    "execution",
 )
 COMPLETE = "metrics.json"
 

@@ -1,17 +1,22 @@
 """`python -m pipelines.run CONFIG`: train one method on one data set, built-in or your own, and print the result.
 
-CONFIG is the name of a built-in configuration (`pipelines/configs`) or a YAML file. A finished run is left as it is.
+CONFIG is the name of a built-in configuration (`pipelines/configs`) or a YAML file. A finished run is left as it
+is, and one that was killed goes on. On several GPUs or machines: `torchrun --nproc-per-node 2 -m pipelines.run CONFIG`.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 
 from adni_tcgm.storage import load_run
+from adni_tcgm.tcgm.processes import joined, rank
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.training import run_name, train_run
 
@@ -55,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return 0
     run_dir = train_run(runs, settings, arguments.method, arguments.seed)
-    print_result(run_dir)
+    if rank() == 0:
+        print_result(run_dir)
     return 0
 
 
@@ -69,10 +75,21 @@ def print_result(run_dir: Path) -> None:
     print(table.to_string(na_rep="", float_format="{:.3f}".format))
 
 
+@contextmanager
+def said_once(process: int) -> Iterator[None]:
+    """Of several processes the first one speaks."""
+    if process == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
-        return run(arguments)
+        with joined(arguments.device) as number, said_once(number):
+            return run(arguments)
     except (ValueError, FileNotFoundError) as error:
         if arguments.debug:
             raise

@@ -23,6 +23,7 @@ from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run,
 from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoded, fit_encoded
 from adni_tcgm.tcgm.murauer import Murauer, pretrain_murauer
+from adni_tcgm.tcgm.processes import rank
 from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
 from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
 from adni_tcgm.tcgm.warm_start import WarmStart, beside_loss, pretrain, with_targets
@@ -47,6 +48,9 @@ def train_run(
 ) -> Path:
     """Train once and write the run folder; a finished run of the same settings and data is left as it is.
 
+    A training that was killed goes on from its last state. Of several processes that train together (`torchrun`), the
+    first one evaluates and writes.
+
     truth: of a simulated cohort, for the Bayes limits. evaluation: another prepared folder that judges, never trains.
     """
     run_dir = runs / run_name(settings, method, seed)
@@ -58,6 +62,8 @@ def train_run(
     # Beside the run folder, until that is there.
     unfinished = runs / f".{run_dir.name}.unfinished"
     fitted, restarts = fit_method(settings, method, splits, seed, title, journals(unfinished, config))
+    if rank() > 0:
+        return run_dir
     calibration = _calibrate(fitted, splits.validation)
     parts = {"validation": splits.validation, "test": splits.test}
     if evaluation is not None:
@@ -74,6 +80,8 @@ def train_run(
     metrics = _about(settings, method, seed, splits, truth) | scores
     if settings.warm_start != NO_WARM_START:
         metrics["warm_start"] = settings.describe_start()
+    if fitted.execution:
+        metrics["execution"] = fitted.execution
     if restarts:
         metrics["restarts"] = describe(restarts)
     adjustment = getattr(splits, "adjustment", None)
@@ -96,7 +104,7 @@ def train_run(
 def journals(folder: Path, config: dict) -> Callable[[int], FileJournal]:
     """Seed of a restart -> where its training is kept, for these settings and data alone."""
     key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    return lambda seed: FileJournal(folder / f"s{seed}", key)
+    return lambda seed: FileJournal(folder / f"s{seed}", key, writes=rank() == 0)
 
 
 def configuration(settings: Settings, method: str, seed: int) -> dict:

@@ -14,6 +14,10 @@ from adni_tcgm.tcgm.batch import MultimodalBatch
 class CrossEntropy(ClassifierPerModality):
     """Labeled cross-entropy per modality; combined by the same aggregator as TCGM."""
 
+    @property
+    def shares_batches(self) -> bool:
+        return True
+
     def labeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
         return labeled_cross_entropy(model, batch)
 

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from adni_tcgm.tcgm.aggregator import aggregate
 from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.execution import in_pieces
+from adni_tcgm.tcgm.processes import add_up, is_sharing, largest
 
 # The contract itself lives beside the trainer, the only one that relies on it.
 from adni_tcgm.tcgm.trainer import Method, Spec
@@ -52,6 +54,8 @@ class ModalityClassifiers(nn.Module):
     def __init__(self, spec: Spec, classifier: ClassifierConfig | Mapping[str, ClassifierConfig]) -> None:
         super().__init__()
         self.classifiers = nn.ModuleDict()
+        # Samples that go through a network at a time; the trainer lowers it where memory is short.
+        self.micro_batch: int | None = None
         for modality in spec.modalities:
             config = network_of(classifier, modality.name)
             with torch.random.fork_rng(devices=[]):
@@ -65,14 +69,22 @@ class ModalityClassifiers(nn.Module):
         """(B,) bool: which samples have that modality. Absent inputs never reach a classifier, nor its statistics."""
         return batch.present[:, list(batch.inputs).index(name)]
 
+    def logits(self, name: str, inputs: Tensor) -> Tensor:
+        """(n, C) float32 logits of one modality."""
+        return in_pieces(self.classifiers[name], inputs, self.micro_batch if self.training else None).float()
+
     def log_posteriors(self, batch: MultimodalBatch) -> Tensor:
         """log h: (M, B, C), modalities in the order of `batch.inputs`; the log prior where a modality is absent."""
+        # Of a shared batch another share may have gaps, and all processes must go the same way.
+        if batch.complete and len(batch) and not is_sharing():
+            return torch.stack([self.logits(name, inputs).log_softmax(-1) for name, inputs in batch.inputs.items()])
         rows = []
         for name, inputs in batch.inputs.items():
             index = self.seen(batch, name).nonzero().squeeze(1)
             log_posterior = self.log_prior.repeat(len(batch), 1)
-            if len(index):
-                logits = self.classifiers[name](inputs[index]).float()
+            # Whether anybody in the whole batch has it: networks may exchange statistics, so all processes must ask.
+            if largest(len(index)):
+                logits = self.logits(name, inputs[index])
                 log_posterior = log_posterior.index_copy(0, index, logits.log_softmax(-1))
             rows.append(log_posterior)
         return torch.stack(rows)
@@ -111,7 +123,15 @@ def labeled_cross_entropy(model: ModalityClassifiers, batch: MultimodalBatch) ->
     """Cross-entropy of each classifier on the samples that have its modality (paper section 4.3), summed over them."""
     loss = torch.zeros((), device=batch.labels.device)
     for name, inputs in batch.inputs.items():
-        seen = model.seen(batch, name)
-        if seen.any():
-            loss = loss + F.cross_entropy(model.classifiers[name](inputs[seen]).float(), batch.labels[seen])
+        labels = batch.labels
+        if not batch.complete or is_sharing():
+            seen = model.seen(batch, name)
+            inputs, labels = inputs[seen], labels[seen]
+        if not largest(len(labels)):
+            continue
+        if is_sharing():
+            total = F.cross_entropy(model.logits(name, inputs), labels, reduction="sum")
+            loss = loss + add_up(total) / add_up(torch.tensor(float(len(labels)), device=labels.device))
+        else:
+            loss = loss + F.cross_entropy(model.logits(name, inputs), labels)
     return loss

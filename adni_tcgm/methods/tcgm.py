@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers, Spec, labeled_cross_entropy
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
+from adni_tcgm.tcgm.processes import is_sharing
 from adni_tcgm.tcgm.profile import ProfilePrior
 
 PRIORS = ("labels", "profile")
@@ -26,22 +26,21 @@ class TCGM(ClassifierPerModality):
         gain itself, found by EM along the way (`tcgm.profile`).
     within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
         stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
-    micro_batch: samples that go through the networks at once; the gain is still that of the whole batch, exactly. Saves
-        memory for a second forward pass. Batch normalization then normalizes by micro-batches.
     """
 
     gain_weight: float = 1.0
     prior: str = "labels"
     within_strata: bool = False
-    micro_batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.prior not in PRIORS:
             raise ValueError(f"prior is {self.prior!r}; choose one of {', '.join(PRIORS)}")
         if self.prior == "profile" and self.within_strata:
             raise ValueError("prior 'profile' knows no strata; use prior 'labels' with within_strata")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
+
+    @property
+    def shares_batches(self) -> bool:
+        return self.prior == "labels" and not self.within_strata
 
     def build(self, spec: Spec) -> ModalityClassifiers:
         model = super().build(spec)
@@ -56,24 +55,16 @@ class TCGM(ClassifierPerModality):
     def unlabeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor | None:
         if self.gain_weight == 0:
             return None
-        log_posteriors = self._log_posteriors(model, batch)
+        log_posteriors = model.log_posteriors(batch)
         if self.prior == "profile":
             gain = model.profile.gain(log_posteriors, batch.present)
         elif self.within_strata:
             gain = _gain_within_strata(model, log_posteriors, batch)
         else:
-            gain = total_correlation_gain(log_posteriors, model.log_prior, batch.present)
+            # All processes must know of the same gaps: those that share a batch count them.
+            nothing_missing = batch.complete and not is_sharing()
+            gain = total_correlation_gain(log_posteriors, model.log_prior, None if nothing_missing else batch.present)
         return -self.gain_weight * gain
-
-    def _log_posteriors(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
-        if self.micro_batch is None:
-            return model.log_posteriors(batch)
-        # Checkpointing forgets each part's activations and computes them again when its gradient is due.
-        parts = [
-            checkpoint(model.log_posteriors, batch.select(index), use_reentrant=False)
-            for index in torch.arange(len(batch)).split(self.micro_batch)
-        ]
-        return torch.cat(parts, dim=1)
 
 
 def _gain_within_strata(model: ModalityClassifiers, log_posteriors: Tensor, batch: MultimodalBatch) -> Tensor:

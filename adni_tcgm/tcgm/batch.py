@@ -40,6 +40,8 @@ class MultimodalBatch:
     groups: Sequence[str] = field(default=())
     strata: Sequence[str] = field(default=())
     targets: dict[str, Tensor] = field(default_factory=dict)
+    # Whether every sample is known to have every modality; to look it up on a GPU would wait for what is queued there.
+    complete: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         size = len(self.sample_ids)
@@ -50,6 +52,9 @@ class MultimodalBatch:
             raise ValueError(f"present has shape {tuple(self.present.shape)}; expected {(size, len(self.inputs))}")
         if self.labels.shape != (size,):
             raise ValueError(f"labels have shape {tuple(self.labels.shape)}; expected {(size,)}")
+        if self.present.device.type != "cpu":
+            return  # checked before it went there
+        object.__setattr__(self, "complete", bool(self.present.all()))
         if size and not self.present.any(1).all():
             absent = self.sample_ids[int((~self.present.any(1)).nonzero()[0])]
             raise ValueError(f"sample {absent!r} has no modality at all; every sample needs at least one")
@@ -62,7 +67,8 @@ class MultimodalBatch:
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
         order = index.tolist()
-        return MultimodalBatch(
+        index = index.to(self.labels.device, non_blocking=True)
+        chosen = MultimodalBatch(
             sample_ids=[self.sample_ids[i] for i in order],
             inputs={name: values[index] for name, values in self.inputs.items()},
             present=self.present[index],
@@ -71,18 +77,26 @@ class MultimodalBatch:
             strata=[self.strata[i] for i in order] if self.strata else (),
             targets={name: values[index] for name, values in self.targets.items()},
         )
+        return chosen._known_complete(self.complete)
 
     def with_inputs(self, inputs: dict[str, Tensor]) -> MultimodalBatch:
-        return replace(self, inputs=inputs)
+        return replace(self, inputs=inputs)._known_complete(self.complete)
 
     def to(self, device: torch.device | str) -> MultimodalBatch:
-        return replace(
+        if self.labels.device == torch.device(device):
+            return self
+        moved = replace(
             self,
             inputs={name: values.to(device) for name, values in self.inputs.items()},
             present=self.present.to(device),
             labels=self.labels.to(device),
             targets={name: values.to(device) for name, values in self.targets.items()},
         )
+        return moved._known_complete(self.complete)
+
+    def _known_complete(self, known: bool) -> MultimodalBatch:
+        object.__setattr__(self, "complete", self.complete or known)
+        return self
 
 
 def join(batches: Sequence[MultimodalBatch]) -> MultimodalBatch:

@@ -7,6 +7,8 @@ from math import factorial, perm
 import torch
 from torch import Tensor
 
+from adni_tcgm.tcgm.processes import add_up, is_sharing
+
 
 def total_correlation_gain(log_posteriors: Tensor, log_prior: Tensor, present: Tensor | None = None) -> Tensor:
     """The gain of M classifiers over B samples; a scalar to be maximized, in nats.
@@ -21,7 +23,9 @@ def total_correlation_gain(log_posteriors: Tensor, log_prior: Tensor, present: T
         fewer samples than modalities.
 
     The second term runs over distinct tuples exactly, at cost linear in B. Computed in float32 (float64 stays
-    float64) also under autocast. Raises ValueError where shapes disagree, or if nothing is missing and B < M.
+    float64) also under autocast. Where several processes share a batch (`processes.sharing`), this is the gain of the
+    whole batch in each of them: only sums over samples are exchanged, as many as there are sets of modalities, times C.
+    Raises ValueError where shapes disagree, or if nothing is missing and B < M.
     """
     modalities, size, classes = log_posteriors.shape
     if log_prior.shape != (classes,):
@@ -33,28 +37,43 @@ def total_correlation_gain(log_posteriors: Tensor, log_prior: Tensor, present: T
         if log_posteriors.dtype != torch.float64:
             log_posteriors = log_posteriors.float()
         log_prior = log_prior.to(log_posteriors.dtype)
-        if present is None or bool(present.all()):
-            return _complete_gain(log_posteriors, log_prior)
+        if present is None or (not is_sharing() and bool(present.all())):
+            return _complete_gain(log_posteriors, log_prior, size)
 
         gain = log_posteriors[:0].sum()  # zero, but still part of the graph if no set of modalities qualifies
-        for pattern in present.unique(dim=0):
-            alike = (present == pattern).all(1)
-            count, needed = int(alike.sum()), int(pattern.sum())
+        counts = _count_patterns(present)
+        for pattern, count in counts:
+            alike, needed = (present == pattern).all(1), int(pattern.sum())
             if needed >= 2 and count >= needed:
-                gain = gain + count / size * _complete_gain(log_posteriors[pattern][:, alike], log_prior)
+                share = count / sum(count for _, count in counts)
+                gain = gain + share * _complete_gain(log_posteriors[pattern][:, alike], log_prior, count)
         return gain
 
 
-def _complete_gain(log_posteriors: Tensor, log_prior: Tensor) -> Tensor:
-    """Paper Eq. 6 for (M, B, C) log-posteriors without gaps."""
-    modalities, size, _ = log_posteriors.shape
+def _count_patterns(present: Tensor) -> list[tuple[Tensor, int]]:
+    """The sets of modalities that occur among the (B, M) samples, and how often; over all processes, in one order."""
+    if not is_sharing():
+        patterns, counts = present.unique(dim=0, return_counts=True)
+        return list(zip(patterns, counts.tolist(), strict=True))
+    modalities = present.shape[1]
+    bits = 2 ** torch.arange(modalities, device=present.device)
+    counts = add_up(torch.bincount((present * bits).sum(1), minlength=2**modalities)).tolist()
+    return [((torch.tensor(code, device=bits.device) & bits) > 0, count) for code, count in enumerate(counts) if count]
+
+
+def _complete_gain(log_posteriors: Tensor, log_prior: Tensor, size: int) -> Tensor:
+    """Paper Eq. 6 for (M, B, C) log-posteriors without gaps. size: B, or where processes share a batch, that of all."""
+    modalities = len(log_posteriors)
+    rewards, sums = joint_marginal_log_ratio(log_posteriors, log_prior).sum(), subset_sums(log_posteriors.exp())
+    if is_sharing():
+        together = add_up(torch.cat([rewards.view(1), sums.flatten()]))
+        rewards, sums = together[0], together[1:].view_as(sums)
+        size = round(sums[0, 0].item())
     if size < modalities:
         raise ValueError(
             f"a batch of B={size} samples has no tuple of M={modalities} distinct ones; the gain needs B >= M"
         )
-    reward = joint_marginal_log_ratio(log_posteriors, log_prior).mean()
-    penalty = mean_over_distinct_tuples(subset_sums(log_posteriors.exp()), log_prior)
-    return 1 + reward - penalty
+    return 1 + rewards / size - mean_over_distinct_tuples(sums, log_prior, size)
 
 
 def joint_marginal_log_ratio(log_posteriors: Tensor, log_prior: Tensor) -> Tensor:
@@ -75,15 +94,17 @@ def subset_sums(posteriors: Tensor) -> Tensor:
     return torch.stack(products).sum(1)
 
 
-def mean_over_distinct_tuples(sums: Tensor, log_prior: Tensor) -> Tensor:
+def mean_over_distinct_tuples(sums: Tensor, log_prior: Tensor, size: int | None = None) -> Tensor:
     """(B-M)!/B! Σ_{i1≠…≠iM} Σ_c ∏_m h^m_{i_m,c} / p_c^(M-1) from the subset sums (2^M, C); a scalar.
 
     With E(T) the sum over distinct tuples for the modalities of T, E(∅) = 1 and
         E(T) = Σ_{S⊆T, S∋min T} (-1)^(|S|-1) (|S|-1)! P_S E(T∖S),
     the inclusion-exclusion over set partitions: S is the set of modalities that share one sample with the first.
+    size: B where the caller knows it, so that no device must be asked.
     """
     everything = len(sums) - 1
-    modalities, size = everything.bit_count(), round(float(sums[0, 0].detach()))
+    modalities = everything.bit_count()
+    size = round(float(sums[0, 0].detach())) if size is None else size
     distinct = [torch.ones_like(sums[0])]
     for chosen in range(1, everything + 1):
         first = chosen & -chosen

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan
 from time import perf_counter
 from typing import Protocol
 
@@ -16,7 +14,18 @@ from tqdm import tqdm
 
 from adni_tcgm.tcgm.aggregator import label_prior, strata_priors
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.gain import total_correlation_gain
+from adni_tcgm.tcgm.execution import (
+    arithmetic,
+    choose_device,
+    choose_precision,
+    compile_networks,
+    frozen_running_statistics,
+    halved,
+    lay_out,
+    place,
+    set_micro_batch,
+)
+from adni_tcgm.tcgm.processes import average_gradients, rank, seed_round, share, share_statistics, sharing, world
 from adni_tcgm.tcgm.state import (
     Best,
     Journal,
@@ -30,6 +39,7 @@ from adni_tcgm.tcgm.state import (
     take_below,
 )
 from adni_tcgm.tcgm.stream import Augmentation, BatchStream, stream_batches
+from adni_tcgm.tcgm.validation import predict, tempered_log_loss, validate
 
 __all__ = [
     "Augmentation",
@@ -92,6 +102,13 @@ class TrainConfig:
     patience: validations without improvement before training stops; None: never.
     prior_smoothing: what `label_prior` adds to the count of each class.
     device: "auto", "cpu" or "cuda".
+    precision: of the networks: "float32", "bfloat16" (autocast; losses, gain and weights stay float32) or "auto",
+        bfloat16 on a GPU. Predictions are made in float32.
+    deterministic: the same bits in every run on a GPU, too, where that costs time.
+    compile: compile the networks first; pays in long trainings on a GPU.
+    micro_batch: samples that go through a network at once; losses are still those of the whole batch, exactly. Saves
+        memory for a second forward pass. Batch normalization then normalizes by micro-batches. Halved by itself where a
+        GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
     """
 
     rounds: int = 300
@@ -105,12 +122,19 @@ class TrainConfig:
     patience: int | None = None
     prior_smoothing: float = 1.0
     device: str = "auto"
+    precision: str = "auto"
+    deterministic: bool = False
+    compile: bool = False
+    micro_batch: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rounds", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
+        choose_precision(self.precision, torch.device("cpu"))
 
 
 @dataclass
@@ -120,6 +144,7 @@ class Fitted:
     prior: (C,) log class prior. augment: its fixed view is what `predict` shows the model.
     history: rows of `history.tsv`, one for each validation; losses are means since the row before, `gain` is the
     total correlation gain of the classifiers on the validation samples, and seconds count from the start.
+    execution: how it was computed: device, precision, processes, micro-batch, and each time that memory ran out.
     """
 
     method: Method
@@ -131,6 +156,7 @@ class Fitted:
     config: TrainConfig
     best_round: int
     augment: Augmentation | None = None
+    execution: dict = field(default_factory=dict)
 
 
 def fit(
@@ -150,7 +176,12 @@ def fit(
     journal: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
     weights, to the bit, of one that never was (on a CPU).
     """
-    with torch.random.fork_rng(), tqdm(total=config.rounds, desc=progress, disable=progress is None) as bar:
+    hidden = progress is None or rank() > 0
+    with (
+        torch.random.fork_rng(),
+        arithmetic(choose_device(config.device), config.deterministic),
+        tqdm(total=config.rounds, desc=progress, disable=hidden) as bar,
+    ):
         training = _Training(method, splits, config, augment)
         state = journal.restore() if journal else None
         if state is not None:
@@ -171,23 +202,49 @@ class _Training:
 
     def __init__(self, method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> None:
         self.method, self.config, self.device = method, config, choose_device(config.device)
+        self.precision = choose_precision(config.precision, self.device)
+        if world() > 1 and not getattr(method, "shares_batches", False):
+            raise ValueError(f"{type(method).__name__} as set cannot share its batches among {world()} processes")
         train, labeled = splits.train, splits.train.select(splits.train.labels != UNLABELED)
         self.validation = splits.validation.select(splits.validation.labels != UNLABELED)
         prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
         by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
         # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
+        labeled, unlabeled = (place(samples, self.device) for samples in (labeled, train))
         self.stream_l = BatchStream(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
-        self.stream_u = BatchStream(train, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
+        self.stream_u = BatchStream(unlabeled, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
 
         torch.manual_seed(config.seed)
         seen = viewed_modalities(splits.modalities, train, augment)
         self.model = method.build(Spec(seen, splits.classes, prior, by_stratum)).to(self.device)
+        self.micro_batch = config.micro_batch
+        self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
         self.optimizer_l, self.optimizer_u = (
             _optimizer(self.model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
         )
         self.best, self.round, self.start = Best(), 0, perf_counter()
         self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
+
+    def _prepare_model(self) -> None:
+        if world() > 1:
+            share_statistics(self.model)
+        if self.device.type == "cuda" or self.precision == torch.bfloat16:
+            lay_out(self.model)
+        if self.config.compile:
+            compile_networks(self.model)
+        if self.micro_batch and not set_micro_batch(self.model, self.micro_batch):
+            raise ValueError(
+                f"micro_batch is {self.micro_batch}, but {type(self.method).__name__} knows no micro-batches"
+            )
+        self.execution = {
+            "device": self.device.type,
+            "precision": str(self.precision).removeprefix("torch."),
+            "deterministic": self.device.type == "cpu" or self.config.deterministic,
+            "processes": world(),
+            "micro_batch": self.micro_batch,
+            "out_of_memory": [],
+        }
 
     @property
     def done(self) -> bool:
@@ -198,6 +255,7 @@ class _Training:
         """A labeled step and, after the warm-up, an unlabeled one; a row of the history where one is due."""
         self.round += 1
         self.model.train()
+        seed_round(self.config.seed, self.round)
         if len(self.stream_l.samples):
             self._step(self.method.labeled_loss, self.stream_l, self.optimizer_l, self.losses_l)
         if self.round > self.config.warm_up_rounds:
@@ -209,14 +267,40 @@ class _Training:
         return None
 
     def _step(self, loss_of: LossOf, stream: BatchStream, optimizer: Adam, losses: Losses) -> None:
-        loss = loss_of(self.model, next(stream).to(self.device))
-        if loss is None:
-            return
-        losses.add(self.round, loss)
+        batch, random = share(next(stream)).to(self.device), random_state(self.device)
+        while True:
+            try:
+                loss = self._differentiate(loss_of, batch, optimizer, losses)
+                break
+            except torch.OutOfMemoryError as error:
+                self._shrink(len(batch), error)
+            # Outside of the handler: its traceback holds the tensors that are to be freed.
+            restore_random(random, self.device)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        if loss is not None:
+            average_gradients(self.model)
+            optimizer.step()
+            self.method.after_step(self.model)
+
+    def _differentiate(self, loss_of: LossOf, batch: MultimodalBatch, optimizer: Adam, losses: Losses) -> Tensor | None:
+        """The loss, its gradient in the parameters."""
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        self.method.after_step(self.model)
+        with sharing():
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                loss = loss_of(self.model, batch)
+            if loss is not None:
+                loss.backward()
+                losses.add(self.round, loss)
+        return loss
+
+    def _shrink(self, batch_size: int, error: torch.OutOfMemoryError) -> None:
+        """Go on with half the micro-batch; running statistics may count the batch that failed twice."""
+        smaller = halved(self.micro_batch, batch_size)
+        if smaller is None or world() > 1 or not set_micro_batch(self.model, smaller):
+            raise error
+        self.micro_batch = self.execution["micro_batch"] = smaller
+        self.execution["out_of_memory"].append({"round": self.round, "micro_batch": smaller})
 
     def _validate(self) -> dict[str, float]:
         losses = {"loss_labeled": self.losses_l.take_mean(), "loss_unlabeled": self.losses_u.take_mean()}
@@ -229,6 +313,7 @@ class _Training:
         return row
 
     def finish(self) -> Fitted:
+        self.fitted.execution = self.execution
         self.fitted.best_round = self.best.load_into(self.model.eval(), otherwise=self.round)
         return self.fitted
 
@@ -250,6 +335,7 @@ class _Training:
             "losses_l": self.losses_l.read(),
             "losses_u": self.losses_u.read(),
             "best": best.values,
+            "execution": self.execution,
         }
         return State({k: v for name, part in parts.items() for k, v in put_below(name, part).items()}, values)
 
@@ -264,33 +350,12 @@ class _Training:
         self.stream_l.restore(take_below("stream_l", tensors))
         self.stream_u.restore(take_below("stream_u", tensors))
         restore_random(take_below("random", tensors), self.device)
+        self.execution = values["execution"] | {"processes": world()}
+        self.micro_batch = self.execution["micro_batch"]
+        set_micro_batch(self.model, self.micro_batch)
         self.round, self.start = values["round"], perf_counter() - values["seconds"]
         self.fitted.history[:] = values["history"]
         self.losses_l.values, self.losses_u.values = values["losses_l"], values["losses_u"]
-
-
-def predict(fitted: Fitted, batch: MultimodalBatch, chunk: int = 32) -> dict[str, Tensor]:
-    """{modality: (B, C) log-posterior, "all": …} in evaluation mode, on the CPU, `chunk` samples at a time.
-
-    Nothing is calibrated here. Calibration comes behind: it maps the entry of each modality, combines them by
-    `aggregate(…, fitted.prior, batch.present)`, and maps the result once more.
-    """
-    model, device = fitted.model, next(fitted.model.parameters()).device
-    model.eval()
-    chunks = []
-    with torch.no_grad():
-        for index in torch.arange(len(batch)).split(chunk):
-            part = batch.select(index)
-            part = fitted.augment.center(part) if fitted.augment else part
-            chunks.append(fitted.method.predict(model, part.to(device)))
-    return {name: torch.cat([part[name].cpu() for part in chunks]) for name in chunks[0]}
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 def viewed_modalities(
@@ -303,19 +368,6 @@ def viewed_modalities(
     return [replace(modality, shape=tuple(view.inputs[modality.name].shape[1:])) for modality in modalities]
 
 
-@contextmanager
-def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalization normalizes by its batch, as in training, but leaves its running statistics alone."""
-    norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
-    try:
-        for norm in norms:
-            norm.track_running_stats = False
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
 def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
     """Adam; a part of the model that names a `rate_factor` moves by that share of the rate, without decay."""
     slow = {p: part.rate_factor for part in model.modules() if hasattr(part, "rate_factor") for p in part.parameters()}
@@ -323,42 +375,3 @@ def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
     for factor in sorted({factor for factor in slow.values() if factor > 0}):
         groups.append({"params": [p for p in slow if slow[p] == factor], "lr": factor * rate, "weight_decay": 0.0})
     return Adam(groups)
-
-
-def validate(fitted: Fitted, validation: MultimodalBatch) -> dict[str, float]:
-    """Log-loss and accuracy of "all", and the gain of the classifiers, which needs no label, for any method."""
-    result = {"gain": nan, "validation_loss": nan, "validation_accuracy": nan}
-    if len(validation) == 0:
-        return result
-    log_posteriors = predict(fitted, validation)
-    combined = log_posteriors["all"]
-    losses = [
-        tempered_log_loss(values[seen], validation.labels[seen])
-        for values, seen in _judged(log_posteriors, validation)
-        if seen.any()
-    ]
-    result["validation_loss"] = sum(losses) / len(losses)
-    result["validation_accuracy"] = (combined.argmax(1) == validation.labels).float().mean().item()
-    names = list(validation.inputs)
-    if len(validation) >= len(names) and all(name in log_posteriors for name in names):
-        stacked = torch.stack([log_posteriors[name] for name in names])
-        result["gain"] = total_correlation_gain(stacked, fitted.prior, validation.present).item()
-    return result
-
-
-def _judged(log_posteriors: dict[str, Tensor], batch: MultimodalBatch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each posterior with the samples ((B,) bool) that have its modality; "all" with everybody."""
-    for name, values in log_posteriors.items():
-        everybody = torch.ones(len(batch), dtype=torch.bool)
-        yield values, everybody if name == "all" else batch.present[:, list(batch.inputs).index(name)]
-
-
-def tempered_log_loss(log_posterior: Tensor, labels: Tensor) -> float:
-    """Log-loss of (B, C) log-posteriors divided by the best of a few temperatures, renormalized.
-
-    Modalities that share more than the label make the combined posterior too sure of itself, the more so the longer the
-    gain is maximized. Calibration mends that afterwards, so it must not decide which weights are kept.
-    """
-    temperatures = torch.logspace(-0.5, 1.5, 21, dtype=log_posterior.dtype).view(-1, 1, 1)
-    tempered = (log_posterior.clamp(min=-1e4) / temperatures).log_softmax(-1)
-    return -tempered[:, torch.arange(len(labels)), labels].mean(1).max().item()

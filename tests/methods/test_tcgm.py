@@ -204,29 +204,6 @@ def test_permuting_modalities_or_class_names_permutes_the_results_and_nothing_el
         torch.testing.assert_close(found[name], value[:, order], atol=1e-4, rtol=1e-4)
 
 
-def test_micro_batches_give_the_gain_of_the_whole_batch_and_its_gradient() -> None:
-    splits = gaussian_splits(labeled=10, seed=0)
-    batch = splits.train.select(torch.arange(50))
-    spec = Spec(splits.modalities, splits.classes, torch.full((4,), 0.25).log())
-    results = []
-    for method in (TCGM(MLPConfig(hidden=(8,))), TCGM(MLPConfig(hidden=(8,)), micro_batch=7)):
-        torch.manual_seed(0)
-        model = method.build(spec)
-        loss = method.unlabeled_loss(model, batch)
-        loss.backward()
-        results.append([loss.detach(), *(p.grad for p in model.parameters())])
-    for whole, parts in zip(*results, strict=True):
-        torch.testing.assert_close(whole, parts, atol=1e-6, rtol=1e-5)
-    assert len(results[0]) == 13
-
-
-def test_micro_batches_leave_running_statistics_alone_in_the_second_forward_pass_too() -> None:
-    config = replace(QUICK, warm_up_rounds=0)
-    fitted = fit(TCGM(TINY_DENSENET, micro_batch=3), volume_splits(), config)
-    counts = {int(value) for name, value in fitted.model.state_dict().items() if name.endswith("num_batches_tracked")}
-    assert counts == {fitted.best_round}
-
-
 def with_strata(splits: Splits, names: list[str]) -> Splits:
     def named(batch: MultimodalBatch) -> MultimodalBatch:
         return replace(batch, strata=[names[i % len(names)] for i in range(len(batch))])
@@ -290,5 +267,3 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         TCGM(MLPConfig(), prior="guess")
     with pytest.raises(ValueError, match="knows no strata"):
         TCGM(MLPConfig(), prior="profile", within_strata=True)
-    with pytest.raises(ValueError, match="micro_batch is 0"):
-        TCGM(MLPConfig(), micro_batch=0)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from adni_tcgm.journal import FileJournal
 from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, load_settings
 from pipelines.run import main
@@ -124,3 +129,47 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
         folder = tmp_path / "out" / "digits" / "runs" / f"digits-{method}-r0.03-s0"
         accuracy[method] = load_run(folder).metrics["test"]["all"]["accuracy"]
     assert accuracy["tcgm"] > accuracy["ce"] + 0.05
+
+
+def test_two_processes_of_torchrun_end_with_the_run_of_one_and_only_the_first_writes(config):
+    def numbers(folder: Path) -> np.ndarray:
+        run = load_run(folder)
+        return run.predictions.filter(like="p_").to_numpy()
+
+    run(config)
+    (alone,) = runs_of(config)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "pipelines.run", str(config), "--device", "cpu", "--out", str(config.parent / "two")]
+    environment = os.environ | {"PYTHONPATH": str(README.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=config.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test samples") == 1
+    (together,) = (config.parent / "two" / "runs").iterdir()
+    np.testing.assert_allclose(numbers(together), numbers(alone), atol=2e-6)
+    assert load_run(together).metrics["execution"]["processes"] == 2
+
+
+def test_a_run_that_died_goes_on_and_leaves_nothing_but_its_folder(config, monkeypatch):
+    run(config, "--set", "train.validate_every=60")
+    (folder,) = runs_of(config)
+    undisturbed = (folder / "predictions.tsv").read_bytes()
+    shutil.rmtree(folder)
+
+    class Kill(Exception):
+        pass
+
+    saved = FileJournal.save
+    monkeypatch.setattr(FileJournal, "is_due", lambda self: True)
+
+    def save_once(journal: FileJournal, state) -> None:
+        saved(journal, state)
+        if state.values["round"] == 50:
+            raise Kill
+
+    monkeypatch.setattr(FileJournal, "save", save_once)
+    with pytest.raises(Kill):
+        run(config, "--set", "train.validate_every=60")
+    assert [folder.name for folder in runs_of(config)] == [".mine-tcgm-r0.1-s0.unfinished"]
+    run(config, "--set", "train.validate_every=60")  # round 50 is not saved again: it is behind us
+    (folder,) = runs_of(config)
+    assert (folder / "predictions.tsv").read_bytes() == undisturbed

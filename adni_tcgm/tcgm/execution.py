@@ -1,0 +1,133 @@
+"""How a step is computed: on which device, in which precision, and in how many pieces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.processes import largest
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Of the free memory of a GPU, what the volumes may fill: the rest is for weights and activations.
+RESIDENT_SHARE = 0.4
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """ "auto": bfloat16 on a GPU, float32 on a CPU. Raises ValueError for a name that is unknown."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in PRECISIONS:
+        raise ValueError(f"precision is {name!r}; choose one of auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[name]
+
+
+@contextmanager
+def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
+    """On a GPU: only kernels that repeat to the bit, or whichever is fastest. A CPU repeats to the bit anyway."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    # Read when cuBLAS starts, so it must be there before the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def lay_out(model: nn.Module) -> None:
+    """Weights of 3D convolutions with the channels last: the layout in which bfloat16 kernels are fastest."""
+    for parameter in model.parameters():
+        if parameter.ndim == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+def compile_networks(model: nn.Module) -> None:
+    """Compile each part of the model that says it gains by it."""
+    for module in model.modules():
+        if getattr(module, "worth_compiling", False):
+            module.compile()
+
+
+def place(samples: MultimodalBatch, device: torch.device) -> MultimodalBatch:
+    """The samples on the device for good, or as they are where they would fill too much of it."""
+    if device.type != "cuda":
+        return samples
+    size = sum(values.nbytes for values in (*samples.inputs.values(), *samples.targets.values()))
+    return samples.to(device) if size < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] else samples
+
+
+def set_micro_batch(model: nn.Module, size: int | None) -> bool:
+    """Let at most so many samples go through a network at a time; whether any part of the model can do that."""
+    parts = [module for module in model.modules() if hasattr(module, "micro_batch")]
+    for part in parts:
+        part.micro_batch = size
+    return bool(parts)
+
+
+def halved(micro_batch: int | None, batch_size: int) -> int | None:
+    """The next smaller micro-batch after a batch did not fit; None where there is none."""
+    size = min(micro_batch or batch_size, batch_size)
+    return (size + 1) // 2 if size > 1 else None
+
+
+@contextmanager
+def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch normalization normalizes by its batch, as in training, but leaves its running statistics alone."""
+    norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+@contextmanager
+def kept_running_statistics(model: nn.Module) -> Iterator[None]:
+    """What is computed in here a second time does not count a second time."""
+    norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
+    before = [[value.clone() for value in norm.buffers()] for norm in norms]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for norm, values in zip(norms, before, strict=True):
+                for buffer, value in zip(norm.buffers(), values, strict=True):
+                    buffer.copy_(value)
+
+
+def in_pieces(network: nn.Module, inputs: Tensor, size: int | None) -> Tensor:
+    """`network(inputs)`, `size` samples at a time. Activations of a piece are computed again when its gradient is due.
+
+    The outputs of all pieces meet in one tensor, so a loss of the whole batch (the gain) stays exactly that. Batch
+    normalization then normalizes by pieces.
+    """
+    # Pieces of nearly equal size: a last one of a single sample would have no variance.
+    pieces = 1 if size is None else largest(-(-len(inputs) // size))
+    if pieces <= 1:
+        return network(inputs)
+
+    def contexts() -> tuple:
+        return nullcontext(), kept_running_statistics(network)
+
+    parts = inputs.tensor_split(pieces)
+    return torch.cat([checkpoint(network, part, use_reentrant=False, context_fn=contexts) for part in parts])
