@@ -42,6 +42,8 @@ BASELINE = "ce"
 REPORTED = tuple(name for name in METHODS if name not in ("soft_hgr", "lmf"))
 # What a report is made of: tables, records of saliency maps, and the code and templates themselves.
 PATTERNS = ("*.json", "*.tsv", "saliency/*/*.json", "*.py", "templates/*")
+# The cohort's report is a PDF; a person's may also be a page with a viewer.
+FORMATS = ("pdf", "html")
 LAYOUT_FLAGS = {"data": "adni", "bids": "bids", "list": "list"}
 
 
@@ -62,6 +64,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--raw", type=int, default=CohortDesign.raw, help="simulated people who arrive as raw scans")
     parser.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of other heads for the simulation")
     parser.add_argument("--subject-reports", default="all", metavar="all|none|N")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of them; default: both")
+    parser.add_argument(
+        "--prevalence", type=float, metavar="SHARE", help="of converters where the reports are read, e.g. 0.17"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
     parser.add_argument("--scheduler", metavar="tcp://...", help="prepare subjects on a running Dask scheduler")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -83,6 +89,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--tables are those of an ADNI download; they do not go with --{given[0]}")
     if arguments.subject_reports not in ("all", "none") and not arguments.subject_reports.isdigit():
         parser.error(f"--subject-reports is {arguments.subject_reports!r}; it must be all, none or a number")
+    if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
+        parser.error(f"--prevalence is {arguments.prevalence}; a share between 0 and 1 is needed, e.g. 0.17")
     if arguments.jobs < 1:
         parser.error(f"--jobs is {arguments.jobs}; it must be at least 1")
     return arguments
@@ -256,7 +264,9 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     destination = arguments.out / "reports"
     stamp = destination / ".inputs"
     code = Path(reports.__file__).parent
-    inputs = _fingerprint([*folders, bars, arguments.out / "prepared", code], str(arguments.subject_reports))
+    formats = sorted(set(arguments.formats))
+    options = json.dumps([arguments.subject_reports, formats, arguments.prevalence])
+    inputs = _fingerprint([*folders, bars, arguments.out / "prepared", code], options)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
         print("reports are up to date")
         return 0
@@ -268,6 +278,8 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
         bars=bars,
         subject_reports=arguments.subject_reports,
         jobs=arguments.jobs,
+        prevalence=arguments.prevalence,
+        kinds=formats,
     )
     if not written.failures:
         stamp.write_text(inputs, encoding="utf-8")
@@ -309,7 +321,9 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
     print(f"\n{simulated}test split of {metrics['n']['test']} people; {labels['train_visible']} training labels shown;")
     print(f"{labels['validation']} validation labels used for selection and calibration")
     print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format))
-    print(f"\nreports   {arguments.out / 'reports'}  (cohort.pdf, and a PDF for each chosen person)")
+    kinds = ["cohort.pdf"] if "pdf" in arguments.formats else []
+    kinds += [f"{name} of each chosen person" for name in sorted(set(arguments.formats))]
+    print(f"\nreports   {arguments.out / 'reports'}  ({', '.join(kinds)})")
     print(f"ledger    {arguments.out / 'prepared' / 'ledger.tsv'}  (every expected scan, and what became of it)")
     print(f"runs      {arguments.out / 'runs'}")
     print("time      " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in clock.seconds.items()))

@@ -11,6 +11,7 @@ import pytest
 from adni_tcgm.storage import load_run
 from pipelines.run_adni import main
 from pipelines.truth import Truth
+from reports.writing import Reports
 
 FAST = ["--set", "train.rounds=60", "--set", "train.warm_up_rounds=10", "--jobs", "1"]
 
@@ -74,9 +75,23 @@ def test_reports_are_written_once_and_again_when_a_run_changes(
     assert main(call) == 0
     assert "SIMULATED" in capsys.readouterr().out
     pdfs = sorted(path.name for path in (trained / "reports").glob("*.pdf"))
+    pages = sorted(path.stem for path in (trained / "reports").glob("*.html"))
     assert "cohort.pdf" in pdfs and len(pdfs) == 2
+    assert [f"{name}.pdf" for name in pages] == [name for name in pdfs if name != "cohort.pdf"]
     assert main(call) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+def test_a_stated_prevalence_and_fewer_formats_make_other_reports(trained: Path, monkeypatch) -> None:
+    call = arguments(trained, "--stage", "report", "--subject-reports", "1", "--formats", "pdf")
+    asked = []
+    monkeypatch.setattr(
+        "reports.write_reports", lambda *folders, **options: asked.append(options) or Reports([], {"none": "not asked"})
+    )
+    main([*call, "--prevalence", "0.17"])
+    assert (asked[0]["kinds"], asked[0]["prevalence"]) == (["pdf"], 0.17)
+    with pytest.raises(SystemExit):
+        main([*call, "--prevalence", "17"])
 
 
 def test_a_simulated_download_given_as_data_still_says_simulated(
