@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -231,7 +232,7 @@ def check_metrics(metrics: Mapping) -> None:
 
 
 def environment() -> dict:
-    """Versions that a result depends on; nothing that names the machine or its user."""
+    """The month, and versions that a result depends on; nothing that names the machine or its user."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -239,6 +240,7 @@ def environment() -> dict:
         except PackageNotFoundError:
             versions[package] = None
     return {
+        "month": f"{date.today():%Y-%m}",
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "system": platform.system(),

@@ -11,9 +11,10 @@ from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
+import torch
 
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.datasets.adni_bars import CLINICAL_FILE, compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.journal import FileJournal
@@ -70,13 +71,16 @@ def train_run(
         # Nobody in the evaluation set trains, so no margin for shifts is read.
         config_of_set = replace(settings.data, margin=0)
         parts["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation, splits.adjustment)
+    if settings.dataset == "adni":
+        parts["train"] = censored_people(splits)
     scores, tables = {}, []
     for name, batch in parts.items():
         found = {key: value.numpy() for key, value in predict(fitted, batch).items()}
         calibrated = calibration.apply(found, batch.present.numpy())
-        scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
-        scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
         tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
+        if name != "train":
+            scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
+            scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
     metrics = _about(settings, method, seed, splits, truth) | scores
     if settings.warm_start != NO_WARM_START:
         metrics["warm_start"] = settings.describe_start()
@@ -105,6 +109,13 @@ def journals(folder: Path, config: dict) -> Callable[[int], FileJournal]:
     """Seed of a restart -> where its training is kept, for these settings and data alone."""
     key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     return lambda seed: FileJournal(folder / f"s{seed}", key, writes=rank() == 0)
+
+
+def censored_people(splits: Splits) -> MultimodalBatch:
+    """The training people whose outcome nobody knows: survival curves follow them for as long as they were seen."""
+    unknown = {row.sample_id for row in splits.rows if row.split == "train" and not row.label}
+    rows = [row for row, name in enumerate(splits.train.sample_ids) if name in unknown]
+    return splits.train.select(torch.tensor(rows, dtype=torch.long))
 
 
 def configuration(settings: Settings, method: str, seed: int) -> dict:
@@ -222,8 +233,9 @@ def write_bars(
     """What simple predictors reach on the same split with the same labels: `bars.json` in a folder of its own."""
     voxels = next((s for s in settings if s.data.features == "voxels"), settings[0])
     folder = bars_dir(runs, voxels, seed)
-    manifest = (Path(voxels.data.path) / "manifest.tsv").read_bytes()
-    inputs = {"seed": seed, **asdict(voxels.data), "manifest": hashlib.sha256(manifest).hexdigest()}
+    tables = [Path(voxels.data.path) / name for name in ("manifest.tsv", CLINICAL_FILE)]
+    content = b"".join(table.read_bytes() for table in tables if table.is_file())
+    inputs = {"seed": seed, **asdict(voxels.data), "tables": hashlib.sha256(content).hexdigest()}
     # Bars look at voxels and at summaries whatever the classifiers see and the encoders learn.
     for key in ("path", "features", "targets"):
         inputs.pop(key)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.labels import LabelRule, derive_label
+from preprocessing.intake.labels import LabelRule, derive_label, months_without_dementia
 from preprocessing.intake.people import Intake, month_of
 from preprocessing.ledger import LedgerRow
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
@@ -15,6 +15,10 @@ from preprocessing.regions import COLUMNS as REGION_COLUMNS
 PEOPLE_FILE = "given.tsv"
 REGIONS_FILE = "given_regions.tsv"
 PEOPLE_COLUMNS = ["participant_id", "session_id", "gm_path", "pet_path", "age", "sex", "site", "group_id", "tiv_ml"]
+
+
+# How the scans were taken; empty where the table does not say.
+OPTIONAL_COLUMNS = ("field_strength_t", "tracer", "days_between")
 
 
 def read_people(prepared: Path) -> pd.DataFrame:
@@ -31,7 +35,10 @@ def read_regions(prepared: Path, people: Collection[str]) -> pd.DataFrame:
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=columns)
-    text = {name: str for name in ("participant_id", "session_id", "site", "group_id", "sex", "gm_path", "pet_path")}
+    text = {
+        name: str
+        for name in ("participant_id", "session_id", "site", "group_id", "sex", "gm_path", "pet_path", "tracer")
+    }
     table = pd.read_csv(path, sep="\t", dtype=text)
     missing = [name for name in columns if name not in table]
     if missing:
@@ -42,7 +49,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
 def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[list[dict[str, object]], list[LedgerRow]]:
     """Manifest rows and ledger rows (two a person) of given people, labeled by the same rule as everybody."""
     rows, ledger = [], []
-    for person in people.fillna({"pet_path": "", "gm_path": ""}).to_dict("records"):
+    for person in people.fillna({"pet_path": "", "gm_path": "", "tracer": ""}).to_dict("records"):
         name = person["participant_id"]
         month = month_of(person["session_id"])
         label = derive_label(intake.histories.get(name, []), month, rule, intake.deaths.get(name))
@@ -50,6 +57,8 @@ def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[lis
             {name: person[name] for name in PEOPLE_COLUMNS}
             | {"kind": "prepared", "t1_path": "", "qc": "pass", "label": label.label, "label_reason": label.reason}
             | {"months_to_conversion": label.months_to_conversion}
+            | {"months_without_dementia": months_without_dementia(intake.histories.get(name, []), month)}
+            | {name: person[name] for name in OPTIONAL_COLUMNS if name in person}
         )
         ids = (person["participant_id"], person["session_id"])
         ledger.append(LedgerRow(*ids, "mri", "kept", "given", source=PEOPLE_FILE))

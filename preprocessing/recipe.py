@@ -14,6 +14,8 @@ import pandas as pd
 
 from preprocessing import given, preflight, template
 from preprocessing.contact_sheet import write_contact_sheet
+from preprocessing.intake.acquisition import interval_days
+from preprocessing.intake.clinical import scores_at_scan
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
 from preprocessing.intake.source import read_people
@@ -29,6 +31,7 @@ __all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "prepr
 MANIFEST_COLUMNS = (
     *("participant_id", "session_id", "kind", "t1_path", "gm_path", "pet_path", "label", "label_reason"),
     *("months_to_conversion", "age", "sex", "site", "group_id", "tiv_ml", "qc"),
+    *("months_without_dementia", "field_strength_t", "tracer", "days_between"),
 )
 
 # A download that holds this file was not taken of anybody.
@@ -74,10 +77,10 @@ def preprocess_cohort(
 
     `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
     labeled what. `scheduler`: the address of a running Dask scheduler, whose workers then take the place of processes
-    here. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv and dataset_description.json to
-    `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are
-    unchanged. `worker` stands for `preprocess_subject`. Raises only for tables that are missing or not understood, and
-    for a disk that is too small; a bad scan is a ledger row.
+    here. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables
+    have such scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes
+    nobody whose scans and recipe are unchanged. `worker` stands for `preprocess_subject`. Raises only for tables that
+    are missing or not understood, and for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()
@@ -101,6 +104,7 @@ def preprocess_cohort(
     ledger = [row for row in intake.ledger if row.participant_id not in described] + given_ledger
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
     measured = [pd.read_csv(regions_path(tasks[row["participant_id"]], prepared), sep="\t") for row in people]
+    _write_scores(prepared, scores_at_scan(intake.scores, manifest))
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     write_json(_description(simulated=(raw / SIMULATED_MARK).is_file()), prepared / "dataset_description.json")
@@ -146,6 +150,10 @@ def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
         "group_id": person.group_id,
         "tiv_ml": outcome.tiv_ml,
         "qc": outcome.qc,
+        "months_without_dementia": person.months_without_dementia,
+        "field_strength_t": person.field_strength_t,
+        "tracer": person.tracer if outcome.pet_path else "",
+        "days_between": interval_days(person) if outcome.pet_path else None,
     }
 
 
@@ -157,6 +165,15 @@ def _write_tables(
     write_table(pd.concat(filled, ignore_index=True)[list(REGION_COLUMNS)], prepared / "regions.tsv")
     write_table(ledger_table(ledger), prepared / "ledger.tsv")
     write_table(manifest, prepared / "manifest.tsv")
+
+
+def _write_scores(prepared: Path, scores: pd.DataFrame) -> None:
+    """Clinical scores have a file of their own, so that nothing which reads the manifest learns from them unasked."""
+    file = prepared / "clinical.tsv"
+    if len(scores):
+        write_table(scores, file)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def _description(simulated: bool) -> dict[str, object]:

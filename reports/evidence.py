@@ -11,21 +11,20 @@ from adni_tcgm.evaluation.clinical import (
     Estimate,
     calibration_line,
     compare_decisions,
-    kaplan_meier,
-    log_rank,
     net_benefit,
     predictive_values,
-    risk_thirds,
 )
 from adni_tcgm.evaluation.intervals import bootstrap_interval
 from reports import figures
 from reports.gathering import Cohort
 from reports.intervals import auc, auc_interval
 from reports.records import CLASSES, Run
+from reports.survival import survival_section
 from reports.tables import SMALLEST_CELL, fixed, hide_small_cells
 
 RAW, CALIBRATED = "p_converter", "p_calibrated_converter"
-THIRDS = ("lowest third", "middle third", "highest third")
+# Magnets of 1.5 tesla are told from those of 3.
+STRONG_MAGNET = 2.5
 THRESHOLDS = np.linspace(0.01, 0.8, 80)
 DRAWS = 1000
 
@@ -119,13 +118,13 @@ def tabulate_operating_point(rows: pd.DataFrame, prevalence: float | None) -> li
 
 
 def list_subgroups(cohort: Cohort, rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Name -> (n,) bool over `rows`: age, sex, head size, scans; cut points come from the training people."""
+    """Name -> (n,) bool over `rows`: age, sex, head size, scans, scanners; cut points come from the training people."""
     people = cohort.people.reindex(rows.index)
     splits = cohort.headline.splits
     training = cohort.people.reindex(splits.index[splits["split"] == "train"])
     age, tiv = training["age"].median(), training["tiv_ml"].quantile([1 / 3, 2 / 3]).to_numpy()
     visits = cohort.prepared.visits.reindex(rows.index)
-    return {
+    groups = {
         f"age up to {age:.0f}": people["age"] <= age,
         f"age above {age:.0f}": people["age"] > age,
         "women": people["male"] == 0,
@@ -136,6 +135,29 @@ def list_subgroups(cohort: Cohort, rows: pd.DataFrame) -> dict[str, pd.Series]:
         "with PET": visits["pet_path"] != "",
         "without PET": visits["pet_path"] == "",
     }
+    return groups | list_scanners(cohort, visits)
+
+
+def list_scanners(cohort: Cohort, visits: pd.DataFrame) -> dict[str, pd.Series]:
+    """Name -> (n,) bool over `visits`: field strength, and larger and smaller sites, where the manifest has several.
+
+    Larger sites are the fewest that hold half of the training people.
+    """
+    tesla, groups = visits["field_strength_t"], {}
+    if tesla.notna().any():
+        groups |= {"below 2.5 tesla": tesla < STRONG_MAGNET, "2.5 tesla and more": tesla >= STRONG_MAGNET}
+        groups |= {"field strength unknown": tesla.isna()} if tesla.isna().any() else {}
+    splits = cohort.headline.splits
+    training = cohort.prepared.visits["site"].reindex(splits.index[splits["split"] == "train"])
+    counts = training[training != ""].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    if len(counts) > 1:
+        large = counts.index[: int(np.searchsorted(counts.cumsum(), counts.sum() / 2)) + 1]
+        inside = visits["site"].isin(large)
+        groups |= {
+            f"{len(large)} larger sites": inside,
+            f"{len(counts) - len(large)} smaller sites, and new ones": ~inside,
+        }
+    return groups
 
 
 def tabulate_subgroups(cohort: Cohort, rows: pd.DataFrame) -> list[dict[str, str]]:
@@ -163,23 +185,6 @@ def tabulate_subgroups(cohort: Cohort, rows: pd.DataFrame) -> list[dict[str, str
     return table
 
 
-def follow_thirds(cohort: Cohort, rows: pd.DataFrame) -> tuple[bytes, str] | None:
-    """Kaplan–Meier curves by third of predicted risk and the log-rank p; None without months or with few people."""
-    if cohort.prepared is None or len(rows) < 3 * SMALLEST_CELL:
-        return None
-    months = cohort.prepared.visits["months_to_conversion"].reindex(rows.index)
-    converted = rows["converter"].astype(bool)
-    # The manifest knows of stable people that they were seen at the horizon, not how much longer.
-    months = months.where(converted, cohort.horizon_months)
-    known = months.notna().to_numpy()
-    months, converted = months[known].to_numpy(), converted[known].to_numpy()
-    thirds = risk_thirds(rows.loc[known, CALIBRATED].to_numpy())
-    curves = {name: kaplan_meier(months[thirds == i], converted[thirds == i]) for i, name in enumerate(THIRDS)}
-    p = log_rank(months, converted, thirds)
-    text = "–" if p is None else "< .001" if p < 0.001 else f"= {fixed(p, 3)}"
-    return figures.draw_survival(curves, cohort.horizon_months), text
-
-
 def describe_evidence(cohort: Cohort) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The data and figures of those sections of the cohort report."""
     rows = labeled_rows(cohort.headline, "test")
@@ -190,16 +195,14 @@ def describe_evidence(cohort: Cohort) -> tuple[dict[str, Any], dict[str, bytes]]
         "treat nobody": np.zeros(len(THRESHOLDS)),
     }
     drawn = {"decision.svg": figures.draw_decision(THRESHOLDS, curves)}
-    survival = follow_thirds(cohort, rows)
-    if survival:
-        drawn["survival.svg"] = survival[0]
+    survival, curve = survival_section(cohort, rows)
+    drawn |= curve
     data = {
         "believable": tabulate_calibration(cohort.runs),
         "decisions": tabulate_decisions(cohort),
         "operating": tabulate_operating_point(rows, cohort.prevalence),
         "stated": cohort.prevalence is not None,
         "subgroups": tabulate_subgroups(cohort, rows),
-        "survival": survival is not None,
-        "log_rank": survival[1] if survival else None,
+        "survival": survival,
     }
     return data, drawn

@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from adni_tcgm.evaluation.clinical import Survival
 from reports.intervals import reliability, roc_curve
 
 RED, BLUE, INK, GREY = "#b2182b", "#2166ac", "#222222", "#666666"
@@ -245,31 +244,4 @@ def draw_decision(thresholds: np.ndarray, curves: dict[str, np.ndarray]) -> byte
         axes.set_ylabel("net benefit", fontsize=8, labelpad=1)
         axes.tick_params(labelsize=7.5, length=2.5)
         axes.legend(frameon=False, fontsize=7.5, loc="upper right")
-        return save_svg(figure)
-
-
-def draw_survival(curves: dict[str, Survival], until: float) -> bytes:
-    """Kaplan–Meier steps with 95 % bands, lowest risk first; darker means higher risk."""
-    shades = ("#9a9a9a", "#5f5f5f", INK)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.45, 2.3))
-        axes = figure.add_axes((0.13, 0.19, 0.84, 0.67))
-        dashes = ((0, (1, 1)), (0, (4, 1.5)), "-")
-        for (name, curve), shade, dash in zip(curves.items(), shades, dashes, strict=True):
-            months, free, low, high = (
-                np.append(values, last)
-                for values, last in (
-                    (curve.months, until),
-                    (curve.free, curve.free[-1]),
-                    (curve.low, curve.low[-1]),
-                    (curve.high, curve.high[-1]),
-                )
-            )
-            axes.step(months, free, where="post", color=shade, ls=dash, lw=1.4, label=f"{name} (n = {curve.n})")
-            axes.fill_between(months, low, high, step="post", color=shade, alpha=0.12, lw=0)
-        axes.set(xlim=(0, until), ylim=(0, 1.02), xticks=np.arange(0, until + 1, 6), yticks=[0, 0.5, 1])
-        axes.set_title("Free of dementia, by risk third", loc="left", fontsize=9.5, weight="bold")
-        axes.set_xlabel("months from the scan", fontsize=8, labelpad=1)
-        axes.tick_params(labelsize=7.5, length=2.5)
-        axes.legend(frameon=False, fontsize=7.5, loc="lower left")
         return save_svg(figure)

@@ -30,6 +30,7 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
     "connect-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'"
 )
+KINDS = {".svg": "svg+xml", ".png": "png"}
 # The box of the prepared maps, on which every layer lies: 80^3 voxels of 2 mm.
 BOX_SHAPE = (80, 80, 80)
 BOX_AFFINE = np.array([[2.0, 0, 0, -80], [0, 2.0, 0, -102], [0, 0, 2.0, -92], [0, 0, 0, 1]])
@@ -136,7 +137,8 @@ def describe_page(cohort: Cohort, sample_id: str) -> dict[str, Any]:
     """What the template reads: the data of the PDF, its figures as images, and the layers of the viewer."""
     data, drawn = describe_subject(cohort, sample_id)
     figures = {
-        name: f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}" for name, content in drawn.items()
+        name: f"data:image/{KINDS[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+        for name, content in drawn.items()
     }
     layers, title = [], ""
     if cohort.prepared is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ CLASSES = ("stable", "converter")
 SPLITS = ("train", "validation", "test")
 MODALITIES = ("mri", "pet", "all")
 MODALITY_TITLES = {"mri": "MRI", "pet": "FDG-PET", "all": "MRI + FDG-PET"}
+OPTIONAL_NUMBERS = ("months_without_dementia", "field_strength_t", "days_between")
 AGE_CAP = 89.0  # HIPAA safe harbor: ages above 89 are not told apart
 
 
@@ -36,6 +39,12 @@ class Run:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def month(self) -> str:
+        """ "November 2026": when it was trained; empty where the run does not say."""
+        found = str(_read_json(self.folder / "environment.json").get("month", ""))
+        return f"{date.fromisoformat(f'{found}-01'):%B %Y}" if re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", found) else ""
 
     @property
     def title(self) -> str:
@@ -126,7 +135,10 @@ def load_run(folder: Path) -> Run:
 def load_prepared(root: Path) -> Prepared:
     """Read the tables of a prepared folder; ages are capped at 89 here, so no page can show a higher one."""
     root = Path(root)
-    visits = _read_table(root / "manifest.tsv", ("age", "tiv_ml", "months_to_conversion"))
+    visits = _read_table(root / "manifest.tsv", ("age", "tiv_ml", "months_to_conversion", *OPTIONAL_NUMBERS))
+    # Folders of an older version say less.
+    visits = visits.assign(**{name: np.nan for name in OPTIONAL_NUMBERS if name not in visits})
+    visits = visits if "tracer" in visits else visits.assign(tracer="")
     columns = ("participant_id", "session_id", "kind", "gm_path", "pet_path", "label", "label_reason", "age", "sex")
     _require(visits, (*columns, "site", "tiv_ml", "qc"), root / "manifest.tsv")
     visits["over_age_cap"] = visits["age"] > AGE_CAP
@@ -171,6 +183,18 @@ def quality_rows(prepared: Prepared, sample_id: str) -> list[dict[str, Any]]:
     if not folder.is_relative_to(root.resolve()) or not folder.is_dir():
         return []
     return [row for path in sorted(folder.rglob("*_qc.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def contour_pictures(prepared: Prepared, sample_id: str) -> dict[str, bytes]:
+    """Modality -> PNG of the scan in template space under its contours, where preprocessing drew one."""
+    visit = prepared.visits.loc[sample_id]
+    root = prepared.home(sample_id).resolve()
+    folder = (root / visit["participant_id"] / visit["session_id"] / "figures").resolve()
+    if not folder.is_relative_to(root):
+        return {}
+    named = {"mri": "t1"} | ({"pet": "pet"} if visit["pet_path"] else {})
+    files = {modality: folder / f"{sample_id}_desc-{name}_qc.png" for modality, name in named.items()}
+    return {modality: file.read_bytes() for modality, file in files.items() if file.is_file()}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from reports import figures, overlays
 from reports.gathering import Cohort
 from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure
 from reports.probability import probability_section
-from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, quality_rows
+from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, contour_pictures, quality_rows
 from reports.saliency import saliency_section
 from reports.tables import fixed
 from reports.typesetting import typeset
@@ -22,6 +22,7 @@ from reports.typesetting import typeset
 # A report flags a value beyond this percentile of the norm, at the measure's Alzheimer-like end.
 FLAGGED_PERCENTILE = 5.0
 
+DAYS_A_MONTH = 30.44
 # Shown even where they pass: whether each scan lies where it should.
 TELLING_CHECKS = ("brain_dice", "t1_correlation", "pet_correlation", "misfit_mm")
 
@@ -37,6 +38,17 @@ def show_age(visit: pd.Series) -> str:
     if not np.isfinite(visit["age"]):
         return "unknown"
     return f"{AGE_CAP:.0f}+" if visit["over_age_cap"] else f"{visit['age']:.1f}"
+
+
+def show_interval(days: float) -> str:
+    """same day, 19 days, 7 months; unknown where nobody says."""
+    if not np.isfinite(days):
+        return "unknown"
+    if days < 1:
+        return "same day"
+    if days >= 92:
+        return f"{days / DAYS_A_MONTH:.0f} months"
+    return "1 day" if round(days) == 1 else f"{days:.0f} days"
 
 
 def safe_stem(text: str) -> str:
@@ -145,6 +157,10 @@ def header(cohort: Cohort, sample_id: str) -> list[dict[str, str]]:
         "Site": visit["site"] or "unknown",
         "TIV (mL)": fixed(visit["tiv_ml"], 0),
         "Prepared from": "raw scans" if visit["kind"] == "raw" else "maps on the grid",
+        "Field strength": f"{visit['field_strength_t']:g} T" if visit["field_strength_t"] > 0 else "unknown",
+        "Tracer": (visit["tracer"] or "unknown") if visit["pet_path"] else "no PET",
+        "MRI to PET": show_interval(visit["days_between"]) if visit["pet_path"] else "no PET",
+        "Trained in": cohort.headline.month or "unknown",
     }
     return [{"name": name, "value": value} for name, value in entries.items()]
 
@@ -185,6 +201,7 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
     withheld = _withheld(cohort, sample_id, quality)
     probability, drawn = probability_section(cohort, sample_id, withheld)
     overlay, maps = overlay_section(cohort, sample_id)
+    contours = {f"contours-{name}.png": drawn for name, drawn in contour_pictures(cohort.prepared, sample_id).items()}
     shown, saliency_maps = (None, {}) if withheld else saliency_section(cohort, sample_id)
     choices = ((HIPPOCAMPUS, figures.RED), (META_ROI, figures.BLUE))
     curves = [curve for measure, color in choices if (curve := norm_curve(cohort, sample_id, measure, color))]
@@ -199,9 +216,10 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "norm": {"name": cohort.reference.name, "meaning": cohort.reference.meaning},
         "curves": "curves.svg" if curves else None,
         "overlays": overlay,
+        "contours": sorted(contours),
         "saliency": shown,
     }
-    return data, drawn | maps | saliency_maps
+    return data, drawn | maps | contours | saliency_maps
 
 
 def write_subject(cohort: Cohort, sample_id: str, destination: Path) -> Path:

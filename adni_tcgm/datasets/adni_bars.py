@@ -20,7 +20,8 @@ DEFICITS = ["hippocampus_ml", "meta_roi_suvr"]
 # People whose voxels are in memory at once.
 CHUNK = 200
 NUISANCE = ["age", "male", "tiv_ml"]
-# Columns that a manifest may have. They make bars of their own and never enter an imaging classifier.
+# Of a table beside the manifest, where there is one. They make bars of their own and never enter an imaging classifier.
+CLINICAL_FILE = "clinical.tsv"
 CLINICAL = ("education", "apoe4", "mmse", "cdrsb", "adas13")
 
 
@@ -38,13 +39,13 @@ class _People:
     @property
     def table(self) -> pd.DataFrame:
         table = summaries(self.path, self.people.sample_id.tolist())
-        scores = {name: pd.to_numeric(self.people[name], errors="coerce").to_numpy() for name in self.clinical}
-        return table.assign(**scores).assign(male=table.sex.str.upper().str.startswith("M").astype(float))
+        table = table.join(read_clinical(self.path).reindex(table.index))
+        return table.assign(male=table.sex.str.upper().str.startswith("M").astype(float))
 
     @property
     def clinical(self) -> list[str]:
-        """The clinical scores that this folder's manifest has."""
-        return [name for name in CLINICAL if name in self.people]
+        """The clinical scores that this folder has."""
+        return list(read_clinical(self.path).columns)
 
     def present(self, modality: str) -> np.ndarray:
         return self.people[MODALITIES[modality]].ne("").to_numpy()
@@ -55,6 +56,16 @@ class _People:
         crops = read_crops(self.path, self.people, modality, config.crop, margin)
         inner = [slice(margin, size - margin) for size in crops.shape[1:]]
         return crops[(slice(None), *inner)].reshape(len(crops), -1)
+
+
+def read_clinical(prepared: Path) -> pd.DataFrame:
+    """Sample id -> the scores of `CLINICAL` that a prepared folder has, NaN where unknown; no column without a file."""
+    file = prepared / CLINICAL_FILE
+    if not file.is_file():
+        return pd.DataFrame()
+    table = pd.read_csv(file, sep="\t", dtype={"participant_id": str, "session_id": str})
+    index = (table.participant_id + "_" + table.session_id).rename("sample_id")
+    return table[[name for name in CLINICAL if name in table]].set_index(index)
 
 
 def compute_bars(
@@ -68,7 +79,7 @@ def compute_bars(
 
     Bars: linear SVM on standardized voxels (MRI, PET, both), logistic regression on hippocampal volume, meta-ROI proxy
     and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size; where the
-    manifest has clinical scores (`CLINICAL`), logistic regression on them, on imaging, and on both. `labels` says
+    folder has clinical scores (`CLINICAL`), logistic regression on them, on imaging, and on both. `labels` says
     which were used: "visible" (those of the label rate), "visible+validation" (the paper's whole budget), "all"
     (every training label, hidden ones too: what the data could give) or "none". Judged on the test split and, where
     given, on the prepared folder `evaluation`. A single modality is judged on the people who have it; missing PET

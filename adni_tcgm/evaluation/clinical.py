@@ -115,25 +115,33 @@ class Survival:
     events: int
 
 
-def kaplan_meier(months: np.ndarray, converted: np.ndarray) -> Survival:
-    """months: (n,) to the event or to the end of observation; converted: (n,) bool.
+def kaplan_meier(months: np.ndarray, converted: np.ndarray, weights: np.ndarray | None = None) -> Survival:
+    """months: (n,) to the event or to the end of observation; converted: (n,) bool; weights: (n,) of how much each
+    counts.
 
-    Intervals are Greenwood's, on the log(−log) scale.
+    Intervals are Greenwood's or, with weights, Tsiatis's, on the log(−log) scale.
     """
     months, converted = np.asarray(months, float), np.asarray(converted, bool)
     if not converted.any():
         ones = np.ones(1)
         return Survival(np.zeros(1), ones, ones, ones, len(months), 0)
-    found = SurvfuncRight(months, converted.astype(int))
+    found = SurvfuncRight(months, converted.astype(int), freq_weights=weights)
     free, error = np.asarray(found.surv_prob), np.asarray(found.surv_prob_se)
     inside = (free > 0) & (free < 1)
     low, high = free.copy(), free.copy()
-    spread = 1.959964 * error[inside] / (free[inside] * np.abs(np.log(free[inside])))
+    # With weights, statsmodels gives the standard error of log(free) instead of that of free.
+    scale = free[inside] if weights is None else 1.0
+    spread = 1.959964 * error[inside] / (scale * np.abs(np.log(free[inside])))
     low[inside], high[inside] = free[inside] ** np.exp(spread), free[inside] ** np.exp(-spread)
     start = [
         np.concatenate([[first], values]) for first, values in ((0, found.surv_times), (1, free), (1, low), (1, high))
     ]
     return Survival(*start, n=len(months), events=int(converted.sum()))
+
+
+def count_at_risk(months: np.ndarray, weights: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(T,): weight of those who are still observed, without the event, just before each time."""
+    return (np.asarray(weights)[None, :] * (np.asarray(months)[None, :] >= np.asarray(times)[:, None])).sum(1)
 
 
 def log_rank(months: np.ndarray, converted: np.ndarray, groups: np.ndarray) -> float | None:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from preprocessing.intake.acquisition import TRACER, FieldStrengths, read_field_strengths
+from preprocessing.intake.clinical import read_scores
 from preprocessing.intake.formats import NO_IMAGES, usable_image
-from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at
+from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
 from preprocessing.intake.tables import PTID, read_collection, read_deaths, read_groups, read_histories
 from preprocessing.intake.verdicts import Verdicts, read_verdicts
@@ -112,7 +114,7 @@ def read_download(
     everybody = set(collection.ptid) | set(folders) | given
     baselines = collection[collection.month == 0].groupby("ptid").date.min()
     histories, deaths = read_histories(where, everybody), read_deaths(where, everybody, baselines)
-    groups, verdicts = read_groups(where), read_verdicts(where)
+    groups, verdicts, strengths = read_groups(where), read_verdicts(where), read_field_strengths(where)
     people, ledger = [], []
     expected = set(collection.ptid[~collection.archive.astype(bool)])
     for ptid in sorted((expected - given) | set(folders)):
@@ -123,12 +125,15 @@ def read_download(
             history=histories.get(ptid, []),
             death_month=deaths.get(ptid),
             verdicts=verdicts,
+            strengths=strengths,
             rule=rule or LabelRule(),
             pair_days=pair_days,
         )
         person = plan.choose(groups.get(ptid, participant_id(ptid)), ledger)
         people += [person] if person else []
-    return Intake(people, ledger, _by_participant(histories), _by_participant(deaths))
+    scores = read_scores(where, everybody)
+    scores = scores.assign(participant_id=scores.participant_id.map(participant_id))
+    return Intake(people, ledger, _by_participant(histories), _by_participant(deaths), scores)
 
 
 def _person_folders(raw: Path) -> dict[str, list[Path]]:
@@ -154,6 +159,7 @@ class _Plan:
     history: list[Visit]
     death_month: float | None
     verdicts: Verdicts
+    strengths: FieldStrengths
     rule: LabelRule
     pair_days: int
 
@@ -178,6 +184,10 @@ class _Plan:
             sex=t1_row.sex,
             site=self.ptid[:3],
             group_id=group,
+            months_without_dementia=months_without_dementia(self.history, t1_row.month),
+            field_strength_t=self.strengths.find(t1_row.protocol, t1_row.image_id, self.ptid),
+            # A series is accepted only where its description is that of an FDG.
+            tracer=TRACER if pet else "",
         )
 
     def _row(self, modality: str, session: str, code: str, reason: str) -> LedgerRow:

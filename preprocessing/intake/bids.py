@@ -18,15 +18,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from preprocessing.intake.acquisition import FDG, TRACER, read_field_strength
 from preprocessing.intake.columns import find_column, read_text_table
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
-from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, parse_history, read_diagnosis
+from preprocessing.intake.labels import (
+    LabelRule,
+    Visit,
+    derive_label,
+    diagnosis_at,
+    months_without_dementia,
+    parse_history,
+    read_diagnosis,
+)
 from preprocessing.intake.people import DAYS_A_MONTH, PAIR_DAYS, Choice, Intake, Person, read_sex, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 
 NO_SESSION = "ses-M000"
-FDG = re.compile(r"fdg|fluorodeoxyglucose|fludeoxyglucose", re.IGNORECASE)
 SITE = ("site", "site_id", "institution", "center")
 MONTHS = ("months", "month", "months_from_baseline")
 
@@ -186,6 +194,9 @@ class _Plan:
             sex=read_sex(about.get("sex", "")),
             site=about.get("site", ""),
             group_id=about.get("group_id", "") or self.participant,
+            months_without_dementia=months_without_dementia(self.history, session.month or 0.0),
+            field_strength_t=read_field_strength(self._sidecar(t1.path).get("MagneticFieldStrength", "")),
+            tracer=TRACER if pet else "",
         )
 
     def _choose_t1(self) -> tuple[Session, Choice]:

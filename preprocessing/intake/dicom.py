@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from preprocessing.intake.acquisition import read_field_strength, read_tracer
 from preprocessing.intake.adni import rank_fdg, rank_t1
 from preprocessing.intake.formats import is_dicom
 from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
@@ -32,6 +33,9 @@ NAMES = {"mri": ("anat", "T1w"), "pet": ("pet", "pet")}
 SPACING_TOLERANCE = 0.05
 # (0020,0032) with VR DS and its length; (7fe0,0010), where the pixels begin.
 POSITION_BYTES = rb"\x20\x00\x32\x00DS(..)"
+# (0018,0087), a number, and (0018,0031), which lies in a sequence: text of which only "FDG" goes further.
+FIELD_STRENGTH_BYTES = rb"\x18\x00\x87\x00DS(..)"
+TRACER_BYTES = rb"\x18\x00\x31\x00LO(..)"
 PIXEL_DATA = b"\xe0\x7f\x10\x00O"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -191,19 +195,31 @@ def _check_frames(path: Path, image: sitk.Image) -> None:
 
 def _frame_positions(path: Path) -> np.ndarray:
     """(frames, 3): every image position in the header, wherever it is nested (explicit little-endian files)."""
-    header = path.read_bytes().partition(PIXEL_DATA)[0]
-    found = []
-    for match in re.finditer(POSITION_BYTES, header, re.DOTALL):
-        length = int.from_bytes(match[1], "little")
-        found.append(_numbers(header[match.end() : match.end() + length].decode("latin-1").strip(" \0")))
+    found = [_numbers(text) for text in _values_of(path, POSITION_BYTES)]
     return np.array([numbers for numbers in found if len(numbers) == 3]).reshape(-1, 3)
+
+
+def _values_of(path: Path, element: bytes) -> list[str]:
+    """The text of every data element of this tag in the header, however deep it lies (explicit little-endian files)."""
+    header = path.read_bytes().partition(PIXEL_DATA)[0]
+    matches = [(m.end(), int.from_bytes(m[1], "little")) for m in re.finditer(element, header, re.DOTALL)]
+    return [header[start : start + length].decode("latin-1").strip(" \0") for start, length in matches]
+
+
+def _acquisition(path: Path, modality: str) -> dict[str, object]:
+    """BIDS's MagneticFieldStrength or TracerName, where the header says it."""
+    if modality == "mri":
+        strength = next(map(read_field_strength, _values_of(path, FIELD_STRENGTH_BYTES)), None)
+        return {} if strength is None else {"MagneticFieldStrength": strength}
+    tracer = next(filter(None, map(read_tracer, _values_of(path, TRACER_BYTES))), "")
+    return {"TracerName": tracer} if tracer else {}
 
 
 def convert(source: Path, target: Path, modality: str) -> str:
     """Write the best series under `source` as `target` (.nii.gz, the same bytes every time).
 
     Returns "uniform" for a PET of one resolution, else "". A target that stands is left as it is while the source is
-    unchanged. The sidecar holds no text of the DICOM header. Raises ScanError.
+    unchanged. The sidecar holds no text of the DICOM header but the field strength and "FDG". Raises ScanError.
     """
     about = target.with_name(target.name.removesuffix(".nii.gz") + ".json")
     digest = _digest(source)
@@ -216,7 +232,7 @@ def convert(source: Path, target: Path, modality: str) -> str:
     uniform = is_uniform(series.description)
     write_bytes(target, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
     files = {"SourceFormat": "DICOM", "SourceFiles": len(series.files), "SourceDigest": digest}
-    write_json(files | {"UniformResolution": uniform}, about)
+    write_json(files | {"UniformResolution": uniform} | _acquisition(series.files[0], modality), about)
     return "uniform" if uniform else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 HORIZON_MONTHS = 36.0
 WINDOW_MONTHS = 6.0
@@ -96,6 +96,16 @@ def diagnosis_at(history: Sequence[Visit], month: float) -> str | None:
     last = max(before, key=lambda visit: visit.month).diagnosis
     following = min(after, key=lambda visit: visit.month).diagnosis
     return last if last == following else None
+
+
+def months_without_dementia(history: Sequence[Visit], scan_month: float) -> float | None:
+    """From the scan to the last visit before any dementia: as long as that, a person was seen to be free of it.
+
+    None where no diagnosis at or after the scan precedes one.
+    """
+    later = sorted((v for v in history if v.month - scan_month > -0.5), key=lambda v: v.month)
+    free = list(takewhile(lambda visit: visit.diagnosis != "AD", later))
+    return max(free[-1].month - scan_month, 0.0) if free else None
 
 
 def derive_label(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from preprocessing.intake.columns import find_column, read_text_table
 from preprocessing.intake.formats import locate_image
-from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, parse_history
+from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, months_without_dementia, parse_history
 from preprocessing.intake.people import Choice, Intake, Person, read_sex, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
@@ -105,7 +105,8 @@ def _read_person(row: tuple, folder: Path, rule: LabelRule, ledger: list[LedgerR
     age = pd.to_numeric(row.age, errors="coerce")
     label = _label(row, rule)
     group = row.group_id or row.participant
-    return Person(*ids, t1, pet, label, float(age), read_sex(row.sex), row.site, group)
+    followed = months_without_dementia(_history(row.history), 0.0)
+    return Person(*ids, t1, pet, label, float(age), read_sex(row.sex), row.site, group, followed)
 
 
 def _history(text: str) -> list[Visit]:

@@ -15,6 +15,7 @@ from preprocessing.ledger import LedgerRow
 PAIR_DAYS = 90
 DAYS_A_MONTH = 30.44
 
+SCORE_COLUMNS = ("participant_id", "score", "month", "value")
 CHOSEN_COLUMNS = ("participant_id", "session_id", "modality", "image_id", "series", "days_from_t1")
 
 
@@ -30,7 +31,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Person:
-    """One person's visit as manifest columns, with the scans chosen for it."""
+    """One person's visit as manifest columns, with the scans chosen for it.
+
+    months_without_dementia: from the scan to the last visit before any dementia; None where nobody knows.
+    """
 
     participant_id: str
     session_id: str
@@ -41,6 +45,9 @@ class Person:
     sex: str
     site: str
     group_id: str
+    months_without_dementia: float | None = None
+    field_strength_t: float | None = None
+    tracer: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,14 @@ class Intake:
     """People to process, and the ledger rows of scans that go no further.
 
     `histories` and `deaths` (months from baseline) are by participant_id; they label people who arrive prepared.
+    scores: clinical scores of all visits (columns SCORE_COLUMNS); no imaging classifier sees them.
     """
 
     people: list[Person]
     ledger: list[LedgerRow]
     histories: Mapping[str, Sequence[Visit]] = field(default_factory=dict)
     deaths: Mapping[str, float] = field(default_factory=dict)
+    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SCORE_COLUMNS)))
 
 
 def session_id(month: float) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from preprocessing.intake import adni, bids, dicom, listing
+from preprocessing.intake.acquisition import from_sidecars
 from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import Intake
@@ -45,6 +46,7 @@ def read_people(
     else:
         raise ValueError(f"layout {layout!r}; known: {', '.join(LAYOUTS)}")
     people, failed = dicom.convert_people(intake.people, prepared)
+    people = [from_sidecars(person) for person in people]
     # A PET that was refused before belongs to a person whose T1 now failed, too: one row a scan.
     refused = {(row.participant_id, row.modality) for row in intake.ledger}
     failed = [row for row in failed if (row.participant_id, row.modality) not in refused]

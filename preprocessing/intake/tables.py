@@ -21,10 +21,11 @@ COLLECTION = {
     "visit": ("Visit", "image_visit", "VISCODE2", "VISCODE"),
     "modality": ("Modality", "image_modality"),
     "description": ("Description", "image_description", "series_description"),
+    "protocol": ("Imaging Protocol", "image_protocol", "protocol"),
     "date": ("Acq Date", "image_date", "acquisition_date", "Scan Date"),
 }
 OTHER_TABLES = ("DXSUM", "ADNIMERGE", "GROUPS", "DEATHS", "MRIQUALITY", "MAYOADIRL", "PETQC", "PETC3")
-OPTIONAL = ("sex", "age")
+OPTIONAL = ("sex", "age", "protocol")
 MODALITIES = {"mri": "mri", "mr": "mri", "pet": "pet", "pt": "pet"}
 PTID = re.compile(r"\d{3}_S_\d{4,5}")
 HISTORY_TABLES = ("DXSUM", "ADNIMERGE")
@@ -59,8 +60,8 @@ def read_collection(folder: Path, required: bool = True) -> pd.DataFrame:
     """All collection CSVs under `folder` as one table, one row per image.
 
     Columns: image_id (without "I"), ptid, sex (F|M), age, visit, month (NaN where unknown), modality (mri|pet|other),
-    description, date, archive (bool: the row stands in a list of the whole archive, not of what was downloaded). A
-    visit without a month of its own is dated from the person's baseline image.
+    description, protocol (text), date, archive (bool: the row stands in a list of the whole archive, not of what was
+    downloaded). A visit without a month of its own is dated from the person's baseline image.
     """
     parts = [part for path in csv_files(folder) if (part := _collection_part(path)) is not None]
     if not parts:
@@ -130,16 +131,16 @@ def read_histories(folder: Path, ptids: set[str]) -> dict[str, list[Visit]]:
 
 def _add_visits(visits: dict[str, dict[float, str]], path: Path, ptids: set[str]) -> None:
     table = read_text_table(path)
-    names = _ptids(table, path, ptids)
+    names = match_people(table, path, ptids)
     diagnosis = _diagnoses(table, path)
-    months = _months(table, path, names)
+    months = visit_months(table, path, names)
     # Screening and baseline are both month 0: sorted so that baseline has the last word.
     for row in months.assign(diagnosis=diagnosis, ptid=names).sort_values("late", kind="stable").itertuples():
         if row.ptid in ptids and row.diagnosis and pd.notna(row.month):
             visits.setdefault(row.ptid, {})[row.month] = row.diagnosis
 
 
-def _ptids(table: pd.DataFrame, path: Path, ptids: set[str]) -> pd.Series:
+def match_people(table: pd.DataFrame, path: Path, ptids: set[str]) -> pd.Series:
     """PTID of each row; where a table knows people by RID only, that of the one among `ptids` who carries it."""
     person = find_column(table, path, ("PTID", "RID", "subject_id", "SubjectID"))
     rids = find_column(table, path, ("RID",), required=False) or person
@@ -163,7 +164,7 @@ def _diagnoses(table: pd.DataFrame, path: Path) -> pd.Series:
     return result
 
 
-def _months(table: pd.DataFrame, path: Path, person: pd.Series) -> pd.DataFrame:
+def visit_months(table: pd.DataFrame, path: Path, person: pd.Series) -> pd.DataFrame:
     """Month of each row by its visit code, else by its date from baseline; `late` is False at screening."""
     find_column(table, path, VISIT_CODES)
     month = pd.Series(float("nan"), index=table.index)
@@ -190,7 +191,7 @@ def read_deaths(folder: Path, ptids: set[str], baselines: pd.Series) -> dict[str
     deaths: dict[str, float] = {}
     for path in [path for path in csv_files(folder) if path.name.upper().startswith("DEATHS")]:
         table = read_text_table(path)
-        names = _ptids(table, path, ptids)
+        names = match_people(table, path, ptids)
         month = find_column(table, path, ("MONTH", "death_month"), required=False)
         when = find_column(table, path, ("DATE", "death_date", "MONTH"), required=not month)
         if month:

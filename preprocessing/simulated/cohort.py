@@ -1,6 +1,7 @@
 """Write a simulated cohort: an ADNI download of those who arrive as scans, prepared maps of the others, the truth.
 
-OUT/raw       the download: ADNI/<PTID>/<series>/<date>/<image>/*.nii, a collection CSV, DXSUM, SIMULATED.txt
+OUT/raw       the download: ADNI/<PTID>/<series>/<date>/<image>/*.nii, a collection CSV, DXSUM, tables of education,
+              APOE and cognitive scores, SIMULATED.txt
 OUT/prepared  given.tsv, given_regions.tsv and the maps of people who arrive prepared
 OUT/truth     factors, true regional volumes and SUVRs, Bayes posteriors: for evaluation only, never for training
 """
@@ -27,15 +28,17 @@ from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
 from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.clinical import clinical_tables
 from preprocessing.simulated.label_maps import label_map_files, load_anatomy, prepare_anatomies
 from preprocessing.simulated.people import CohortDesign, Person
 
 SESSION = "ses-M000"
 T1_SERIES = "MPR; GradWarp; B1 Correction; N3; Scaled"
+TRACER = "18F-FDG"
 PET_SERIES = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
 COLLECTION_COLUMNS = (
     *("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit", "Modality", "Description", "Type", "Acq Date"),
-    *("Format", "Downloaded"),
+    *("Format", "Downloaded", "Imaging Protocol"),
 )
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
 VERSION = 2
@@ -170,6 +173,11 @@ def _scan_path(raw: Path, person: Person, modality: str, series: str) -> Path:
     return raw / "ADNI" / person.ptid / folder / stamp / f"I{image}" / name
 
 
+def _tesla(person: Person) -> float:
+    """Every third site has the stronger magnet. It leaves no trace in the scans."""
+    return 3.0 if person.site % 3 == 0 else 1.5
+
+
 def _collection(people: Iterable[Person]) -> pd.DataFrame:
     rows = []
     for person in people:
@@ -190,6 +198,7 @@ def _collection(people: Iterable[Person]) -> pd.DataFrame:
                     "Acq Date": f"{_baseline(person):%m/%d/%Y}",
                     "Format": "NiFTI",
                     "Downloaded": "",
+                    "Imaging Protocol": f"Field Strength={_tesla(person)}" if modality == "MRI" else TRACER,
                 }
             )
     return pd.DataFrame(rows, columns=COLLECTION_COLUMNS)
@@ -222,6 +231,8 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
         path = Path(person.participant_id) / SESSION / kind / f"{stem}_{ending}.nii.gz"
         write_image(compact(crop_prepared(values)), prepared / path, about)
         row[column] = path.as_posix()
+    pet = {"tracer": TRACER, "days_between": 0} if person.has_pet else {"tracer": "", "days_between": None}
+    row |= {"field_strength_t": _tesla(person), **pet}
     row |= {"age": person.age, "sex": person.sex, "site": f"{person.site:03d}", "tiv_ml": round(found.tiv_ml, 2)}
     return row, _named(measure_regions(found.jacobian, found.suvr if person.has_pet else None), person)
 
@@ -236,6 +247,8 @@ def _write_tables(
     write_bytes(out / "raw" / "SIMULATED.txt", b"SIMULATED cohort: no scan in this folder was taken of a person.\n")
     write_bytes(out / "raw" / "SIMULATED_collection.csv", _csv(_collection(raw_people)))
     write_bytes(out / "raw" / "DXSUM_SIMULATED.csv", _csv(_diagnosis_table(people)))
+    for name, table in clinical_tables(people).items():
+        write_bytes(out / "raw" / name, _csv(table))
     if anatomies:
         groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [_group(p) for p in people]})
         write_bytes(out / "raw" / "GROUPS.csv", _csv(groups))

@@ -79,12 +79,15 @@ def test_summaries_add_up_both_hippocampi_and_take_the_meta_roi_proxy(prepared):
     assert (row.age, row.sex, row.tiv_ml) == (61, "F", 1501)
 
 
-def test_clinical_scores_of_the_manifest_make_bars_of_their_own(prepared_maps, splits, tmp_path):
+def write_scores(folder, manifest, **scores):
+    manifest[["participant_id", "session_id"]].assign(**scores).to_csv(folder / "clinical.tsv", sep="\t", index=False)
+
+
+def test_clinical_scores_beside_the_manifest_make_bars_of_their_own(prepared_maps, splits, tmp_path):
     folder = shutil.copytree(prepared_maps.path, tmp_path / "prepared")
-    table = prepared_maps.manifest.assign(mmse="", apoe4="")
     # A score that tells the classes apart by itself, and one that nobody has.
-    table["mmse"] = [25 + 3 * (label == "stable") + i % 2 for i, label in enumerate(table.label)]
-    table.to_csv(folder / "manifest.tsv", sep="\t", index=False)
+    mmse = [25 + 3 * (label == "stable") + i % 2 for i, label in enumerate(prepared_maps.manifest.label)]
+    write_scores(folder, prepared_maps.manifest, mmse=mmse, apoe4="")
     config = AdniConfig(str(folder), label_rate=0.5)
     found = pd.DataFrame(compute_bars(config, splits, folder))
     auc = found[(found.labels == "visible+validation") & (found.split == "test")].set_index("bar").auc
@@ -94,7 +97,10 @@ def test_clinical_scores_of_the_manifest_make_bars_of_their_own(prepared_maps, s
 
 def test_clinical_scores_never_enter_the_imaging_classifiers(prepared_maps, tmp_path):
     folder = shutil.copytree(prepared_maps.path, tmp_path / "prepared")
-    prepared_maps.manifest.assign(mmse=30).to_csv(folder / "manifest.tsv", sep="\t", index=False)
     config = AdniConfig(str(folder), features="regions", label_rate=0.5)
-    features = set(load(config, 0).norms.feature)
-    assert features and not any("mmse" in name for name in features)
+    before = load(config, 0)
+    write_scores(folder, prepared_maps.manifest, mmse=30)
+    after = load(config, 0)
+    assert not any("mmse" in name for name in after.norms.feature)
+    for name, values in before.train.inputs.items():
+        assert values.equal(after.train.inputs[name])

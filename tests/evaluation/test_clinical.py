@@ -7,6 +7,7 @@ from scipy.special import expit, logit
 from adni_tcgm.evaluation.clinical import (
     calibration_line,
     compare_decisions,
+    count_at_risk,
     kaplan_meier,
     log_rank,
     net_benefit,
@@ -90,3 +91,24 @@ def test_groups_that_convert_alike_are_not_told_apart():
     months, groups = np.tile([6, 12, 18, 36], 10), np.repeat([0, 1], 20)
     assert log_rank(months, months < 36, groups) == pytest.approx(1)
     assert log_rank(np.where(groups == 1, 6, 36), groups == 1, groups) < 1e-6
+
+
+def test_equal_weights_change_nothing_but_the_formula_of_the_interval():
+    months, converted = np.array([6, 12, 12, 24, 30]), np.array([1, 0, 1, 1, 0], bool)
+    plain, weighted = kaplan_meier(months, converted), kaplan_meier(months, converted, np.full(5, 0.2))
+    assert weighted.free == pytest.approx(plain.free)
+    assert (weighted.high - weighted.low >= plain.high - plain.low - 1e-9).all()
+
+
+def test_people_of_half_the_weight_count_as_half_as_many():
+    months, converted = np.array([6, 12, 12, 24]), np.array([1, 0, 0, 1], bool)
+    halved = kaplan_meier(months, converted, np.array([1, 0.5, 0.5, 1]))
+    assert halved.free == pytest.approx(kaplan_meier(np.array([6, 12, 24]), np.array([1, 0, 1], bool)).free)
+    assert count_at_risk(months, np.array([1, 0.5, 0.5, 1]), np.array([0, 12, 13])).tolist() == [3, 2, 1]
+
+
+def test_standard_error_with_unit_weights_is_tsiatis():
+    found = kaplan_meier(np.array([6.0, 12, 18, 24]), np.array([1, 1, 0, 0], bool), np.ones(4))
+    error = np.sqrt(1 / 4**2 + 1 / 3**2)  # of log(free) after the second event
+    free = 0.5
+    assert found.low[-1] == pytest.approx(free ** np.exp(1.959964 * error / abs(np.log(free))))

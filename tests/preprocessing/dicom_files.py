@@ -101,6 +101,11 @@ def write_classic(
             0x00280030: ("DS", numbers(sizes[[1, 0]])),
             0x7FE00010: ("OW", values[:, :, k].T.astype("<i2").tobytes()),
         }
+        if modality == "MR":
+            elements[0x00180087] = ("DS", "3.0")
+        else:
+            tracer = element(0x00180031, "LO", f"Fluorodeoxyglucose for {PATIENT}")
+            elements[0x00540016] = ("SQ", [tracer])
         if slopes is not None:
             elements |= {0x00281052: ("DS", "0"), 0x00281053: ("DS", f"{slopes[k]:.10g}")}
         write_file(folder / f"{name}{count - k:03d}.dcm", elements)

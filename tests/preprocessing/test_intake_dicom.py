@@ -112,6 +112,16 @@ def test_no_name_of_a_patient_is_written_anywhere(files, tmp_path):
     assert str(tmp_path).encode() not in written
 
 
+def test_field_strength_and_tracer_are_kept_and_nothing_that_stands_beside_them(files, tmp_path):
+    kept = {"mri": {"MagneticFieldStrength": 3.0}, "pet": {"TracerName": "18F-FDG"}}
+    for modality, kind in (("mri", "MR"), ("pet", "PT")):
+        source = files.write_classic(tmp_path / modality, VALUES, AFFINE, kind)
+        dicom.convert(source, tmp_path / f"{modality}.nii.gz", modality)
+        about = (tmp_path / f"{modality}.json").read_text()
+        assert kept[modality].items() <= json.loads(about).items()
+        assert "Doe" not in about
+
+
 def test_a_conversion_is_skipped_while_the_series_is_unchanged_and_gives_the_same_bytes_when_done_again(
     files, tmp_path
 ):

@@ -65,6 +65,21 @@ def test_subgroups_of_real_people_hide_small_cells(real_outputs):
     assert rows["without PET"]["observed"] == "–"
 
 
+def test_subgroups_by_magnet_and_site_hold_everybody_once(outputs):
+    cohort = gather(outputs)
+    assert not any(
+        "tesla" in row["name"] or "sites" in row["name"] for row in describe_evidence(cohort)[0]["subgroups"]
+    )
+    visits = cohort.prepared.visits
+    visits["field_strength_t"] = np.where(np.arange(len(visits)) % 3 == 0, 3.0, 1.5)
+    visits.loc[person(WITHOUT_PET), "field_strength_t"] = np.nan
+    visits["site"] = [("011", "011", "022", "033")[i % 4] for i in range(len(visits))]
+    n = {row["name"]: int(row["n"]) for row in describe_evidence(cohort)[0]["subgroups"]}
+    assert n["below 2.5 tesla"] + n["2.5 tesla and more"] + n["field strength unknown"] == 11
+    assert n["field strength unknown"] == 1
+    assert n["1 larger sites"] + n["2 smaller sites, and new ones"] == 11
+
+
 def test_the_stated_prevalence_lowers_the_printed_probability(cohort):
     data, _ = probability_section(cohort, person(RAW), None)
     shown = {row["title"]: int(row["percent"]) for row in data["rows"]}

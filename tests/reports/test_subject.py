@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from reports.gathering import gather_cohort
 from reports.records import find_prepared, load_prepared, load_run
-from reports.subject import describe_subject, safe_stem
+from reports.subject import describe_subject, safe_stem, show_interval
 from tests.reports.conftest import FAILED, OLD, RAW, WITHOUT_PET, run_folders
 
 
@@ -50,6 +51,44 @@ def test_without_pet_there_is_no_pet_probability_and_the_report_says_so(cohort):
     assert data["probability"]["missing"] == ["FDG-PET"]
     assert data["overlays"]["missing"] == ["FDG-PET"]
     assert b"SUVR" not in drawn["overlays.svg"]
+
+
+def entries(cohort, row: int) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in describe_subject(cohort, sample(row))[0]["header"]}
+
+
+def test_what_nobody_says_of_the_scans_is_said_to_be_unknown(cohort):
+    header = entries(cohort, RAW)
+    assert {header[name] for name in ("Field strength", "Tracer", "MRI to PET", "Trained in")} == {"unknown"}
+
+
+def test_the_header_says_magnet_tracer_interval_and_the_month_of_the_run(outputs):
+    cohort = gather_cohort([load_run(outputs / "runs" / "voxels-ce-r0.1-s0")], load_prepared(outputs / "prepared"))
+    cohort.prepared.visits[["field_strength_t", "tracer", "days_between"]] = [1.5, "18F-FDG", 19.0]
+    file = cohort.headline.folder / "environment.json"
+    file.write_text('{"month": "2026-11"}')
+    header, without = entries(cohort, RAW), entries(cohort, WITHOUT_PET)
+    file.unlink()
+    assert (header["Field strength"], header["Tracer"], header["MRI to PET"]) == ("1.5 T", "18F-FDG", "19 days")
+    assert header["Trained in"] == "November 2026"
+    assert without["Tracer"] == without["MRI to PET"] == "no PET"
+
+
+@pytest.mark.parametrize(("days", "shown"), [(0, "same day"), (1, "1 day"), (90, "90 days"), (200, "7 months")])
+def test_an_interval_is_days_or_months_and_never_a_date(days, shown):
+    assert show_interval(days) == shown
+
+
+def test_contours_are_shown_where_preprocessing_drew_them(cohort):
+    assert describe_subject(cohort, sample(OLD))[0]["contours"] == []
+    folder = cohort.prepared.root / f"sub-SIM{RAW:04d}" / "ses-M000" / "figures"
+    folder.mkdir()
+    for name in ("t1", "pet"):
+        (folder / f"{sample(RAW)}_desc-{name}_qc.png").write_bytes(f"picture of {name}".encode())
+    data, drawn = describe_subject(cohort, sample(RAW))
+    shutil.rmtree(folder)
+    assert data["contours"] == ["contours-mri.png", "contours-pet.png"]
+    assert drawn["contours-pet.png"] == b"picture of pet"
 
 
 def test_an_age_above_89_appears_nowhere(cohort):

@@ -1,0 +1,102 @@
+"""How a scan was taken, as far as tables, sidecars and headers say: the magnet's field strength, the PET's tracer.
+
+Nothing of this changes what is computed; reports show it and look at subgroups by it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from preprocessing.intake.columns import csv_files, find_column, read_text_table
+from preprocessing.intake.people import Choice, Person
+
+FDG = re.compile(r"fdg|fluorodeoxyglucose|fludeoxyglucose", re.IGNORECASE)
+TRACER = "18F-FDG"
+FIELD_STRENGTH = ("field_strength", "FLDSTRENG", "MagneticFieldStrength")
+IMAGE_IDS = ("LONIUID", "loni_image", "IMAGEUID", "image_id")
+GAUSS_A_TESLA = 1e4
+# Whole-body magnets; a number beyond them is something else.
+TESLA = (0.1, 12.0)
+
+
+def read_field_strength(text: object) -> float | None:
+    """Tesla from "1.5", "3 Tesla MRI", "Field Strength=3.0;Weighting=T1" or "15000" (gauss); None without a number."""
+    words = re.search(r"field.?strength\s*=\s*([\d.]+)", str(text), re.IGNORECASE)
+    number = words or re.match(r"\s*(\d+(?:\.\d+)?)\s*(?:t|tesla.*)?\s*$", str(text), re.IGNORECASE)
+    try:
+        value = float(number[1]) if number else float("nan")
+    except ValueError:
+        return None
+    value = value / GAUSS_A_TESLA if value > 1000 else value
+    return value if TESLA[0] <= value <= TESLA[1] else None
+
+
+def read_tracer(text: object) -> str:
+    """18F-FDG where the words say so, else empty: free text of a header goes no further."""
+    return TRACER if FDG.search(str(text)) else ""
+
+
+@dataclass(frozen=True)
+class FieldStrengths:
+    """Tesla by image id, from the Mayo quality table, and by PTID, from ADNIMERGE."""
+
+    by_image: Mapping[str, float] = field(default_factory=dict)
+    by_person: Mapping[str, float] = field(default_factory=dict)
+
+    def find(self, protocol: str, image_id: str, ptid: str) -> float | None:
+        """What the collection's own protocol column says, else the tables."""
+        known = read_field_strength(protocol) or self.by_image.get(image_id)
+        return known or self.by_person.get(ptid)
+
+
+def read_field_strengths(folder: Path) -> FieldStrengths:
+    """All tables under `folder` that have a column of it; none is needed. A person with two magnets has none here."""
+    by_image: dict[str, float] = {}
+    by_person: dict[str, set[float]] = {}
+    for path in csv_files(folder):
+        kind = path.name.upper()
+        if not kind.startswith(("MAYOADIRL_MRI_IMAGEQC", "MRIQUALITY", "ADNIMERGE")):
+            continue
+        table = read_text_table(path)
+        strength = find_column(table, path, FIELD_STRENGTH, required=False)
+        who = find_column(table, path, ("PTID",) if kind.startswith("ADNIMERGE") else IMAGE_IDS, required=False)
+        for name, text in zip(table[who], table[strength], strict=True) if strength and who else ():
+            value = read_field_strength(text)
+            if value is not None and kind.startswith("ADNIMERGE"):
+                by_person.setdefault(name.strip(), set()).add(value)
+            elif value is not None:
+                by_image[name.strip().removeprefix("I")] = value
+    return FieldStrengths(by_image, {name: min(found) for name, found in by_person.items() if len(found) == 1})
+
+
+def from_sidecars(person: Person) -> Person:
+    """The person with what the sidecars beside the scans say, where nothing else did."""
+    strength, tracer = person.field_strength_t, person.tracer
+    if strength is None:
+        strength = read_field_strength(_sidecar(person.t1).get("MagneticFieldStrength", ""))
+    if person.pet is not None and not tracer:
+        tracer = read_tracer(_sidecar(person.pet).get("TracerName", ""))
+    return replace(person, field_strength_t=strength, tracer=tracer if person.pet is not None else "")
+
+
+def _sidecar(choice: Choice) -> dict[str, object]:
+    """Empty where there is none, or where it cannot be read: the scan itself may still be good."""
+    path = choice.path
+    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def interval_days(person: Person) -> float | None:
+    """Days between T1 and PET; None without a PET, or where nobody says."""
+    days = person.pet.days_from_t1 if person.pet is not None else None
+    return None if days is None or pd.isna(days) else float(abs(days))
