@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
-from adni_tcgm.methods.pvcc import PVCC
+from adni_tcgm.methods.pvcc import PVCC, LinearViews
 from adni_tcgm.storage import Run, load_weights, weight_shapes
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
-from adni_tcgm.tcgm.encoders import Encoded, Encoders
+from adni_tcgm.tcgm.encoders import Encoded, EncodedModel, Encoders
+from adni_tcgm.tcgm.murauer import Mapped
 from adni_tcgm.tcgm.trainer import Fitted, Spec
-from adni_tcgm.tcgm.warm_start import WarmStart, build_encoders
+from adni_tcgm.tcgm.warm_start import Encoder, WarmStart, build_encoders
 from pipelines.config import NO_WARM_START, Settings, build
 from preprocessing.intake.labels import LabelRule
 from preprocessing.task import RECIPE_VERSION, Recipe
@@ -82,17 +83,24 @@ def settings_of(run: Run, path: Path) -> Settings:
 def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
     """The classifiers, and encoders where a warm start made them, with their weights.
 
-    batch: gives each input's shape. Raises Refused for closed-form runs and for MURAUER.
+    batch: gives each input's shape. Raises Refused for closed-form runs on voxels as they are: those have seen the
+    margin around the crop, too, which nobody else's scans are read with.
     """
     name = run.config["method"]
     method = settings.method(name)
-    if isinstance(method, PVCC):
-        raise Refused(f"{run.path}: {name} is solved in closed form; only trained classifiers can be restored")
     prior = torch.tensor(run.calibration["log_prior"])
     modalities = [Modality(key, tuple(values.shape[1:])) for key, values in batch.inputs.items()]
+    closed_form, encoders = isinstance(method, PVCC), None
     if settings.warm_start != NO_WARM_START:
-        method = Encoded(method, _blank_encoders(run, settings, modalities))
-    model = method.build(Spec(modalities, CLASSES, prior))
+        encoders = _blank_encoders(run, settings, modalities)
+        method = Encoded(method, encoders)
+    elif closed_form and settings.data.features == "voxels":
+        raise Refused(f"{run.path}: {name} on voxels has seen the margin around the crop; train it on encoders")
+    if closed_form:
+        model = LinearViews(encoders.modalities if encoders else modalities, prior)
+        model = EncodedModel(encoders, model, 0.0) if encoders else model
+    else:
+        model = method.build(Spec(modalities, CLASSES, prior))
     load_weights(run.path, model)
     train = settings.train_for(name)
     return Fitted(method, model.eval(), CLASSES, modalities, prior, [], train, 0, settings.augmentation())
@@ -100,9 +108,14 @@ def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
 
 def _blank_encoders(run: Run, settings: Settings, modalities: list[Modality]) -> Encoders:
     """Encoders as wide as those of the run; what they are wide for is known to the data it was trained on."""
-    warm = settings.warm_up()
-    if not isinstance(warm, WarmStart):
-        raise Refused(f"{run.path}: begun by {settings.warm_start}, whose encoders cannot be restored yet")
-    shapes = weight_shapes(run.path)
+    warm, shapes = settings.warm_up(), weight_shapes(run.path)
     widths = {modality.name: shapes[f"encoders.nets.{modality.name}.mean"][0] for modality in modalities}
-    return build_encoders(settings.encoder(), modalities, widths, warm.members)
+    if isinstance(warm, WarmStart):
+        return build_encoders(settings.encoder(), modalities, widths, warm.members)
+    nets = {}
+    for modality in modalities:
+        # MURAUER: what a sample says is its class scores and its other views (p and g).
+        classes, views = (shapes[f"encoders.nets.{modality.name}.members.0.{part}.weight"][0] for part in "pg")
+        f = settings.encoder().build(modality.shape, warm.latent)
+        nets[modality.name] = Encoder([Mapped(f, warm, classes, views)], widths[modality.name])
+    return Encoders(nets, widths)

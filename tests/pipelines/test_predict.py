@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from adni_tcgm.storage import load_run
+from pipelines.config import load_settings
 from pipelines.predict import check_modalities, list_scans, main, parse_arguments, predict_person
 from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
 from pipelines.run_adni import main as run_adni
+from pipelines.training import train_run
 from preprocessing.task import Recipe
 from reports.new_person import write_new_person
 
@@ -57,6 +59,23 @@ def test_the_same_measurements_give_the_same_probability_as_in_the_run(run_dir: 
     assert set(found.split) == {"new"} and set(found.label) == {""}
     for column in ("p_converter", "p_calibrated_converter"):
         assert found[column].tolist() == pytest.approx(known[column].tolist(), abs=2e-6)
+
+
+@pytest.mark.parametrize(("method", "warm_start"), [("ce", "murauer"), ("pvcc", "none"), ("pvcc", "murauer")])
+def test_runs_begun_by_murauer_and_closed_form_ones_predict_again_as_they_did(
+    run_dir: Path, tmp_path: Path, method: str, warm_start: str
+) -> None:
+    prepared = run_dir.parents[1] / "prepared"
+    murauer = {"source": [str(prepared)], "source_rounds": 4, "rounds": 4, "latent": 8, "hidden": 8}
+    overrides = {"data.path": str(prepared), "data.label_rate": 0.3, "train.rounds": 4, "train.device": "cpu"}
+    overrides |= {"warm_start": warm_start, "warm_starts.murauer": murauer}
+    settings = load_settings("adni_regions", overrides)
+    run = load_run(train_run(tmp_path / "runs", settings, method, 0, progress=False))
+    known = run.predictions[(run.predictions.split == "test") & run.predictions.present]
+    sample_id = known[known.modality == "pet"].sample_id.iloc[0]
+    found = predict_person(run, prepare_like(run_dir, sample_id, tmp_path / "prepared")).set_index("modality")
+    known = known[known.sample_id == sample_id].set_index("modality")
+    assert found.p_converter.to_dict() == pytest.approx(known.p_converter.to_dict(), abs=2e-6)
 
 
 def test_without_pet_the_mri_speaks_alone(run_dir: Path, tmp_path: Path) -> None:
