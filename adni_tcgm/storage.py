@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from adni_tcgm.tables import to_tsv
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -276,7 +278,7 @@ def _read_json(file: Path) -> dict | None:
 
 
 def _write_table(file: Path, table: pd.DataFrame) -> None:
-    table.to_csv(file, sep="\t", index=False, lineterminator="\n")
+    file.write_text(to_tsv(table), encoding="utf-8")
 
 
 def _read_table(file: Path, text: Sequence[str]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.storage import Run, load_run, prediction_table
+from adni_tcgm.tables import to_tsv
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
 from pipelines.saliency import write_saliency
@@ -69,9 +70,10 @@ def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
         if row[name] is not None:
             if not Path(row[name]).exists():
                 raise FileNotFoundError(f"--{name} {row[name]}: no such file or folder")
-            row[name] = os.path.relpath(Path(row[name]).resolve(), out.resolve())
+            # "./": no folder's name may look like a formula.
+            row[name] = os.path.join(".", os.path.relpath(Path(row[name]).resolve(), out.resolve()))
     file = out / "scans.tsv"
-    pd.DataFrame([row]).to_csv(file, sep="\t", index=False)
+    file.write_text(to_tsv(pd.DataFrame([row])), encoding="utf-8")
     return file
 
 
@@ -136,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_modalities(trained, scans)
     person = prepare(scans, out / "prepared", recipe)
     predictions = predict_person(trained, out / "prepared")
-    predictions.to_csv(out / PREDICTIONS, sep="\t", index=False)
+    (out / PREDICTIONS).write_text(to_tsv(predictions), encoding="utf-8")
     sample_id = f"{person.participant_id}_{person.session_id}"
     if arguments.saliency and len(predictions):
         write_saliency(trained, out / "prepared", out / "prepared" / "saliency", [sample_id])

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.storage import Run, is_complete, load_run, write_json
+from adni_tcgm.tables import to_tsv
 from pipelines.comparison import (
     COMPARED,
     choose_reference,
@@ -276,7 +277,7 @@ def write_failures(out: Path, outcomes: Sequence[Outcome]) -> int:
 
 def _write_table(file: Path, table: pd.DataFrame) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file, sep="\t", index=False, lineterminator="\n")
+    file.write_text(to_tsv(table), encoding="utf-8")
 
 
 def run(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:

@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from adni_tcgm.tables import to_tsv
+
 STATUSES = ("kept", "excluded", "failed")
 MODALITIES = ("mri", "pet")
 # What a killed run may leave behind; both are hidden.
@@ -84,8 +86,8 @@ def remove_leftovers(folder: Path, deep: bool = True) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Tab-separated with header; missing values are empty."""
-    write_bytes(path, table.to_csv(sep="\t", index=False, lineterminator="\n").encode())
+    """Tab-separated with header; missing values are empty, and no cell is a formula."""
+    write_bytes(path, to_tsv(table).encode())
 
 
 def write_json(content: object, path: Path) -> None:
