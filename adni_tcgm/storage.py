@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from adni_tcgm.limits import load_yaml, read_json, read_text
 from adni_tcgm.tables import to_tsv
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def load_run(run_dir: str | Path) -> Run:
         raise FileNotFoundError(f"{path}: no finished run here ({COMPLETE} is missing)")
     return Run(
         path=path,
-        config=yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8")),
+        config=load_yaml(read_text(path / "config.yaml")),
         environment=_read_json(path / "environment.json"),
         metrics=_read_json(path / COMPLETE),
         # Names stay text: a sample may be called 0012.
@@ -174,18 +175,30 @@ def save_weights(file: str | Path, model: nn.Module) -> None:
 
 
 def load_weights(run_dir: str | Path, model: nn.Module) -> None:
-    """Fill `model`, built as it was for the run, with the weights of the run; every tensor must fit."""
+    """Fill `model`, built as it was for the run, with the weights of the run; every tensor must fit.
+
+    Raises ValueError naming the file where they do not, or where it is no safetensors file.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_model
 
-    load_model(model, str(Path(run_dir) / "weights.safetensors"), strict=True)
+    file = Path(run_dir) / "weights.safetensors"
+    try:
+        load_model(model, str(file), strict=True)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ValueError(f"{file}: not the weights of this run: {error}") from error
 
 
 def weight_shapes(run_dir: str | Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that `save_weights` wrote; none of them is read."""
-    from safetensors import safe_open
+    """Name -> shape of every tensor that `save_weights` wrote; none of them is read. Raises ValueError."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(str(Path(run_dir) / "weights.safetensors"), "pt") as weights:
-        return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    file = Path(run_dir) / "weights.safetensors"
+    try:
+        with safe_open(str(file), "pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a safetensors file: {error}") from error
 
 
 def prediction_table(
@@ -274,7 +287,7 @@ def write_json(file: Path, content: Mapping) -> None:
 
 
 def _read_json(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(file) if file.is_file() else None
 
 
 def _write_table(file: Path, table: pd.DataFrame) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adni_tcgm.datasets import adni, arrays, emotion, gaussian, newsgroup
+from adni_tcgm.limits import load_yaml, read_text
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.freematch import FreeMatch
 from adni_tcgm.methods.lmf import LMF
@@ -219,7 +218,10 @@ def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
     if not path.is_file():
         known = sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
         raise ValueError(f"no configuration {source!r}; built-in: {', '.join(known)}; or give a .yaml file")
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        values = load_yaml(read_text(path)) or {}
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: expected keys and values, found {type(values).__name__}")
     for key, value in overrides.items():
@@ -241,7 +243,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"--set {text!r}: expected key=value, for example train.gamma_u=1e-3")
-    return key, yaml.safe_load(value)
+    return key, load_yaml(value)
 
 
 def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

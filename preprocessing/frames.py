@@ -6,7 +6,6 @@ they are unknown, the scan is refused rather than guessed at. ADNI's FDG is six 
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ import ants
 import nibabel as nib
 import numpy as np
 
+from adni_tcgm.limits import read_json
 from preprocessing import orient, register
 from preprocessing.orient import ScanError
 
@@ -59,7 +59,7 @@ def frame_times(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
             "frame_times", f"{count} frames of unknown times: there is no sidecar {sidecar.name} (file {path})"
         )
     try:
-        about = json.loads(sidecar.read_text(encoding="utf-8"))
+        about = read_json(sidecar)
         starts, durations = (np.asarray(about[name], float) for name in ("FrameTimesStart", "FrameDuration"))
         injection = float(about.get("InjectionStart", 0))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

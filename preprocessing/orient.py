@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -24,6 +25,11 @@ class ScanError(ValueError):
 MAX_VOXELS = 5e8
 # From a microscope to a nuclear-medicine camera; outside it the numbers are not millimetres.
 VOXEL_SIZES_MM = (0.1, 20.0)
+# What a header may put between itself and the voxels (extensions), in bytes.
+MAX_EXTENSIONS = 2**20
+# A real scan is noisy: compressed, it shrinks 2 to 20 times. Beyond this, a large one holds nothing but a bomb.
+MAX_SCAN_SHRINK = 200
+LARGE_BYTES = 64 * 2**20
 
 
 def read_scan(path: Path) -> nib.Nifti1Image:
@@ -56,9 +62,26 @@ def _load(path: Path) -> nib.Nifti1Image:
         what = "a folder, not a file" if path.is_dir() else "no such file"
         raise ScanError("unreadable", f"{what} ({path})")
     try:
+        _check_offset(path)
         return nib.load(path)
+    except ScanError:
+        raise
     except Exception as error:  # nibabel, gzip and zlib each have their own exceptions for a broken header
         raise ScanError("unreadable", f"not a readable NIfTI image: {error} (file {path})") from error
+
+
+def _check_offset(path: Path) -> None:
+    """Whether the voxels begin near the header: what lies between is read into memory before anything can be judged."""
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        start = file.read(nib.Nifti2Header.sizeof_hdr)
+    kind = next((k for k in (nib.Nifti1Header, nib.Nifti2Header) if k.may_contain_header(start)), None)
+    if kind is None:
+        return  # no header at all: the reader has a sentence for that
+    offset = float(kind(start[: kind.sizeof_hdr], check=False)["vox_offset"])
+    if not 0 <= offset <= MAX_EXTENSIONS:
+        raise ScanError(
+            "too_large", f"voxels begin at byte {offset:g}; at most {MAX_EXTENSIONS} are read (file {path})"
+        )
 
 
 def _check_header(image: nib.Nifti1Image, path: Path) -> None:
@@ -66,6 +89,10 @@ def _check_header(image: nib.Nifti1Image, path: Path) -> None:
     shape = image.shape
     if min(shape, default=0) < 1 or np.prod(shape, dtype=float) > MAX_VOXELS:
         raise ScanError("too_large", f"shape {shape}; 1 to {MAX_VOXELS:.0e} voxels are read (file {path})")
+    claimed, there = np.prod(shape, dtype=float) * image.get_data_dtype().itemsize, path.stat().st_size
+    if claimed > max(LARGE_BYTES, MAX_SCAN_SHRINK * there):
+        found = f"shape {shape} in a file of {there} bytes"
+        raise ScanError("too_large", f"{found}; no scan shrinks {MAX_SCAN_SHRINK} times (file {path})")
     if len(shape) not in (3, 4) or min(shape[:3]) < 2 or shape[3:] not in ((), (1,)):
         raise ScanError("not_3d", f"shape {shape}; a scan must have 3 axes of 2 voxels or more (file {path})")
     if image.get_data_dtype().kind not in "iuf":

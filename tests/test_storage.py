@@ -123,7 +123,7 @@ def test_loaded_weights_give_the_same_outputs(arguments):
 
 
 def test_weights_of_another_model_are_refused(arguments):
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="not the weights of this run"):
         load_weights(save_run(**arguments), nn.Linear(3, 5))
 
 

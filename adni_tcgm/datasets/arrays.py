@@ -15,6 +15,7 @@ from scipy.io import loadmat
 from adni_tcgm.datasets.multiview import Arrays, to_splits
 from adni_tcgm.datasets.splitting import check_label_rate
 from adni_tcgm.datasets.transforms import TRANSFORMS, Matrix
+from adni_tcgm.limits import MAX_TABLE_BYTES, check_npz, load_npy, require_size
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
 
 SAMPLE_ID = "sample_id"
@@ -141,6 +142,7 @@ def _read_path(path: Path) -> Mapping[str, Matrix]:
         return _read_folder(path)
     try:
         if path.suffix == ".npz":
+            check_npz(path)
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         if path.suffix == ".mat":
@@ -159,6 +161,8 @@ def _matlab(value: Matrix) -> Matrix:
 
 def _read_folder(folder: Path) -> dict[str, Matrix]:
     found: dict[str, Matrix] = {}
+    for file in folder.glob("*.tsv"):
+        require_size(file, MAX_TABLE_BYTES)
     tables = {file: pd.read_csv(file, sep="\t") for file in sorted(folder.glob("*.tsv"))}
     named = [file for file, table in tables.items() if SAMPLE_ID in table]
     if named:
@@ -172,11 +176,9 @@ def _read_folder(folder: Path) -> dict[str, Matrix]:
             found[file.stem] = numeric.to_numpy(dtype=float)
         found |= {f"{file.stem}.{name}": _column(table[name]) for name in table}
     for file in sorted(folder.glob("*.npy")):
-        try:
-            found[file.stem] = np.load(file, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"{file}: cannot be read: {error}") from error
+        found[file.stem] = load_npy(file)
     for file in sorted(folder.glob("*.npz")):
+        check_npz(file)
         found[file.stem] = sparse.load_npz(file).tocsr()
     if not found:
         raise ValueError(f"{folder}: no .npy, .npz or .tsv file here")

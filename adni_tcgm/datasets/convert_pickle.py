@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import pickletools
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -26,6 +27,7 @@ STUMBLES = (
     *(pickle.UnpicklingError, EOFError, AttributeError, TypeError, KeyError, IndexError),
     *(OverflowError, RecursionError, MemoryError, NotImplementedError),
 )
+MAX_VALUES = 20_000_000  # apart from those inside of arrays
 RAGGED_DIMENSIONS = 2  # Utterances of different lengths are (T, D) each.
 
 
@@ -38,7 +40,11 @@ def read_pickle(path: Path) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return _arrays_of(_Unpickler(file, encoding="latin1").load())
+            _check_memo(file, path.stat().st_size)
+            nest = _Unpickler(file, encoding="latin1").load()
+        if (size := _unfolded_size(nest, {})) > MAX_VALUES:
+            raise ValueError(f"{size:.3g} values, the same ones over and over; at most {MAX_VALUES:.0e} are read")
+        return _arrays_of(nest)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: nothing here; expected a pickle") from None
     except ValueError as error:
@@ -207,6 +213,29 @@ def _arrays_of(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_arrays_of(item) for item in value]
     return value
+
+
+def _check_memo(file: BinaryIO, size: int) -> None:
+    """A pickle numbers what it remembers, and the reader makes room up to the highest number."""
+    for opcode, argument, _ in pickletools.genops(file):
+        if "PUT" in opcode.name and int(argument) > size:
+            raise ValueError(f"remembers something as number {argument} in a file of {size} bytes")
+    file.seek(0)
+
+
+def _unfolded_size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are when everything that is shared is written out; `known`: id -> size."""
+    if isinstance(value, dict):
+        inner = [*value.keys(), *value.values()]
+    else:
+        inner = [value.parts, value.state] if isinstance(value, _Stub) else value
+    if not isinstance(inner, list | tuple):
+        return 1
+    if id(value) in known:
+        return known[id(value)]
+    known[id(value)] = MAX_VALUES + 1  # should it hold itself
+    known[id(value)] = 1 + sum(_unfolded_size(item, known) for item in inner)
+    return known[id(value)]
 
 
 def _text(key: Any) -> str:

@@ -15,6 +15,7 @@ from scipy.io import loadmat
 
 from adni_tcgm.datasets.convert_pickle import LENGTHS
 from adni_tcgm.datasets.sequences import ROWS_AT_ONCE, find_steps, mark_steps, mean_over_steps
+from adni_tcgm.limits import check_hdf5, check_npz
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")  # In this order where one file holds the labels of all four.
 TASKS = ("sentiment", *EMOTIONS)
@@ -271,6 +272,7 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
         if path.is_dir():
             yield {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
         elif path.suffix == ".npz":
+            check_npz(path)
             with np.load(path, allow_pickle=False) as file:
                 yield file
         elif h5py.is_hdf5(path):
@@ -287,6 +289,7 @@ def _datasets(file: h5py.File, matlab: bool) -> dict[str, Any]:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and not name.startswith("#"):
+            check_hdf5(item)
             found[name] = _from_matlab(file, item) if matlab else item
 
     file.visititems(visit)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from adni_tcgm.limits import require_memory
+
 TRANSFORMS = ("raw", "log", "tfidf", "zscore")
 Matrix = np.ndarray | sparse.csr_matrix
 
@@ -21,6 +23,7 @@ def transformed(values: Matrix, training: np.ndarray, kind: str, unit_norm: bool
     """
     if kind not in TRANSFORMS:
         raise ValueError(f"transform is {kind!r}; choose one of {', '.join(TRANSFORMS)}")
+    require_memory(8 * np.prod(values.shape, dtype=float), f"an array of shape {values.shape}")
     x = np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float64)
     _check(x, kind)
     if kind in ("log", "tfidf"):

@@ -10,7 +10,6 @@ and a `death_month` in participants.tsv. Without any, people are prepared all th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.limits import read_json
 from preprocessing.intake.acquisition import FDG, TRACER, read_field_strength
 from preprocessing.intake.columns import find_column, read_text_table
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
@@ -280,7 +280,7 @@ def _images(folder: Path, suffix: str) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
-        raise ScanError("bad_sidecar", f"{path.name} is no JSON: {error}") from error
+        raise ScanError("bad_sidecar", f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from error
     return content if isinstance(content, dict) else {}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.limits import MAX_COLUMNS, MAX_TABLE_BYTES, require_size
+
 
 def plain(name: object) -> str:
     """A column name without case, spaces and underscores: exports of different years then compare equal."""
@@ -35,6 +37,7 @@ def read_text_table(path: Path, separator: str | None = None, rows: int | None =
     `separator` None takes the one of tab, semicolon and comma that stands most in the header line. Raises ValueError
     for an empty file or lines that do not fit the header.
     """
+    require_size(path, MAX_TABLE_BYTES)
     content = path.read_bytes()
     try:
         encoding = "utf-8-sig"
@@ -46,6 +49,8 @@ def read_text_table(path: Path, separator: str | None = None, rows: int | None =
     separator = separator or max("\t;,", key=header.count)
     if not header.strip():
         raise ValueError(f"{path}: the table is empty; not even a header line")
+    if (columns := header.count(separator) + 1) > MAX_COLUMNS:
+        raise ValueError(f"{path}: {columns} columns; at most {MAX_COLUMNS} are read")
     try:
         return pd.read_csv(
             path,

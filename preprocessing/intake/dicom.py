@@ -22,7 +22,7 @@ from preprocessing.intake.adni import rank_fdg, rank_t1
 from preprocessing.intake.formats import is_dicom
 from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
 from preprocessing.ledger import LedgerRow, write_bytes, write_json
-from preprocessing.orient import ScanError
+from preprocessing.orient import MAX_VOXELS, ScanError
 
 SERIES_UID, DESCRIPTION, MODALITY = "0020|000e", "0008|103e", "0008|0060"
 POSITION, ORIENTATION, FRAMES = "0020|0032", "0020|0037", "0028|0008"
@@ -134,6 +134,7 @@ def read_series(series: Series) -> nib.Nifti1Image:
     Raises ScanError (dicom_unreadable, dynamic, dicom_gap, dicom_geometry, not_3d).
     """
     _check_slices(series)
+    _check_voxels(series)
     try:
         if len(series.files) == 1:
             image = sitk.ReadImage(str(series.files[0]), sitk.sitkFloat32, imageIO="GDCMImageIO")
@@ -161,6 +162,17 @@ def _affine(image: sitk.Image) -> np.ndarray:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
     return LPS_TO_RAS @ affine
+
+
+def _check_voxels(series: Series) -> None:
+    """The first slice's size times the number of slices, before any pixel is read."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(series.files[0]))
+    reader.ReadImageInformation()
+    voxels = np.prod(reader.GetSize(), dtype=float) * len(series.files)
+    if voxels > MAX_VOXELS:
+        raise ScanError("too_large", f"a DICOM series of {voxels:.3g} voxels; at most {MAX_VOXELS:.0e} are read")
 
 
 def _check_slices(series: Series) -> None:
