@@ -35,6 +35,7 @@ from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.suvr import REFERENCES
 from preprocessing.task import RESOLUTIONS_MM
+from preprocessing.workers import Limits
 
 STAGES = ("preprocess", "train", "report", "all")
 BASELINE = "ce"
@@ -69,6 +70,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--prevalence", type=float, metavar="SHARE", help="of converters where the reports are read, e.g. 0.17"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
+    parser.add_argument("--subject-minutes", type=float, default=Limits.minutes, help="then a subject is given up")
+    parser.add_argument("--subject-memory", type=float, default=Limits.memory_gib, metavar="GIB", help="default: 16")
     parser.add_argument("--scheduler", metavar="tcp://...", help="prepare subjects on a running Dask scheduler")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
@@ -207,6 +210,7 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         recipe=recipe_of(arguments),
         layout=arguments.layout,
         scheduler=arguments.scheduler,
+        limits=limits_of(arguments),
     )
     # Every run on this folder takes a copy along: a new person's scans must be prepared in the same way.
     write_json(describe_recipe(recipe_of(arguments), rule_of(arguments)), arguments.out / "prepared" / RECIPE)
@@ -221,6 +225,10 @@ def rule_of(arguments: argparse.Namespace) -> LabelRule:
         reversion=arguments.reversion,
         classes=tuple(name.strip() for name in arguments.classes.split(",")),
     )
+
+
+def limits_of(arguments: argparse.Namespace) -> Limits:
+    return Limits(arguments.subject_minutes, arguments.subject_memory)
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
@@ -331,7 +339,7 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    rule_of(arguments)  # a wrong option is an error before the work starts
+    rule_of(arguments), limits_of(arguments)  # a wrong option is an error before the work starts
     print_plan(arguments, settings)
     if arguments.dry_run:
         return 0

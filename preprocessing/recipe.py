@@ -24,7 +24,7 @@ from preprocessing.outcome import Outcome, read_done
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import preprocess_subject
 from preprocessing.task import RECIPE_VERSION, Recipe, SubjectTask, regions_path
-from preprocessing.workers import Worker, run_tasks
+from preprocessing.workers import Limits, Worker, run_tasks
 
 __all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "preprocess_subject"]
 
@@ -72,6 +72,7 @@ def preprocess_cohort(
     worker: Worker = preprocess_subject,
     layout: str = "adni",
     scheduler: str | None = None,
+    limits: Limits | None = None,
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
@@ -79,8 +80,9 @@ def preprocess_cohort(
     labeled what. `scheduler`: the address of a running Dask scheduler, whose workers then take the place of processes
     here. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables
     have such scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes
-    nobody whose scans and recipe are unchanged. `worker` stands for `preprocess_subject`. Raises only for tables that
-    are missing or not understood, and for a disk that is too small; a bad scan is a ledger row.
+    nobody whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker`
+    stands for `preprocess_subject`. Raises only for tables that are missing or not understood, and for a disk that is
+    too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()
@@ -94,7 +96,7 @@ def preprocess_cohort(
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
     preflight.check_room(prepared, len(pending), jobs).require(prepared)
-    outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler)
+    outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler, limits)
 
     people = [_manifest_row(person, outcomes[person.participant_id]) for person in intake.people]
     people = [row for row in people if row["gm_path"]]

@@ -6,19 +6,22 @@ subjects, and the only repeatable one.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from preprocessing.ledger import LedgerRow, remove_leftovers
+from preprocessing.ledger import PARTIAL_SUFFIX, LedgerRow, remove_leftovers
+from preprocessing.orient import ScanError
 from preprocessing.outcome import Outcome, StepFailed, failed_row, read_done, write_done
 from preprocessing.register import make_repeatable
 from preprocessing.task import SubjectTask
@@ -32,6 +35,22 @@ THREAD_VARIABLES = (
 DIED = "the worker process died (out of memory?)"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one subject may take before it is given up. Far above what a good scan needs: a minute or two, and 2 GB.
+
+    Raises ValueError where one is not positive.
+    """
+
+    minutes: float = 120.0
+    memory_gib: float = 16.0  # of the process; not read on other systems than Linux, nor on a scheduler's workers
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "memory_gib"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} of a subject is {getattr(self, name)}; it must be > 0")
+
+
 def run_tasks(
     tasks: list[SubjectTask],
     prepared: Path,
@@ -39,13 +58,15 @@ def run_tasks(
     worker: Worker,
     progress: bool = True,
     scheduler: str | None = None,
+    limits: Limits | None = None,
 ) -> dict[str, Outcome]:
     """Outcomes by participant; whoever fails has an outcome with ledger rows that say why.
 
     jobs: processes on this machine (0: in this very process); not read where `scheduler` is given, the address of a
     running Dask scheduler whose workers see the same folders under the same names. Raises ValueError where there is
-    none.
+    none. limits: of every subject that has a process of its own.
     """
+    limits = limits or Limits()
     outcomes: dict[str, Outcome] = {}
     with tqdm(total=len(tasks), desc="preprocessing", unit="subject", disable=not progress or not tasks) as bar:
 
@@ -56,14 +77,14 @@ def run_tasks(
         if not tasks:
             return outcomes
         if scheduler:
-            _run_dask(tasks, prepared, scheduler, worker, keep)
+            _run_dask(tasks, prepared, scheduler, worker, keep, limits)
         elif jobs == 0:
             for task in tasks:
                 keep(task, run_one(task, prepared, worker))
         else:
             # A worker that dies takes down its pool; whoever was left gets a pool alone.
-            for task in _run_pool(tasks, prepared, jobs, worker, keep):
-                if _run_pool([task], prepared, 1, worker, keep):
+            for task in _run_pool(tasks, prepared, jobs, worker, keep, limits):
+                if _is_overtime(task, prepared) or _run_pool([task], prepared, 1, worker, keep, limits):
                     keep(task, died_outcome(task, prepared))
     return outcomes
 
@@ -93,13 +114,51 @@ def failed_outcome(task: SubjectTask, prepared: Path, failure: StepFailed) -> Ou
 
 
 def died_outcome(task: SubjectTask, prepared: Path) -> Outcome:
-    return failed_outcome(task, prepared, StepFailed("recipe", RuntimeError(DIED)))
+    """Of a subject whose process has ended: by the limit of time, or for a reason that nobody knows."""
+    error = RuntimeError(DIED)
+    if _is_overtime(task, prepared):
+        limit = _overtime_note(task, prepared).read_text(encoding="utf-8").partition("\n")[0]
+        error = ScanError("timeout", f"the subject took longer than {limit} and was given up")
+    return failed_outcome(task, prepared, StepFailed("recipe", error))
 
 
-def _start_worker(seed: int) -> None:
+def _run_limited(task: SubjectTask, prepared: Path, worker: Worker, minutes: float) -> Outcome:
+    """`run_one`; after so many minutes this process ends, whatever library it is in, and leaves a note."""
+    note = _overtime_note(task, prepared)
+    with note.open("w", encoding="utf-8") as file:
+        file.write(f"{minutes:g} minutes\n")
+        file.flush()
+        # A thread of its own in C, which no library can block; it adds to the note where the time was spent.
+        faulthandler.dump_traceback_later(60 * minutes, exit=True, file=file)
+        try:
+            outcome = run_one(task, prepared, worker)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    note.unlink()
+    return outcome
+
+
+def _overtime_note(task: SubjectTask, prepared: Path) -> Path:
+    return prepared / f".overtime-{task.name}{PARTIAL_SUFFIX}"
+
+
+def _is_overtime(task: SubjectTask, prepared: Path) -> bool:
+    note = _overtime_note(task, prepared)
+    return note.is_file() and "Timeout" in note.read_text(encoding="utf-8", errors="replace")
+
+
+def _start_worker(seed: int, limits: Limits) -> None:
     """A worker of a run that was killed must not go on beside the run that takes its place."""
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    _limit_memory(limits.memory_gib)
     make_repeatable(seed)
+
+
+def _limit_memory(gib: float) -> None:
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30), resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -123,19 +182,24 @@ def _thread_budget() -> Iterator[None]:
 
 
 def _run_pool(
-    tasks: list[SubjectTask], prepared: Path, jobs: int, worker: Worker, keep: Callable[[SubjectTask, Outcome], None]
+    tasks: list[SubjectTask],
+    prepared: Path,
+    jobs: int,
+    worker: Worker,
+    keep: Callable[[SubjectTask, Outcome], None],
+    limits: Limits,
 ) -> list[SubjectTask]:
     """Run tasks in worker processes; returns those left over when a worker died."""
     pool = ProcessPoolExecutor(
         max_workers=max(1, min(jobs, len(tasks))),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(tasks[0].recipe.seed,),
+        initargs=(tasks[0].recipe.seed, limits),
     )
     left = []
     with pool:
         with _thread_budget():
-            futures = {pool.submit(run_one, task, prepared, worker): task for task in tasks}
+            futures = {pool.submit(_run_limited, task, prepared, worker, limits.minutes): task for task in tasks}
         running = set(futures)
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -153,6 +217,7 @@ def _run_dask(
     scheduler: str,
     worker: Worker,
     keep: Callable[[SubjectTask, Outcome], None],
+    limits: Limits,
 ) -> None:
     """The same on the workers of a running scheduler.
 
@@ -166,8 +231,8 @@ def _run_dask(
     except (OSError, ValueError) as error:
         raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
     with client:
-        for task in _submit(client, tasks, prepared, worker, keep):
-            if _submit(client, [task], prepared, worker, keep):
+        for task in _submit(client, tasks, prepared, worker, keep, limits):
+            if _submit(client, [task], prepared, worker, keep, limits):
                 keep(task, died_outcome(task, prepared))
 
 
@@ -177,12 +242,14 @@ def _submit(
     prepared: Path,
     worker: Worker,
     keep: Callable[[SubjectTask, Outcome], None],
+    limits: Limits,
 ) -> list[SubjectTask]:
     """Run tasks on Dask's workers; returns those whose workers died. Interrupted, the scheduler keeps nothing."""
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
-    futures = {client.submit(_run_remotely, _absolute(t), prepared.absolute(), worker, pure=False): t for t in tasks}
+    common = (prepared.absolute(), worker, limits.minutes)
+    futures = {client.submit(_run_remotely, _absolute(t), *common, pure=False): t for t in tasks}
     left = []
     try:
         for future in as_completed(futures):
@@ -201,9 +268,11 @@ def _submit(
     return left
 
 
-def _run_remotely(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
-    # Dask asks again for what a worker had finished and not yet handed over when it died.
-    return read_done(task, prepared) or run_one(task, prepared, worker)
+def _run_remotely(task: SubjectTask, prepared: Path, worker: Worker, minutes: float) -> Outcome:
+    # Dask asks again for what a worker had finished and not yet handed over when it died, or died of.
+    if _is_overtime(task, prepared):
+        return died_outcome(task, prepared)
+    return read_done(task, prepared) or _run_limited(task, prepared, worker, minutes)
 
 
 def _absolute(task: SubjectTask) -> SubjectTask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,17 @@ def write_slowly(task: SubjectTask, prepared: Path) -> Outcome:
     from benchmarks.kill import pretend as write_subject
 
     return write_subject(task, prepared, size=12, pause=0.01)
+
+
+def hang(task: SubjectTask, prepared: Path) -> Outcome:
+    """Never come back, for one of the people, and hold the interpreter's lock as a library may."""
+    if task.participant_id.endswith("S0002"):
+        re.match("(a+)+b", "a" * 60)
+    return pretend(task, prepared)
+
+
+def swell(task: SubjectTask, prepared: Path) -> Outcome:
+    """Take 8 GiB, for one of the people."""
+    if task.participant_id.endswith("S0002"):
+        np.zeros(2**30)
+    return pretend(task, prepared)

@@ -82,6 +82,29 @@ def test_worker_processes_start_with_one_thread_and_the_parent_keeps_its_own(mon
     assert "MKL_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.parametrize(
+    ("stub", "limits", "code", "part"),
+    [
+        ("hang", workers.Limits(minutes=0.05), "timeout", "took longer than 0.05 minutes"),
+        ("swell", workers.Limits(memory_gib=4), "error", "MemoryError"),
+    ],
+)
+def test_a_subject_beyond_its_limits_is_a_ledger_row_and_stops_nobody(
+    cohort, tmp_path, stubs, stub, limits, code, part
+):
+    prepared = tmp_path / "prepared"
+    recipe.preprocess_cohort(cohort, prepared, jobs=1, progress=False, worker=getattr(stubs, stub), limits=limits)
+    failed = read(prepared / "ledger.tsv").query("status == 'failed'").set_index("participant_id")
+    assert failed.reason_code["sub-ADNI001S0002"] == code
+    assert part in failed.reason["sub-ADNI001S0002"]
+    assert list(read(prepared / "manifest.tsv").participant_id) == ["sub-ADNI001S0001"]
+
+
+def test_a_limit_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="minutes of a subject is 0; it must be > 0"):
+        workers.Limits(minutes=0)
+
+
 @pytest.mark.slow
 def test_on_a_scheduler_a_worker_that_dies_and_a_bug_are_ledger_rows_of_their_own(cohort, tmp_path, stubs):
     import dask
