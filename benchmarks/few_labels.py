@@ -1,8 +1,9 @@
 """CE and TCGM with 18 labels, on voxels and on regions, beside every bar: judged on 2,000 people who never train.
 
-`python -m benchmarks.few_labels OUT --seeds 5`: every seed draws a cohort, a split, labels and weights of its own.
-`--learners voxels voxels:both regions` names what is compared: features, and after a colon their warm start.
-Writes OUT/table.tsv and prints it with the paired differences TCGM - CE. Resumable: finished runs are kept.
+`python -m benchmarks.few_labels OUT --seeds 0-9`: every seed draws a cohort, a split, labels and weights of its own.
+`--learners voxels:both regions` names what is compared: features, and after a colon their warm start. The first is the
+one whose TCGM is set against the bars and against the TCGM of the others.
+Writes OUT/table-r0.1.tsv and prints it with all paired differences. Resumable: finished runs are kept.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
-from adni_tcgm.evaluation.intervals import PairedRun, paired_difference, verdicts
+from adni_tcgm.datasets.adni_bars import DEFICITS, SEVERITY
+from adni_tcgm.datasets.adni_regions import summaries
+from adni_tcgm.evaluation.bars import logistic_scores, mean_z_scores
+from adni_tcgm.evaluation.intervals import Difference, PairedRun, paired_difference, verdicts
 from adni_tcgm.evaluation.metrics import binary_auc
-from adni_tcgm.storage import load_run
+from adni_tcgm.storage import Run, load_run
+from adni_tcgm.tcgm.batch import UNLABELED
 from benchmarks.simulated_cohort import evaluation_set, prepare
 from pipelines.config import NO_WARM_START, Settings, load_settings
 from pipelines.training import bars_dir, run_name, train_run, write_bars
@@ -59,7 +65,7 @@ def run_seed(out: Path, seed: int, learners: tuple[str, ...], label_rate: float)
     return seed
 
 
-def results(out: Path, seeds: range, learners: tuple[str, ...], label_rate: float) -> pd.DataFrame:
+def results(out: Path, seeds: Sequence[int], learners: tuple[str, ...], label_rate: float) -> pd.DataFrame:
     """One row per method or bar, modality and seed, on the evaluation set."""
     rows = []
     for seed in seeds:
@@ -82,52 +88,88 @@ def results(out: Path, seeds: range, learners: tuple[str, ...], label_rate: floa
     return pd.DataFrame(rows)
 
 
-def paired_runs(out: Path, seeds: range, learner: str, modality: str, label_rate: float) -> Iterator[PairedRun]:
-    """TCGM (first) and CE (second) of every seed on the evaluation people who have the modality."""
+def run_of(out: Path, seed: int, learner: str, method: str, label_rate: float) -> Run:
+    settings = settings_for(out, seed, learner, label_rate)
+    return load_run(runs_of(out, learner) / run_name(settings, method, seed))
+
+
+def judged(run: Run, modality: str) -> pd.DataFrame:
+    """`label p_converter` of the evaluation people who have the modality, by their ids."""
+    rows = run.predictions[(run.predictions.split == "evaluation") & (run.predictions.modality == modality)]
+    return rows.set_index("sample_id")
+
+
+def bar_scores(out: Path, seed: int, run: Run, people: Sequence[str]) -> dict[str, np.ndarray]:
+    """Bar -> (N,) scores of these evaluation people by the bars that a table is enough for; labels are the run's."""
+    train = run.splits[run.splits.split == "train"]
+    known = summaries(out / f"cohort-{seed}" / "prepared", train.sample_id.tolist())
+    asked = summaries(out / "evaluation" / "prepared", people)
+    labels = np.where(train.label_visible, train.label == "converter", UNLABELED)
+    rule = logistic_scores(known[SEVERITY].to_numpy(), labels, [asked[SEVERITY].to_numpy()])
+    mean_z = mean_z_scores(known[DEFICITS].to_numpy(), (-1.0, -1.0), [asked[DEFICITS].to_numpy()])
+    return {"logistic": rule[0], "mean z": mean_z[0]}
+
+
+def compare(
+    out: Path, seeds: Sequence[int], learners: Sequence[str], label_rate: float, draws: int = 2000
+) -> dict[str, Difference]:
+    """AUC of TCGM less that of CE for each learner and modality; of the first learner's TCGM less that of the bars and
+    of the other learners. One run a seed, judged on the evaluation people who have the modality."""
+    pairs: dict[str, list[PairedRun]] = {}
     for seed in seeds:
-        settings = settings_for(out, seed, learner, label_rate)
-        scores = {}
-        for method in METHODS:
-            table = load_run(runs_of(out, learner) / run_name(settings, method, seed)).predictions
-            rows = table[(table.split == "evaluation") & (table.modality == modality)]
-            scores[method] = rows.set_index("sample_id")
-        first, second = scores["tcgm"], scores["ce"].loc[scores["tcgm"].index]
-        labels = (first.label == "converter").to_numpy().astype(int)
-        yield PairedRun(list(first.index), labels, first.p_converter.to_numpy(), second.p_converter.to_numpy())
+        best = run_of(out, seed, learners[0], "tcgm", label_rate)
+        for name, modality in ((name, modality) for name in learners for modality in MODALITIES):
+            tcgm, ce = (judged(run_of(out, seed, name, method, label_rate), modality) for method in ("tcgm", "ce"))
+            _pair(pairs, f"{name}, {modality}: TCGM - CE", tcgm, ce.p_converter.loc[tcgm.index])
+        first = judged(best, "all")
+        for name in learners[1:]:
+            other = judged(run_of(out, seed, name, "tcgm", label_rate), "all").p_converter
+            _pair(pairs, f"TCGM, all: {learners[0]} - {name}", first, other.loc[first.index])
+        for name, scores in bar_scores(out, seed, best, first.index.tolist()).items():
+            _pair(pairs, f"TCGM, all: {learners[0]} - {name}", first, pd.Series(scores, first.index))
+    return {name: paired_difference(binary_auc, runs, draws=draws) for name, runs in pairs.items()}
+
+
+def _pair(pairs: dict[str, list[PairedRun]], name: str, first: pd.DataFrame, second: pd.Series) -> None:
+    labels = (first.label == "converter").to_numpy().astype(int)
+    run = PairedRun(list(first.index), labels, first.p_converter.to_numpy(), second.to_numpy())
+    pairs.setdefault(name, []).append(run)
+
+
+def parse_seeds(text: str) -> range:
+    """ "0-9" -> 0 to 9; "5" -> 0 to 4, five of them."""
+    first, dash, last = text.partition("-")
+    return range(int(first), int(last) + 1) if dash else range(int(first))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=parse_seeds, default=range(5), help="how many, or the first and the last: 5-9")
     parser.add_argument("--label-rate", type=float, default=0.1)
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     parser.add_argument("--people", type=int, default=2000, help="size of the evaluation set")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    out, seeds, learners = arguments.out, range(arguments.seeds), tuple(arguments.learners)
+    out, seeds, learners, rate = arguments.out, arguments.seeds, tuple(arguments.learners), arguments.label_rate
     evaluation_set(out / "evaluation", arguments.people, arguments.jobs)
     for seed in seeds:
         prepare(out / f"cohort-{seed}", CohortDesign(raw=0, truncated=0, seed=seed), arguments.jobs)
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(run_seed, out, seed, learners, arguments.label_rate) for seed in seeds]
+        futures = [pool.submit(run_seed, out, seed, learners, rate) for seed in seeds]
         for future in futures:
             print(f"seed {future.result()} done", flush=True)
 
-    table = results(out, seeds, learners, arguments.label_rate)
-    table.to_csv(out / "table.tsv", sep="\t", index=False)
+    table = results(out, seeds, learners, rate)
+    table.to_csv(out / f"table-r{rate:g}.tsv", sep="\t", index=False)
     grouped = table.groupby(["by", "labels", "modality"], sort=False)
     columns = ["auc", "accuracy", "log_loss", "brier", "test_auc", "validation_log_loss"]
     print(grouped[columns].agg(["mean", "std"]).round(3).to_string())
-    comparisons = {}
-    for name in learners:
-        for modality in MODALITIES:
-            runs = list(paired_runs(out, seeds, name, modality, arguments.label_rate))
-            comparisons[f"{name}, {modality}"] = paired_difference(binary_auc, runs)
+    comparisons = compare(out, seeds, learners, rate)
     shown = verdicts(comparisons)
-    print(f"\nTCGM - CE, AUC, {arguments.seeds} seeds, bootstrap over seeds and people, Holm over the comparisons")
+    print(f"\nDifferences of AUC, {len(seeds)} seeds, bootstrap over seeds and people, Holm over these comparisons")
     for name, d in comparisons.items():
-        print(f"{name:24} {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}]  {shown[name]}")
+        print(f"{name:48} {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p_value:.4f}  {shown[name]}")
     bayes = Truth.read(out / "evaluation" / "truth")
     people = pd.read_csv(out / "evaluation" / "prepared" / "manifest.tsv", sep="\t")
     ids = (people.participant_id + "_" + people.session_id).tolist()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,13 @@ CLASSES = ("stable", "converter")
 # MCI whose outcome within the horizon nobody knows: they train without a label.
 POOL = ("censored", "died", "short_follow_up", "reverter")
 UNUSED = ("not_mci", "no_diagnosis", "cn", "ad")
+# People without MCI train without a label, too, where a config asks for them. They are another population, of another
+# class prior, and make a stratum of their own.
+BEYOND = ("cn", "ad")
+STRATA = {False: "mci", True: "beyond"}
+# Later visits of people, where a manifest has them: a person's label is that of the first.
+VISITS = "visits"
+VISIT = "later visit"
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,9 @@ class AdniConfig:
     path: the prepared folder. features: "voxels" (maps cut to `crop`) or "regions" (a table of measurements).
     margin: voxels kept around the crop for random shifts; None means the crop's own default. regions: "signature" (few,
     chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
+
+    pool: who trains without a label, of POOL, of "cn" and "ad" (a stratum, "beyond", whose class prior the gain must be
+    told: `methods.tcgm.priors`), and "visits" (all but a person's first, which otherwise keep labels of their own).
 
     targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
     (as in `regions`, volumes over head size), or "none".
@@ -49,6 +60,7 @@ class AdniConfig:
     harmonize: str = "none"
     adjust: str = "none"
     targets: str = "none"
+    pool: tuple[str, ...] = POOL
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
@@ -58,6 +70,9 @@ class AdniConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         check_label_rate(self.label_rate)
+        strange = [name for name in self.pool if name not in (*POOL, *BEYOND, VISITS)]
+        if strange:
+            raise ValueError(f"pool names {strange[0]!r}; choose from {', '.join((*POOL, *BEYOND, VISITS))}")
         for name in ("harmonize", "adjust"):
             if self.features != "regions" and getattr(self, name) != "none":
                 raise ValueError(f"{name} is {getattr(self, name)!r}, which is for features: regions; these are voxels")
@@ -97,7 +112,7 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     outcome is unknown join training without a label, unless their group is in validation or test. The split depends on
     the seed only, and the labels shown at a low rate are among those shown at a higher one.
     """
-    people, left_out = read_people(config.path)
+    people, left_out = read_people(config.path, pool=config.pool)
     raw = people.kind.eq("raw").to_numpy()
     rng = np.random.default_rng([seed, 0])
     split = draw_splits(_class_index(people), people.group_id.to_numpy(), rng, first=raw, classes=len(CLASSES))
@@ -167,10 +182,12 @@ def load_people(
     return _batch(people, inputs, present, _class_index(people), np.arange(len(people)))
 
 
-def read_people(path: str | Path, undiagnosed: bool = False) -> tuple[pd.DataFrame, Counter]:
+def read_people(
+    path: str | Path, undiagnosed: bool = False, pool: Sequence[str] = POOL
+) -> tuple[pd.DataFrame, Counter]:
     """The rows of `manifest.tsv` that can be used, with `sample_id` and `status` added, and how many others and why.
 
-    undiagnosed: people without any diagnosis count as usable, as for a prediction.
+    undiagnosed: people without any diagnosis count as usable, as for a prediction. pool: as in `AdniConfig`.
     `status` is the manifest's label or, where that is empty, its label_reason: stable, converter, censored, reverter.
     """
     manifest = Path(path) / "manifest.tsv"
@@ -182,7 +199,12 @@ def read_people(path: str | Path, undiagnosed: bool = False) -> tuple[pd.DataFra
     _check_people(people, manifest)
     reasons = pd.Series("", index=people.index)
     reasons[people.gm_path.eq("") & people.pet_path.eq("")] = "no images"
-    unused = people.status.isin([name for name in UNUSED if not (undiagnosed and name == "no_diagnosis")])
+    wanted = {*CLASSES, *pool, *(["no_diagnosis"] if undiagnosed else [])}
+    if VISITS in pool:
+        later = people.sort_values("session_id", kind="stable").participant_id.duplicated()
+        people.loc[later & people.status.isin(CLASSES), "status"] = VISIT
+        wanted.add(VISIT)
+    unused = ~people.status.isin(wanted)
     reasons[unused] = people.status
     reasons[people.qc == "fail"] = "qc fail"
     kept = people[reasons == ""].reset_index(drop=True)
@@ -347,5 +369,11 @@ def _batch(
         present=torch.from_numpy(present[rows]),
         labels=torch.from_numpy(labels[rows]),
         groups=chosen.group_id.tolist(),
+        strata=_strata(people, chosen),
         targets={name: values[torch.from_numpy(rows)] for name, values in (targets or {}).items()},
     )
+
+
+def _strata(people: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
+    """The population of each person, where there is more than one; else no strata at all."""
+    return [STRATA[status in BEYOND] for status in chosen.status] if people.status.isin(BEYOND).any() else []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adni_tcgm.datasets.adni import CLASSES, AdniConfig, read_people
+from adni_tcgm.datasets.adni import BEYOND, CLASSES, POOL, AdniConfig, read_people
 from adni_tcgm.datasets.adni_maps import MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import summaries
 from adni_tcgm.evaluation.bars import LinearKernel, bar_row, logistic_scores, mean_z_scores, svm_scores
@@ -114,7 +114,7 @@ def _class_index(status: str) -> int:
 
 def _from_rows(prepared: Path, rows: list[SplitRow], parts: tuple[str, ...]) -> _People:
     chosen = pd.DataFrame([row.__dict__ for row in rows if row.split in parts])
-    people = read_people(prepared)[0].set_index("sample_id").loc[chosen.sample_id].reset_index()
+    people = read_people(prepared, pool=(*POOL, *BEYOND))[0].set_index("sample_id").loc[chosen.sample_id].reset_index()
     people = people.assign(split=chosen.split.to_numpy())
     return _People(prepared, people, chosen.label.map(_class_index).to_numpy())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,17 +27,26 @@ class TCGM(ClassifierPerModality):
         gain itself, found by EM along the way (`tcgm.profile`).
     within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
         stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
+    priors: stratum -> its class prior (C numbers), known from elsewhere, for samples of another population than the
+        labeled ones. Their posteriors are then the classifiers' moved to that prior, h_c q_c / p_c, as is right where
+        the classes look the same in both populations and only their shares differ. Needs within_strata.
     """
 
     gain_weight: float = 1.0
     prior: str = "labels"
     within_strata: bool = False
+    priors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.prior not in PRIORS:
             raise ValueError(f"prior is {self.prior!r}; choose one of {', '.join(PRIORS)}")
         if self.prior == "profile" and self.within_strata:
             raise ValueError("prior 'profile' knows no strata; use prior 'labels' with within_strata")
+        if self.priors and not self.within_strata:
+            raise ValueError(f"priors name {', '.join(self.priors)}, but within_strata is off: no gain would use them")
+        for name, values in self.priors.items():
+            if min(values) <= 0:
+                raise ValueError(f"the prior of {name!r} is {list(values)}; each class needs more than 0")
 
     @property
     def shares_batches(self) -> bool:
@@ -45,6 +55,13 @@ class TCGM(ClassifierPerModality):
     def build(self, spec: Spec) -> ModalityClassifiers:
         model = super().build(spec)
         model.strata_log_prior = dict(spec.strata_log_prior)
+        model.known_log_prior = {}
+        for name, values in self.priors.items():
+            if len(values) != len(spec.classes):
+                raise ValueError(
+                    f"the prior of {name!r} has {len(values)} numbers; there are {len(spec.classes)} classes"
+                )
+            model.known_log_prior[name] = (torch.tensor(values, dtype=torch.float32) / sum(values)).log()
         if self.prior == "profile":
             model.profile = ProfilePrior(spec.log_prior, len(spec.modalities))
         return model
@@ -67,6 +84,11 @@ class TCGM(ClassifierPerModality):
         return -self.gain_weight * gain
 
 
+def move_to_prior(log_posteriors: Tensor, log_prior: Tensor, other_log_prior: Tensor) -> Tensor:
+    """log of h_c q_c / p_c, renormalized: posteriors (…, C) under p (C,), moved to a population of class prior q."""
+    return (log_posteriors + other_log_prior - log_prior).log_softmax(-1)
+
+
 def _gain_within_strata(model: ModalityClassifiers, log_posteriors: Tensor, batch: MultimodalBatch) -> Tensor:
     """The mean of the strata's gains, each with the class prior of its stratum, weighted by their share of the batch.
 
@@ -79,7 +101,11 @@ def _gain_within_strata(model: ModalityClassifiers, log_posteriors: Tensor, batc
         here = torch.tensor([stratum == name for stratum in batch.strata], device=log_posteriors.device)
         count = int(here.sum())
         if count >= len(log_posteriors):
+            seen = log_posteriors[:, here]
             log_prior = model.strata_log_prior.get(name, model.log_prior).to(log_posteriors.device)
-            part = total_correlation_gain(log_posteriors[:, here], log_prior, batch.present[here])
+            if name in model.known_log_prior:
+                log_prior = model.known_log_prior[name].to(log_posteriors.device)
+                seen = move_to_prior(seen, model.log_prior, log_prior)
+            part = total_correlation_gain(seen, log_prior, batch.present[here])
             gain = gain + count / len(batch) * part
     return gain
