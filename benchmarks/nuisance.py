@@ -1,6 +1,6 @@
 """When does the gain help, and when does it mislead? Shared severity × shared nuisance, CE against TCGM.
 
-`python -m benchmarks.nuisance OUT [--seeds 16]`: SIMULATED people with two modalities of a few numbers. The first of
+`python -m benchmarks.nuisance OUT [--seeds 10]`: SIMULATED people with two modalities of a few numbers. The first of
 each is the severity, apart by the effect sizes of hippocampal volume and meta-ROI SUVR between stable and converting
 people; the second bears a nuisance that both modalities share. Writes OUT/table.tsv, OUT/paired.tsv and prints them.
 
@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
-from adni_tcgm.evaluation.intervals import PairedRun, paired_difference, verdicts
+from adni_tcgm.evaluation.intervals import Difference, PairedRun, paired_difference, verdicts
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.tcgm import TCGM
@@ -173,47 +173,51 @@ def run_cell(design: Design, seeds: range, validation: int) -> tuple[list[dict],
 
 
 def grid(features: int, people: int) -> Iterator[Design]:
-    for r, nuisance in product((0.0, 0.3), NUISANCES):
+    for nuisance, r in product(NUISANCES, (0.0, 0.3)):
         yield Design(severity_correlation=r, nuisance=nuisance, features=features, people=people)
+
+
+def write_tables(out: Path, rows: list[dict], differences: dict[str, dict[tuple, Difference]]) -> None:
+    """table.tsv and paired.tsv of the cells so far; Holm over the rows of either choice of the round."""
+    shown = {key: verdict for family in differences.values() for key, verdict in verdicts(family).items()}
+    paired = [
+        dict(zip(("r", "nuisance", "chosen by", "comparison"), key, strict=True))
+        | {"difference": d.estimate, "low": d.low, "high": d.high, "verdict": shown[key]}
+        for family in differences.values()
+        for key, d in family.items()
+    ]
+    for name, table in (("table", rows), ("paired", paired)):
+        pd.DataFrame(table).to_csv(out / f"{name}.tsv", sep="\t", index=False)
+
+
+def print_tables(out: Path) -> None:
+    table, paired = (pd.read_csv(out / f"{name}.tsv", sep="\t", na_filter=False) for name in ("table", "paired"))
+    means = table[table.modality == "all"].groupby(["chosen by", "r", "nuisance", "method"], sort=False).auc
+    print(means.agg(["mean", "std"]).round(3).unstack("method").to_string())
+    print(f"\nAUC of all, paired over {table.seed.nunique()} seeds and their judges")
+    print(paired.round(3).to_string(index=False))
+    print("\nBayes, severities:", {r: round(Design(r).bayes_auc, 3) for r in (0.0, 0.3)})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--features", type=int, default=5, help="numbers of each modality")
     parser.add_argument("--people", type=int, default=180, help="who trains; 18 have a label")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows, differences, bayes = [], {"validation": {}, "last round": {}}, {}
-    for design, validation in product(grid(arguments.features, arguments.people), (VALIDATION, 0)):
-        chosen = "validation" if validation else "last round"
+    rows, differences = [], {"validation": {}, "last round": {}}
+    for design, chosen in product(grid(arguments.features, arguments.people), differences):
         cell = {"r": design.severity_correlation, "nuisance": design.nuisance, "chosen by": chosen}
-        found, pairs = run_cell(design, range(arguments.seeds), validation)
+        found, pairs = run_cell(design, range(arguments.seeds), VALIDATION if chosen == "validation" else 0)
         rows += [cell | row for row in found]
         for name, runs in pairs.items():
             differences[chosen][(*cell.values(), name)] = paired_difference(binary_auc, runs)
-        bayes[design.severity_correlation] = design.bayes_auc
+        write_tables(arguments.out, rows, differences)
         print(*cell.values(), "done", flush=True)
-
-    table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / "table.tsv", sep="\t", index=False)
-    shown = {key: verdict for family in differences.values() for key, verdict in verdicts(family).items()}
-    paired = pd.DataFrame(
-        [
-            dict(zip(("r", "nuisance", "chosen by", "comparison"), key, strict=True))
-            | {"difference": d.estimate, "low": d.low, "high": d.high, "verdict": shown[key]}
-            for family in differences.values()
-            for key, d in family.items()
-        ]
-    )
-    paired.to_csv(arguments.out / "paired.tsv", sep="\t", index=False)
-    means = table[table.modality == "all"].groupby(["chosen by", "r", "nuisance", "method"], sort=False).auc
-    print(means.agg(["mean", "std"]).round(3).unstack("method").to_string())
-    print(f"\nAUC of all, paired over {arguments.seeds} seeds and their judges, Holm over the rows of either choice")
-    print(paired.round(3).to_string(index=False))
-    print("\nBayes, severities:", {r: round(value, 3) for r, value in bayes.items()})
+    print_tables(arguments.out)
 
 
 if __name__ == "__main__":
