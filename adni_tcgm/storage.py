@@ -1,17 +1,16 @@
 """Run folders: one fit, one folder, readable without anything that trained it.
 
-A folder appears whole or not at all: it is written under another name and renamed at the end, `metrics.json` last.
+A folder appears whole or not at all: it is written under another name and renamed at the end. `checksums.txt` holds
+the SHA-256 of its files, and whoever reads a run checks them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from adni_tcgm.files import PARTIAL_SUFFIX, sha256, verify_checksums, write_checksums, write_text
 from adni_tcgm.limits import load_yaml, read_json, read_text
 from adni_tcgm.tables import to_tsv
 
@@ -84,7 +84,7 @@ class Run:
             return None
         path = (self.path / self.prepared["path"]).resolve()
         manifest = path / "manifest.tsv"
-        return path if manifest.is_file() and _sha256(manifest) == self.prepared["manifest_sha256"] else None
+        return path if manifest.is_file() and sha256(manifest) == self.prepared["manifest_sha256"] else None
 
 
 def save_run(
@@ -107,20 +107,20 @@ def save_run(
     """
     check_metrics(metrics)
     run_dir = Path(run_dir)
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{run_dir.name}-", dir=run_dir.parent))
+    remove_unfinished(run_dir)
+    unfinished, replaced = _hidden(run_dir)
     try:
-        unfinished.chmod(0o755)
+        unfinished.mkdir(parents=True)
         # Through JSON: dataclasses hold tuples, which plain YAML has no word for.
         plain = json.loads(json.dumps(config))
         (unfinished / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         write_json(unfinished / "environment.json", environment())
         save_weights(unfinished / "weights.safetensors", fitted.model)
-        _write_table(unfinished / "splits.tsv", split_table(splits))
-        _write_table(unfinished / "history.tsv", history_table(fitted.history))
-        _write_table(unfinished / "predictions.tsv", predictions)
+        write_table(unfinished / "splits.tsv", split_table(splits))
+        write_table(unfinished / "history.tsv", history_table(fitted.history))
+        write_table(unfinished / "predictions.tsv", predictions)
         if norms is not None:
-            _write_table(unfinished / "norms.tsv", norms)
+            write_table(unfinished / "norms.tsv", norms)
         if adjustment is not None:
             write_json(unfinished / "adjustment.json", adjustment)
         if calibration is not None:
@@ -131,15 +131,27 @@ def save_run(
             if recipe.is_file():
                 shutil.copyfile(recipe, unfinished / "recipe.json")
             where = Path(os.path.relpath(prepared.resolve(), run_dir.resolve())).as_posix()
-            manifest = _sha256(prepared / "manifest.tsv")
+            manifest = sha256(prepared / "manifest.tsv")
             write_json(unfinished / "prepared.json", {"path": where, "manifest_sha256": manifest})
         write_json(unfinished / COMPLETE, metrics)
+        write_checksums(unfinished)
         if run_dir.exists():
-            shutil.rmtree(run_dir)
+            os.replace(run_dir, replaced)
         os.replace(unfinished, run_dir)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove_unfinished(run_dir)
     return run_dir
+
+
+def _hidden(run_dir: Path) -> tuple[Path, Path]:
+    """What a run folder is called while it is written, and while it is deleted."""
+    return tuple(run_dir.with_name(f".{run_dir.name}{ending}") for ending in (PARTIAL_SUFFIX, ".replaced"))
+
+
+def remove_unfinished(run_dir: Path) -> None:
+    """What a killed `save_run` left behind; one that was replaced and not yet removed is of no use either."""
+    for folder in _hidden(Path(run_dir)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_complete(run_dir: str | Path) -> bool:
@@ -147,10 +159,14 @@ def is_complete(run_dir: str | Path) -> bool:
 
 
 def load_run(run_dir: str | Path) -> Run:
-    """Read a finished run. Needs neither torch nor the data. Raises FileNotFoundError where no run was finished."""
+    """Read a finished run. Needs neither torch nor the data.
+
+    Raises FileNotFoundError where no run was finished, DamagedFile where a file is not what `save_run` wrote.
+    """
     path = Path(run_dir)
     if not is_complete(path):
         raise FileNotFoundError(f"{path}: no finished run here ({COMPLETE} is missing)")
+    verify_checksums(path)
     return Run(
         path=path,
         config=load_yaml(read_text(path / "config.yaml")),
@@ -283,21 +299,17 @@ def _git_commit() -> str | None:
 
 def write_json(file: Path, content: Mapping) -> None:
     """Strict JSON: NaN and infinity are refused, since other readers would."""
-    file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _read_json(file: Path) -> dict | None:
     return read_json(file) if file.is_file() else None
 
 
-def _write_table(file: Path, table: pd.DataFrame) -> None:
-    file.write_text(to_tsv(table), encoding="utf-8")
+def write_table(file: Path, table: pd.DataFrame) -> None:
+    write_text(file, to_tsv(table))
 
 
 def _read_table(file: Path, text: Sequence[str]) -> pd.DataFrame:
     table = pd.read_csv(file, sep="\t", dtype=dict.fromkeys(text, str))
     return table.fillna(dict.fromkeys(text, ""))
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -21,8 +21,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import regions, template, tissue
-from preprocessing.ledger import SCRATCH_PREFIX, LedgerRow, write_image, write_table
+from preprocessing.ledger import LedgerRow, write_image, write_table
 from preprocessing.outcome import Outcome, write_done
 from preprocessing.recipe import Recipe, preprocess_cohort
 from preprocessing.subject import preprocess_subject

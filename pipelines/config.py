@@ -92,6 +92,10 @@ class Settings:
     warm_starts: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in (self.name, *self.warm_starts):
+            # Folders are called by them.
+            if Path(name).name != name or name in ("", ".."):
+                raise ValueError(f"name {name!r}; a name without / that could be a folder is needed")
         _check_choice("dataset", self.dataset, DATASETS)
         _check_choice("net", self.net, NETS)
         _check_choice("warm_start", self.warm_start, (NO_WARM_START, *self.warm_starts))

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.evaluation.calibration import Calibration
-from adni_tcgm.storage import Run, load_run, prediction_table
-from adni_tcgm.tables import to_tsv
+from adni_tcgm.files import check_apart, lock_folder
+from adni_tcgm.storage import Run, load_run, prediction_table, write_table
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
 from pipelines.saliency import write_saliency
@@ -46,7 +47,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
     parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on (runs on voxels)")
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
-    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    add_debug(parser)
     arguments = parser.parse_args(argv)
     if bool(arguments.t1) == bool(arguments.bids):
         parser.error("one of --t1 and --bids is needed")
@@ -73,7 +74,7 @@ def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
             # "./": no folder's name may look like a formula.
             row[name] = os.path.join(".", os.path.relpath(Path(row[name]).resolve(), out.resolve()))
     file = out / "scans.tsv"
-    file.write_text(to_tsv(pd.DataFrame([row])), encoding="utf-8")
+    write_table(file, pd.DataFrame([row]))
     return file
 
 
@@ -128,17 +129,28 @@ def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
     return prediction_table("new", batch, found, calibrated, CLASSES)
 
 
+def output_folder(arguments: argparse.Namespace) -> Path:
+    return arguments.out or Path("out") / "predict" / "".join(c if c.isalnum() else "-" for c in arguments.subject)
+
+
 def run(arguments: argparse.Namespace) -> int:
     trained = load_run(arguments.run_dir)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
-    out = arguments.out or Path("out") / "predict" / "".join(c if c.isalnum() else "-" for c in arguments.subject)
-    out.mkdir(parents=True, exist_ok=True)
+    out = output_folder(arguments)
+    for source in (arguments.t1, arguments.pet, arguments.bids):
+        if source is not None and source.is_dir():
+            check_apart(out, source)
+    with lock_folder(out):
+        return prepare_and_report(arguments, trained, recipe, out)
+
+
+def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Recipe, out: Path) -> int:
     scans = list_scans(arguments, out)
     check_modalities(trained, scans)
     person = prepare(scans, out / "prepared", recipe)
     predictions = predict_person(trained, out / "prepared")
-    (out / PREDICTIONS).write_text(to_tsv(predictions), encoding="utf-8")
+    write_table(out / PREDICTIONS, predictions)
     sample_id = f"{person.participant_id}_{person.session_id}"
     if arguments.saliency and len(predictions):
         write_saliency(trained, out / "prepared", out / "prepared" / "saliency", [sample_id])
@@ -150,13 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    try:
-        return run(arguments)
-    except (ValueError, FileNotFoundError) as error:
-        if arguments.debug:
-            raise
-        print(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
-        return 2
+    return run_command(run, arguments, output_folder(arguments))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ RECIPE = "recipe.json"
 class Refused(ValueError):
     """This run cannot answer what was asked, and why."""
 
+    word = "refused"
+
 
 def describe_recipe(recipe: Recipe, rule: LabelRule | None = None) -> dict:
     """`recipe.json` of a prepared folder, copied into every run on it: how its scans and labels came to be."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.processes import joined, rank
 from pipelines.config import METHODS, Settings, load_settings, parse_override
@@ -36,7 +36,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
-    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    add_debug(parser)
     return parser.parse_args(argv)
 
 
@@ -87,14 +87,9 @@ def said_once(process: int) -> Iterator[None]:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    try:
-        with joined(arguments.device) as number, said_once(number):
-            return run(arguments)
-    except (ValueError, FileNotFoundError) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = arguments.out or Path("out") / Path(arguments.config).stem
+    with joined(arguments.device) as number, said_once(number):
+        return run_command(run, arguments, folder)
 
 
 if __name__ == "__main__":

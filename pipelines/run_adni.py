@@ -21,6 +21,8 @@ from pathlib import Path
 import pandas as pd
 
 import reports
+from adni_tcgm.command import add_debug, run_command
+from adni_tcgm.files import check_apart, lock_folder, remove_leftovers, write_text
 from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.plan import PEAK_GIB, Plan
@@ -77,7 +79,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
     parser.add_argument("--allow-failures", action="store_true", help="exit with 0 although scans failed")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
-    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    add_debug(parser)
     add_label_options(parser)
     add_map_options(parser)
     arguments = parser.parse_args(argv)
@@ -279,6 +281,7 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
         print("reports are up to date")
         return 0
     stamp.unlink(missing_ok=True)
+    remove_leftovers(destination)
     written = reports.write_reports(
         folders,
         destination,
@@ -290,7 +293,7 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
         kinds=formats,
     )
     if not written.failures:
-        stamp.write_text(inputs, encoding="utf-8")
+        write_text(stamp, inputs)
     return len(written.failures)
 
 
@@ -343,6 +346,13 @@ def run(arguments: argparse.Namespace) -> int:
     print_plan(arguments, settings)
     if arguments.dry_run:
         return 0
+    if arguments.data and arguments.data.is_dir():
+        check_apart(arguments.out, arguments.data)
+    with lock_folder(arguments.out):
+        return run_stages(arguments, settings)
+
+
+def run_stages(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     clock, failures = Clock(), 0
     if arguments.stage in ("preprocess", "all"):
         with clock.stage("preprocessing"):
@@ -360,13 +370,7 @@ def run(arguments: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     warnings.filterwarnings("default", module="reports")
-    try:
-        return run(arguments)
-    except (ValueError, FileNotFoundError) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(run, arguments, arguments.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,11 +17,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.datasets.adni_maps import CROPS, SPACING_MM
 from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
+from adni_tcgm.files import inside, lock_folder
 from adni_tcgm.storage import Run, load_run, write_json
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
@@ -161,7 +162,7 @@ def _write_person(
     destination: Path,
 ) -> Path:
     calibration, sample_id = Calibration.from_json(run.calibration), person.sample_ids[0]
-    folder = destination / sample_id
+    folder = inside(destination, sample_id)
     folder.mkdir(parents=True, exist_ok=True)
     records = {}
     for column, (name, inputs) in enumerate(person.inputs.items()):
@@ -183,23 +184,25 @@ def _write_person(
     return folder
 
 
+def explain_run(arguments: argparse.Namespace) -> int:
+    run = load_run(arguments.run_dir)
+    chosen = arguments.subjects or run.splits[run.splits.split == "test"].sample_id.tolist()
+    prepared = run.prepared_path or Path()
+    with lock_folder(run.path / "saliency"):
+        for folder in write_saliency(run, prepared, run.path / "saliency", chosen):
+            print(folder)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.saliency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on voxels")
     parser.add_argument("--subjects", nargs="+", metavar="SAMPLE_ID", help="default: the test split")
+    add_debug(parser)
     arguments = parser.parse_args(argv)
-    try:
-        run = load_run(arguments.run_dir)
-        chosen = arguments.subjects or run.splits[run.splits.split == "test"].sample_id.tolist()
-        prepared = run.prepared_path or Path()
-        for folder in write_saliency(run, prepared, run.path / "saliency", chosen):
-            print(folder)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"{'refused' if isinstance(error, Refused) else 'error'}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(explain_run, arguments, arguments.run_dir / "saliency")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from adni_tcgm.command import add_debug, run_command
+from adni_tcgm.files import lock_folder
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 
@@ -23,6 +25,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nuisance-correlation", type=float, default=default.nuisance_correlation)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    add_debug(parser)
     return parser.parse_args(argv)
 
 
@@ -45,11 +48,16 @@ def design_of(arguments: argparse.Namespace) -> CohortDesign:
 UNLABELED_GROUPS = ("censored", "reverting", "normal", "dementia")
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    write_cohort(arguments.out, design_of(arguments), arguments.anatomies, arguments.jobs)
+def run(arguments: argparse.Namespace) -> int:
+    with lock_folder(arguments.out):
+        write_cohort(arguments.out, design_of(arguments), arguments.anatomies, arguments.jobs)
     print(f"SIMULATED cohort in {arguments.out}")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    return run_command(run, arguments, arguments.out)
 
 
 if __name__ == "__main__":

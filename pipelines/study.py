@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adni_tcgm.command import add_debug, run_command
+from adni_tcgm.files import lock_folder, write_text
 from adni_tcgm.storage import Run, is_complete, load_run, write_json
 from adni_tcgm.tables import to_tsv
 from pipelines.comparison import (
@@ -57,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.rounds=200")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
-    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+    add_debug(parser)
     arguments = parser.parse_args(argv)
     for method in arguments.methods:
         if method not in METHODS:
@@ -276,8 +278,7 @@ def write_failures(out: Path, outcomes: Sequence[Outcome]) -> int:
 
 
 def _write_table(file: Path, table: pd.DataFrame) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(to_tsv(table), encoding="utf-8")
+    write_text(file, to_tsv(table))
 
 
 def run(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
@@ -287,6 +288,11 @@ def run(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
     if arguments.dry_run:
         print_budget(tasks)
         return 0
+    with lock_folder(out):
+        return train_and_write(arguments, out, grid)
+
+
+def train_and_write(arguments: argparse.Namespace, out: Path, grid: Grid) -> int:
     tuned = tune(arguments, out, grid) if arguments.tune else {}
     outcomes = grid(list_tasks(arguments, out, tuned), title="study", **_place(arguments))
     failed = write_failures(out, outcomes)
@@ -321,16 +327,7 @@ def _one(arguments: argparse.Namespace, config: str, out: Path | None) -> argpar
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    try:
-        return run_all(arguments)
-    except KeyboardInterrupt:
-        print("interrupted: finished runs are kept; the same command continues", file=sys.stderr)
-        return 130
-    except (ValueError, FileNotFoundError) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(run_all, arguments, arguments.out or Path("out/studies") / Path(arguments.config[0]).stem)
 
 
 if __name__ == "__main__":

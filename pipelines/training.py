@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import CLINICAL_FILE, compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.metrics import evaluate_modalities
+from adni_tcgm.files import DamagedFile, inside, lock
 from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.method import Method
 from adni_tcgm.methods.pvcc import PVCC
@@ -54,14 +56,28 @@ def train_run(
 
     truth: of a simulated cohort, for the Bayes limits. evaluation: another prepared folder that judges, never trains.
     """
-    run_dir = runs / run_name(settings, method, seed)
+    run_dir = inside(runs, run_name(settings, method, seed))
     config = configuration(settings, method, seed)
     if _is_current(run_dir, config, needs_prepared=settings.dataset == "adni"):
         return run_dir
+    with lock(run_dir.with_name(f".{run_dir.name}.lock"), run_dir) if rank() == 0 else nullcontext():
+        return _train(run_dir, config, settings, method, seed, truth, evaluation, progress)
+
+
+def _train(
+    run_dir: Path,
+    config: dict,
+    settings: Settings,
+    method: str,
+    seed: int,
+    truth: Truth | None,
+    evaluation: Path | None,
+    progress: bool,
+) -> Path:
     splits = settings.load(seed)
     title = f"training {settings.variant}, {method}" if progress else None
     # Beside the run folder, until that is there.
-    unfinished = runs / f".{run_dir.name}.unfinished"
+    unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
     fitted, restarts = fit_method(settings, method, splits, seed, title, journals(unfinished, config))
     if rank() > 0:
         return run_dir
@@ -219,7 +235,10 @@ def _is_current(run_dir: Path, config: dict, needs_prepared: bool) -> bool:
     """Whether the folder holds a finished run of this configuration on the data as they are now."""
     if not is_complete(run_dir):
         return False
-    run = load_run(run_dir)
+    try:
+        run = load_run(run_dir)
+    except DamagedFile:
+        return False
     return run.config == json.loads(json.dumps(config)) and (run.prepared_path is not None or not needs_prepared)
 
 
@@ -251,7 +270,6 @@ def write_bars(
         }
         bayes = {**severities, **truth.summary_limit(splits.test.sample_ids)}
     rows = compute_bars(voxels.data, splits, voxels.data.path, evaluation, bayes)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "bars.json", rows)
     write_json(stamp, inputs)
     return folder

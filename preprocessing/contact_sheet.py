@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from adni_tcgm.files import write_bytes
 from preprocessing import thumbnails
-from preprocessing.ledger import write_bytes
 
 FILE = "qc.html"
 VERDICTS = ("fail", "failed", "warn", "pass")  # worst first; "failed": no maps at all

@@ -1,11 +1,9 @@
-"""What became of every expected scan; and files written so that a crash leaves the old one or the new one."""
+"""What became of every expected scan; and tables, JSON and images, each written whole or not at all."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -15,13 +13,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from adni_tcgm.files import write_bytes
 from adni_tcgm.tables import to_tsv
 
 STATUSES = ("kept", "excluded", "failed")
 MODALITIES = ("mri", "pet")
-# What a killed run may leave behind; both are hidden.
-PARTIAL_SUFFIX = ".partial"
-SCRATCH_PREFIX = ".scratch-"
 
 
 @dataclass(frozen=True)
@@ -66,23 +62,6 @@ def describe_ledger(rows: Iterable[LedgerRow]) -> str:
         others = [f"{status} ({code}) {n}" for (status, code), n in sorted(counts.items()) if status != "kept"]
         lines.append(f"{modality:9} " + ", ".join([f"kept {kept}", *others]))
     return "\n".join(lines)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: a temporary neighbor, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def remove_leftovers(folder: Path, deep: bool = True) -> None:
-    """Take away what a killed run left half done: partial files and scratch folders, in `folder` and, `deep`, below."""
-    for path in list(folder.rglob(".*") if deep else folder.glob(".*")):
-        if path.name.startswith(SCRATCH_PREFIX):
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name.endswith(PARTIAL_SUFFIX):
-            path.unlink(missing_ok=True)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

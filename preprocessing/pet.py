@@ -10,8 +10,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import crop, frames, quality, register, stages, suvr, template, thumbnails
-from preprocessing.ledger import SCRATCH_PREFIX, compact, write_image
+from preprocessing.ledger import compact, write_image
 from preprocessing.outcome import Outcome, step
 from preprocessing.structure import Structure
 from preprocessing.task import SubjectTask, figures_stem, map_path, sidecar, write_fine_map, write_map

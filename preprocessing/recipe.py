@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.files import remove_leftovers
 from preprocessing import given, preflight, template
 from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.intake.acquisition import interval_days
@@ -19,7 +20,7 @@ from preprocessing.intake.clinical import scores_at_scan
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
 from preprocessing.intake.source import read_people
-from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, remove_leftovers, write_json, write_table
+from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_json, write_table
 from preprocessing.outcome import Outcome, read_done
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import preprocess_subject

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import (
     bias,
     brain_mask,
@@ -23,7 +24,7 @@ from preprocessing import (
     thumbnails,
     tissue,
 )
-from preprocessing.ledger import SCRATCH_PREFIX, compact, write_image, write_json
+from preprocessing.ledger import compact, write_image, write_json
 from preprocessing.outcome import Outcome, step
 from preprocessing.task import SubjectTask, figures_stem, map_path, read_map, sidecar, write_fine_map, write_map
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from adni_tcgm.files import inside
 from preprocessing import frames, register, suvr, template
 from preprocessing.ledger import compact, write_image
 
@@ -63,7 +64,7 @@ class SubjectTask:
         return f"{self.participant_id}_{self.session_id}"
 
     def folder(self, prepared: Path) -> Path:
-        return prepared / self.participant_id / self.session_id
+        return inside(prepared, Path(self.participant_id) / self.session_id)
 
 
 def source_identity(path: Path, prepared: Path) -> dict[str, object]:

@@ -14,8 +14,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from adni_tcgm.files import write_bytes
 from preprocessing import template, tissue
-from preprocessing.ledger import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,10 @@ subjects, and the only repeatable one.
 from __future__ import annotations
 
 import faulthandler
-import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from preprocessing.ledger import PARTIAL_SUFFIX, LedgerRow, remove_leftovers
+from adni_tcgm.files import PARTIAL_SUFFIX, remove_leftovers
+from adni_tcgm.processes import process_pool
+from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 from preprocessing.outcome import Outcome, StepFailed, failed_row, read_done, write_done
 from preprocessing.register import make_repeatable
@@ -148,8 +148,6 @@ def _is_overtime(task: SubjectTask, prepared: Path) -> bool:
 
 
 def _start_worker(seed: int, limits: Limits) -> None:
-    """A worker of a run that was killed must not go on beside the run that takes its place."""
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     _limit_memory(limits.memory_gib)
     make_repeatable(seed)
 
@@ -159,11 +157,6 @@ def _limit_memory(gib: float) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30), resource.getrlimit(resource.RLIMIT_DATA)[1]))
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 @contextmanager
@@ -190,14 +183,8 @@ def _run_pool(
     limits: Limits,
 ) -> list[SubjectTask]:
     """Run tasks in worker processes; returns those left over when a worker died."""
-    pool = ProcessPoolExecutor(
-        max_workers=max(1, min(jobs, len(tasks))),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(tasks[0].recipe.seed, limits),
-    )
     left = []
-    with pool:
+    with process_pool(max(1, min(jobs, len(tasks))), _start_worker, tasks[0].recipe.seed, limits) as pool:
         with _thread_budget():
             futures = {pool.submit(_run_limited, task, prepared, worker, limits.minutes): task for task in tasks}
         running = set(futures)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from adni_tcgm.command import add_debug, run_command
+from adni_tcgm.files import lock_folder
 from reports.generic import is_generic, write_generic
 from reports.writing import write_reports
 
@@ -25,6 +26,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="of converters where the report is read, e.g. 0.17"
     )
+    add_debug(parser)
     return parser.parse_args(arguments)
 
 
@@ -34,11 +36,9 @@ def find_bars(run_dir: Path) -> Path | None:
     return folder if (folder / "bars.json").is_file() else None
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
-    first = options.run_dirs[0].resolve()
-    destination = options.out or first.parent.parent / "reports"
-    try:
+def run(options: argparse.Namespace) -> int:
+    first, destination = options.run_dirs[0].resolve(), output_folder(options)
+    with lock_folder(destination):
         if is_generic(first):
             print(write_generic(options.run_dirs, destination))
             return 0
@@ -53,12 +53,18 @@ def main(arguments: list[str] | None = None) -> int:
             subjects=options.subject,
             kinds=(options.only,) if options.only else ("pdf", "html"),
         )
-    except (FileNotFoundError, ValueError) as error:
-        print(f"reports: {error}", file=sys.stderr)
-        return 2
     for path in reports.written:
         print(path)
     return 1 if reports.failures else 0
+
+
+def output_folder(options: argparse.Namespace) -> Path:
+    return options.out or options.run_dirs[0].resolve().parent.parent / "reports"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return run_command(run, options, output_folder(options))
 
 
 if __name__ == "__main__":

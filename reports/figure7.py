@@ -7,16 +7,15 @@ Columns: the chosen people between the means of the stable and the converting pe
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.evaluation.clinical import compare_decisions
 from reports import overlays
 from reports.evidence import CALIBRATED, labeled_rows
@@ -271,6 +270,11 @@ def write_figure7(run_dir: Path, rival_dir: Path | None = None, destination: Pat
     return typeset("figure7", data, drawn, (destination or tcgm.folder.parent.parent / "reports") / "figure7.pdf")
 
 
+def _run(options: argparse.Namespace) -> int:
+    print(write_figure7(options.run_dir, options.rival, options.out))
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m reports.figure7", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -278,13 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run of TCGM")
     parser.add_argument("--rival", type=Path, metavar="RUN_DIR", help="default: the run of CE beside it")
     parser.add_argument("--out", type=Path, help="default: reports/ beside the runs folder")
+    add_debug(parser)
     options = parser.parse_args(arguments)
-    try:
-        print(write_figure7(options.run_dir, options.rival, options.out))
-    except (FileNotFoundError, ValueError, pd.errors.ParserError) as error:
-        print(f"figure7: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(_run, options, options.out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from adni_tcgm.evaluation.intervals import bootstrap_interval
+from adni_tcgm.files import verify_checksums
 from reports.figures import GREY, INK, STYLE, save_svg
 from reports.study import COLORS, MARKERS, method_title
 from reports.tables import fixed
@@ -60,10 +61,11 @@ def is_generic(folder: Path) -> bool:
 
 
 def load_generic(folder: Path) -> GenericRun:
-    """Read a run folder. Raises FileNotFoundError where no run was finished."""
+    """Read a run folder. Raises FileNotFoundError where no run was finished, ValueError where a file has changed."""
     folder = Path(folder).resolve()
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json")
+    verify_checksums(folder)
     predictions = pd.read_csv(folder / "predictions.tsv", sep="\t", dtype=str, keep_default_na=False)
     columns = [name for name in predictions.columns if name.startswith("p_")]
     classes = [name[2:] for name in columns if f"p_calibrated_{name[2:]}" in columns]

@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from nibabel.processing import resample_from_to
 
+from adni_tcgm.files import write_text
 from reports import overlays, saliency
 from reports.gathering import Cohort
 from reports.records import MODALITIES
@@ -162,7 +163,6 @@ def write_page(cohort: Cohort, sample_id: str, destination: Path) -> Path:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("subject.html.jinja").render(describe_page(cohort, sample_id))
-    destination.mkdir(parents=True, exist_ok=True)
     file = destination / f"{safe_stem(sample_id)}.html"
-    file.write_text(page, encoding="utf-8")
+    write_text(file, page)
     return file

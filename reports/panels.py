@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from adni_tcgm.files import whole_file
 from reports.figures import STYLE
 from reports.study import Study, draw_panel, label_figure, line_styles, load_study, modality_title
 
@@ -17,11 +18,11 @@ def write_panels(folders: Sequence[Path], out: Path) -> list[Path]:
     """Write OUT.png and OUT.svg from the tables of finished studies; their paths. Raises as `load_study` does."""
     studies = [load_study(folder) for folder in folders]
     written = [out.with_name(out.name + ending) for ending in (".png", ".svg")]
-    out.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 8}):
         for file in written:
             metadata = {"Date": None} if file.suffix == ".svg" else {}
-            draw_studies(studies).savefig(file, dpi=200, metadata=metadata)
+            with whole_file(file) as partial:
+                draw_studies(studies).savefig(partial, dpi=200, metadata=metadata)
     return written
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from adni_tcgm.files import sha256, verify_checksums
 
 CLASSES = ("stable", "converter")
 SPLITS = ("train", "validation", "test")
@@ -103,10 +104,11 @@ def _require(table: pd.DataFrame, columns: tuple[str, ...], path: Path) -> None:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run folder. Raises FileNotFoundError or ValueError naming the file and what it lacks."""
+    """Read a run folder. Raises FileNotFoundError or ValueError naming the file and what is wrong with it."""
     folder = Path(folder).resolve()
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json")
+    verify_checksums(folder)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     for key in ("method", "features", "simulated"):
         if key not in metrics:
@@ -168,7 +170,7 @@ def find_prepared(run: Run) -> Path | None:
     manifest = folder / "manifest.tsv"
     if not manifest.is_file():
         return None
-    if hashlib.sha256(manifest.read_bytes()).hexdigest() != named["manifest_sha256"]:
+    if sha256(manifest) != named["manifest_sha256"]:
         warnings.warn(f"{manifest} has changed since {run.name} was trained: its images are left out", stacklevel=2)
         return None
     return folder

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from adni_tcgm.files import whole_file, write_text
 from reports.figures import GREY, INK, STYLE, save_svg
 from reports.tables import describe_adjustment
 from reports.typesetting import typeset
@@ -112,12 +113,13 @@ def write_study_report(folder: Path) -> Path:
     """Write `table.md`, `plot.png`, `plot.svg` and `study.pdf` beside the tables of a study; the path of the PDF."""
     folder = Path(folder)
     study = load_study(folder)
-    (folder / "table.md").write_text(write_markdown(study), encoding="utf-8")
+    write_text(folder / "table.md", write_markdown(study))
     # Letters as shapes: these two are looked at where our fonts are not.
     with matplotlib.rc_context({**STYLE, "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 8}):
         for name in ("plot.png", "plot.svg"):
             metadata = {"Date": None} if name.endswith("svg") else {}
-            draw_label_rates(study).savefig(folder / name, dpi=200, metadata=metadata)
+            with whole_file(folder / name) as partial:
+                draw_label_rates(study).savefig(partial, dpi=200, metadata=metadata)
     with matplotlib.rc_context(STYLE):
         drawn = {"plot.svg": save_svg(draw_label_rates(study))}
     return typeset("study", describe_study(study), drawn, folder / "study.pdf")

@@ -17,6 +17,8 @@ import matplotlib
 import typst
 from matplotlib.ft2font import FT2Font
 
+from adni_tcgm.files import write_bytes
+
 TEMPLATES = Path(__file__).parent / "templates"
 # The compiler carries Libertinus; matplotlib's wheel carries DejaVu Sans, the fallback whose characters we can list.
 FALLBACK_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -76,6 +78,5 @@ def typeset(template: str, data: dict[str, Any], figures: dict[str, bytes], dest
             raise ValueError(f"{destination.name}: template {template}.typ does not compile: {error}") from error
     for complaint in complaints:
         warnings.warn(f"{destination.name}: {complaint.message}", stacklevel=2)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    destination.write_bytes(pdf)
+    write_bytes(destination, pdf)
     return destination

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from adni_tcgm.processes import process_pool
 from reports.cohort import load_bars, write_cohort
 from reports.gathering import Cohort, gather_cohort
 from reports.interactive import write_page
@@ -95,9 +95,7 @@ def _write_subjects(
         for kind, sample_id in tqdm([(k, s) for s in sample_ids for k in kinds], **progress):
             reports.attempt(sample_id, KINDS[kind], cohort, sample_id, destination)
         return reports
-    # Spawned, not forked: the caller may hold threads (torch, ITK).
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_remember, initargs=(cohort,)) as pool:
+    with process_pool(jobs, _remember, cohort) as pool:
         futures: dict[Future, str] = {
             pool.submit(_write_remembered, kind, s, destination): s for s in sample_ids for kind in kinds
         }

@@ -33,6 +33,7 @@ CONTRACT = {
     "history.tsv",
     "predictions.tsv",
     "metrics.json",
+    "checksums.txt",
 }
 
 

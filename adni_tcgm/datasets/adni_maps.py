@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+
+from adni_tcgm.files import whole_file
 
 # modality -> the manifest column with its map: grey-matter volume in template space, and SUVR
 MODALITIES = {"mri": "gm_path", "pet": "pet_path"}
@@ -101,16 +102,15 @@ def _write(
     cache: Path, shape: tuple[int, ...], files: list[Path | None], crop: Crop, margin: int, modality: str
 ) -> None:
     """Fill a file under a name of its own, then rename it: another run sees the whole cache or none."""
-    with NamedTemporaryFile(dir=cache.parent, prefix=".crop-", suffix=".npy", delete=False) as handle:
-        unfinished = Path(handle.name)
-    try:
+    with whole_file(cache) as unfinished:
         stored = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=(len(files), *shape))
+        if hasattr(os, "posix_fallocate"):
+            # A full disk is an error here; met later, in a mapped file, it would end the process.
+            with unfinished.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, unfinished.stat().st_size)
         _fill(stored, files, crop, margin, modality)
         stored.flush()
         del stored
-        os.replace(unfinished, cache)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _fill(values: np.ndarray, files: list[Path | None], crop: Crop, margin: int, modality: str) -> np.ndarray:

@@ -11,12 +11,14 @@ import argparse
 import pickle
 import pickletools
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from adni_tcgm.command import add_debug, run_command
+from adni_tcgm.files import whole_file
 
 LENGTHS = ".lengths"
 NUMBER_OR_TEXT = re.compile(r"[<>|=]?([?bBhHiIlLqQefdg]|[biufSU][0-9]*|b1)")
@@ -95,8 +97,8 @@ def convert(source: Path, target: Path) -> list[str]:
     arrays = dict(flatten(read_pickle(source)))
     if not arrays:
         raise ValueError(f"{source}: holds no array")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(target, **arrays)
+    with whole_file(target) as partial:
+        np.savez(partial, **arrays)
     return list(arrays)
 
 
@@ -250,14 +252,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, metavar="IN.pkl")
     parser.add_argument("target", type=Path, metavar="OUT.npz")
+    add_debug(parser)
     arguments = parser.parse_args(argv)
     if arguments.target.suffix != ".npz":
         parser.error(f"{arguments.target}: the result is an .npz file")
-    try:
-        names = convert(arguments.source, arguments.target)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(_run, arguments, None)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    names = convert(arguments.source, arguments.target)
     print(f"{arguments.target}: {len(names)} arrays: {', '.join(names)}")
     return 0
 

@@ -5,7 +5,6 @@ Nothing of this changes what is computed; reports show it and look at subgroups 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.limits import read_json
 from preprocessing.intake.columns import csv_files, find_column, read_text_table
 from preprocessing.intake.people import Choice, Person
 
@@ -90,7 +90,7 @@ def _sidecar(choice: Choice) -> dict[str, object]:
     path = choice.path
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
+        content = read_json(sidecar)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

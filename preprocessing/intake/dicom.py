@@ -17,11 +17,12 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from adni_tcgm.files import write_bytes
 from preprocessing.intake.acquisition import read_field_strength, read_tracer
 from preprocessing.intake.adni import rank_fdg, rank_t1
 from preprocessing.intake.formats import is_dicom
 from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
-from preprocessing.ledger import LedgerRow, write_bytes, write_json
+from preprocessing.ledger import LedgerRow, write_json
 from preprocessing.orient import MAX_VOXELS, ScanError
 
 SERIES_UID, DESCRIPTION, MODALITY = "0020|000e", "0008|103e", "0008|0060"

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from adni_tcgm.files import write_bytes
+from adni_tcgm.processes import process_pool
 from preprocessing import template
 from preprocessing.crop import crop_prepared
-from preprocessing.ledger import compact, write_bytes, write_image, write_json, write_table
+from preprocessing.ledger import compact, write_image, write_json, write_table
 from preprocessing.regions import measure_regions
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
@@ -102,7 +102,7 @@ def write_direct(out: Path, design: CohortDesign, folder: Path, anatomies: Path 
 
 
 def _run(tasks: list[_Assignment], jobs: int, progress: bool) -> list[dict[str, pd.DataFrame | dict | None]]:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with process_pool(jobs) as pool:
         results = pool.map(_write_person, tasks, chunksize=1)
         bar = tqdm(results, total=len(tasks), desc="simulating", unit="person", disable=not progress)
         return list(bar)

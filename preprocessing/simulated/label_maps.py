@@ -7,10 +7,8 @@ the maps is kept in `OUT/truth/anatomies`, so it runs once per head.
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 
 import ants
@@ -20,6 +18,8 @@ import pandas as pd
 from scipy import ndimage
 from tqdm import tqdm
 
+from adni_tcgm.files import whole_file
+from adni_tcgm.processes import process_pool
 from preprocessing import register, template
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.deformation import displaced
@@ -135,7 +135,7 @@ def prepare_anatomies(folder: Path, cache: Path, jobs: int, progress: bool = Tru
     if not missing:
         return
     cache.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=register.make_repeatable) as pool:
+    with process_pool(jobs, register.make_repeatable) as pool:
         results = pool.map(_register, missing)
         list(tqdm(results, total=len(missing), desc="anatomies", unit="head", disable=not progress))
 
@@ -173,9 +173,8 @@ def _register(task: tuple[int, Path, Path]) -> None:
         forward = _displacement(template.GRID_SHAPE, template.GRID_AFFINE, [found.warp, found.affine], [False, False])
         shape, affine = _native_grid(labels)
         backward = _displacement(shape, affine, [found.affine, found.inverse_warp], [True, False])
-    partial = _cached(cache, file).with_suffix(".partial.npz")
-    np.savez(partial, forward=forward, backward=backward, affine=affine)
-    partial.replace(_cached(cache, file))
+    with whole_file(_cached(cache, file)) as partial:
+        np.savez(partial, forward=forward, backward=backward, affine=affine)
 
 
 def _native_grid(labels: nib.Nifti1Image) -> tuple[tuple[int, ...], np.ndarray]:

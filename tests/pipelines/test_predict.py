@@ -110,6 +110,7 @@ def spoil(run_dir: Path, destination: Path, file: str, change) -> Path:
     shutil.copytree(run_dir, folder)
     text = (folder / file).read_text()
     (folder / file).write_text(change(text))
+    (folder / "checksums.txt").unlink()
     return folder
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.kill import contents, started
-from preprocessing import ledger, recipe, workers
+from preprocessing import recipe, workers
 
 SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
 
@@ -63,14 +63,6 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_on
         run(prepared)
         assert contents(prepared) == expected
     assert killed >= 3
-
-
-def test_leftovers_of_a_killed_run_are_taken_away_and_nothing_else(tmp_path):
-    (tmp_path / "anat/.scratch-1/deep").mkdir(parents=True)
-    (tmp_path / "anat/.t1.nii.gz.77.partial").write_text("half")
-    (tmp_path / "anat/t1.nii.gz").write_text("whole")
-    ledger.remove_leftovers(tmp_path)
-    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["anat", "t1.nii.gz"]
 
 
 def test_worker_processes_start_with_one_thread_and_the_parent_keeps_its_own(monkeypatch):

@@ -1,0 +1,84 @@
+"""How every command ends: one sentence on the terminal, the details in `error.log`, a status that scripts can read.
+
+0    done
+1    done, but something was left out or failed, and is listed: scans, runs of a study, reports
+2    not done, and yours to put right: options, input files, a full disk, a folder in use
+3    not done, and a fault of this program
+130  interrupted; what is finished is kept, and the same command continues
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from adni_tcgm.files import FolderRefused, write_text
+
+DONE, PARTLY, REFUSED, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+LOG = "error.log"
+# What input, options and the machine can bring about; anything else is a fault of ours.
+EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError, yaml.YAMLError)
+ABSOLUTE_FOLDER = re.compile(r"(?<![\w.~>…])/(?:[^\s/:'\"]+/)+")
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
+
+
+def run_command(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace, folder: Path | None) -> int:
+    """The exit status of `work(arguments)`; errors become a sentence, and a traceback in `folder`/error.log.
+
+    folder: where the command writes its results; None: nowhere. Only a fault of ours creates it for the log. With
+    `arguments.debug` the traceback is shown instead. An error may bring a `word` that is shown instead of "error".
+    """
+    try:
+        status = work(arguments)
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (the one place that ends a command)
+        if arguments.debug:
+            traceback.print_exc()
+        expected = isinstance(error, EXPECTED)
+        print(_sentence(error, expected), file=sys.stderr)
+        log = None if isinstance(error, FolderRefused) else _write_log(folder, create=not expected)
+        if log:
+            print(f"details: {log}", file=sys.stderr)
+        return REFUSED if expected else FAULT
+    if folder is not None:
+        (folder / LOG).unlink(missing_ok=True)
+    return status
+
+
+def _sentence(error: Exception, expected: bool) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"error: memory ran out {text}".rstrip()
+    if expected and text:
+        return f"{getattr(error, 'word', 'error')}: {text}"
+    return f"fault of this program: {type(error).__name__}: {text}; --debug shows where"
+
+
+def _write_log(folder: Path | None, create: bool) -> Path | None:
+    """The log, or None where there is no folder for it, or no room."""
+    if folder is None or not (create or folder.is_dir()):
+        return None
+    with suppress(OSError):
+        write_text(folder / LOG, without_paths(traceback.format_exc()))
+        return folder / LOG
+    return None
+
+
+def without_paths(text: str) -> str:
+    """`text` without what its paths say of a machine and its user: our code is <code>, Python <python>."""
+    known = {str(Path(__file__).parents[1]): "<code>", sys.prefix: "<python>", sys.base_prefix: "<python>"}
+    for path, name in sorted(known.items(), key=lambda item: -len(item[0])):
+        text = text.replace(path, name)
+    return ABSOLUTE_FOLDER.sub("…/", text)
