@@ -17,6 +17,7 @@ import torch
 from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import region_features
+from adni_tcgm.datasets.folds import check_folds, fold_splits
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
 
@@ -40,6 +41,7 @@ class AdniConfig:
     path: the prepared folder. features: "voxels" (maps cut to `crop`) or "regions" (a table of measurements).
     margin: voxels kept around the crop for random shifts; None means the crop's own default. regions: "signature" (few,
     chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
+    folds: 0 draws 60/20/20 anew for each seed; K tests each group once in seeds 0 to K - 1 (`datasets.folds`).
 
     pool: who trains without a label, of POOL, of "cn" and "ad" (a stratum, "beyond", whose class prior the gain must be
     told: `methods.tcgm.priors`), and "visits" (all but a person's first, which otherwise keep labels of their own).
@@ -61,6 +63,7 @@ class AdniConfig:
     adjust: str = "none"
     targets: str = "none"
     pool: tuple[str, ...] = POOL
+    folds: int = 0
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
@@ -70,6 +73,7 @@ class AdniConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
         check_label_rate(self.label_rate)
+        check_folds(self.folds)
         strange = [name for name in self.pool if name not in (*POOL, *BEYOND, VISITS)]
         if strange:
             raise ValueError(f"pool names {strange[0]!r}; choose from {', '.join((*POOL, *BEYOND, VISITS))}")
@@ -110,12 +114,10 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
 
     Labeled people (stable or converter) are drawn into the three splits, raw and prepared ones alike; people whose
     outcome is unknown join training without a label, unless their group is in validation or test. The split depends on
-    the seed only, and the labels shown at a low rate are among those shown at a higher one.
+    the seed (and `folds`) only, and the labels shown at a low rate are among those shown at a higher one.
     """
     people, left_out = read_people(config.path, pool=config.pool)
-    raw = people.kind.eq("raw").to_numpy()
-    rng = np.random.default_rng([seed, 0])
-    split = draw_splits(_class_index(people), people.group_id.to_numpy(), rng, first=raw, classes=len(CLASSES))
+    split = _split(config, people, seed)
     used = split != LEFT_OUT
     if not used.all():
         left_out["group in validation or test"] = int((~used).sum())
@@ -142,6 +144,14 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     ]
     shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
     return AdniSplits(shapes, CLASSES, **parts, rows=rows, norms=norms, left_out=dict(left_out), adjustment=adjustment)
+
+
+def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:
+    labels, groups = _class_index(people), people.group_id.to_numpy()
+    if config.folds:
+        return fold_splits(labels, groups, config.folds, seed, len(CLASSES))
+    raw = people.kind.eq("raw").to_numpy()
+    return draw_splits(labels, groups, np.random.default_rng([seed, 0]), first=raw, classes=len(CLASSES))
 
 
 def fingerprint(config: AdniConfig) -> str:
