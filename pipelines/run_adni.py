@@ -248,13 +248,16 @@ def is_failure(arguments: argparse.Namespace, summary: CohortSummary) -> bool:
 
 
 def train(arguments: argparse.Namespace, settings: list[Settings]) -> None:
+    from pipelines.alternatives import write_alternatives
     from pipelines.training import train_run, write_bars
     from pipelines.truth import Truth
 
     truth = Truth.read(arguments.out / "truth") if arguments.data is None else None
     for s in settings:
         for method in methods_of(arguments):
-            print(train_run(arguments.out / "runs", s, method, arguments.seed, truth=truth))
+            run_dir = train_run(arguments.out / "runs", s, method, arguments.seed, truth=truth)
+            write_alternatives(run_dir, s, method)
+            print(run_dir)
     print(write_bars(arguments.out / "runs", settings, arguments.seed, truth=truth))
 
 
