@@ -45,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
     parser.add_argument("--sex", choices=("F", "M"))
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
-    parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on (runs on voxels)")
+    parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on")
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
     add_debug(parser)
     arguments = parser.parse_args(argv)

@@ -1,18 +1,21 @@
-"""`python -m pipelines.saliency RUN_DIR --subjects sub-X_ses-M000`: which voxels a trained network's answer hangs on.
+"""`python -m pipelines.saliency RUN_DIR --subjects sub-X_ses-M000`: what a trained network's answer hangs on.
 
-Writes maps below RUN_DIR/saliency in template space and, for people who came as raw scans, on their own T1, with a
-record of how faithful they are. The reports show them from then on.
+Of a run on voxels, writes maps below RUN_DIR/saliency in template space and, for people who came as raw scans, on their
+own T1; of a run on regional measurements, a table of what each of them adds. With a record of how faithful they are.
+The reports show them from then on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -23,6 +26,7 @@ from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.datasets.adni_maps import CROPS, SPACING_MM
 from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
+from adni_tcgm.evaluation.saliency import LogOdds
 from adni_tcgm.files import inside, lock_folder
 from adni_tcgm.storage import Run, load_run, write_json
 from adni_tcgm.tcgm.batch import MultimodalBatch
@@ -76,13 +80,17 @@ def explain(answer: saliency.LogOdds, person: torch.Tensor, baseline: torch.Tens
     rivals = {name: saliency.rank_voxels(found) for name, found in maps.items()}
     rivals |= {"random": np.random.default_rng(0).random(first.values.shape), "edges": saliency.edge_map(person)}
     fidelity = {name: saliency.measure_fidelity(answer, person, baseline, ranking) for name, ranking in rivals.items()}
-    record = {
-        "log_odds": first.answer,
-        "baseline_log_odds": first.baseline,
-        "completeness_error": first.completeness_error,
-        "fidelity": {name: asdict(found) if found else None for name, found in fidelity.items()},
+    return {name: found.values for name, found in maps.items()}, describe(first, fidelity)
+
+
+def describe(found: saliency.Attribution, fidelity: dict[str, saliency.Fidelity | None]) -> dict:
+    """What `saliency.json` says of one modality."""
+    return {
+        "log_odds": found.answer,
+        "baseline_log_odds": found.baseline,
+        "completeness_error": found.completeness_error,
+        "fidelity": {name: asdict(value) if value else None for name, value in fidelity.items()},
     }
-    return {name: found.values for name, found in maps.items()}, record
 
 
 def place(values: np.ndarray, crop: str) -> nib.Nifti1Image:
@@ -115,13 +123,12 @@ def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nif
 def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list[str] | None = None) -> list[Path]:
     """Explain people of `prepared` (None: all who passed quality control); a folder each below `destination`.
 
-    Raises Refused for a run on regions or without its prepared folder, ValueError for a person who is not there.
+    Raises Refused for a run without its prepared folder or a network for each modality, ValueError for a person who is
+    not there.
     """
     if run.prepared_path is None:
         raise Refused(f"{run.path}: its prepared folder is gone; the baseline of saliency is the mean of its people")
     settings = settings_of(run, run.prepared_path)
-    if settings.data.features != "voxels":
-        raise Refused(f"{run.path}: trained on regional measurements; saliency needs a run on voxels")
     adjustment = Adjustment.from_json(run.adjustment) if run.adjustment else None
     config = replace(settings.data, margin=0)
     people = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed=True)
@@ -137,11 +144,14 @@ def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list
     about = {"run": run.path.name, "baseline": f"mean of the {n} visibly stable training people"}
     about |= {"target": "log-odds of conversion", "normalization": "calibrated, as they enter the combination"}
     people = fitted.augment.center(people) if fitted.augment else people
-    rows = tqdm(range(len(people)), "saliency", unit="person", delay=2)
-    return [
-        _write_person(run, fitted, people.select(torch.tensor([row])), baseline, about, prepared, destination)
-        for row in rows
-    ]
+    folders = []
+    for row in tqdm(range(len(people)), "saliency", unit="person", delay=2):
+        person = people.select(torch.tensor([row]))
+        if settings.data.features == "regions":
+            folders.append(_write_regions(run, fitted, person, baseline, about, destination))
+        else:
+            folders.append(_write_person(run, fitted, person, baseline, about, prepared, destination))
+    return folders
 
 
 def network_of(model: nn.Module, modality: str) -> nn.Module | None:
@@ -150,6 +160,41 @@ def network_of(model: nn.Module, modality: str) -> nn.Module | None:
         classifier = network_of(model.model, modality)
         return None if classifier is None else nn.Sequential(model.encoders.nets[modality], classifier)
     return model.classifiers[modality] if hasattr(model, "classifiers") else None
+
+
+def _answers(run: Run, fitted: Fitted, person: MultimodalBatch) -> Iterator[tuple[str, torch.Tensor, LogOdds]]:
+    """Each modality that the person has, its input, and the calibrated log-odds of its network."""
+    calibration, several = Calibration.from_json(run.calibration), int(person.present.sum()) > 1
+    for column, (name, inputs) in enumerate(person.inputs.items()):
+        if person.present[0, column]:
+            scale = calibrated_scale(calibration, name, several)
+            yield name, inputs, saliency.log_odds(network_of(fitted.model, name), scale)
+
+
+def _write_regions(
+    run: Run,
+    fitted: Fitted,
+    person: MultimodalBatch,
+    baseline: dict[str, torch.Tensor],
+    about: dict[str, str],
+    destination: Path,
+) -> Path:
+    """`regions.tsv`: modality feature z baseline_z attribution; z in SD of training people, as classifiers see it."""
+    folder = destination / person.sample_ids[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    tables, records = [], {}
+    for name, inputs, answer in _answers(run, fitted, person):
+        found = saliency.integrate_gradients(answer, inputs, baseline[name], STEPS)
+        order = np.random.default_rng(0).random(found.values.shape)
+        rankings = {"integratedgradients": saliency.rank_voxels(found), "random": order}
+        fidelity = {k: saliency.measure_fidelity(answer, inputs, baseline[name], v) for k, v in rankings.items()}
+        records[name] = describe(found, fidelity)
+        features = run.norms[run.norms.modality == name].feature.to_numpy()
+        values = {"z": inputs[0].numpy(), "baseline_z": baseline[name][0].numpy(), "attribution": found.values}
+        tables.append(pd.DataFrame({"modality": name, "feature": features} | values))
+    pd.concat(tables).round(6).to_csv(folder / "regions.tsv", sep="\t", index=False, lineterminator="\n")
+    write_json(folder / "saliency.json", about | {"modalities": records})
+    return folder
 
 
 def _write_person(
@@ -161,16 +206,11 @@ def _write_person(
     prepared: Path,
     destination: Path,
 ) -> Path:
-    calibration, sample_id = Calibration.from_json(run.calibration), person.sample_ids[0]
+    sample_id = person.sample_ids[0]
     folder = inside(destination, sample_id)
     folder.mkdir(parents=True, exist_ok=True)
     records = {}
-    for column, (name, inputs) in enumerate(person.inputs.items()):
-        if not person.present[0, column]:
-            continue
-        several = int(person.present.sum()) > 1
-        network = network_of(fitted.model, name)
-        answer = saliency.log_odds(network, calibrated_scale(calibration, name, several))
+    for name, inputs, answer in _answers(run, fitted, person):
         maps, records[name] = explain(answer, inputs, baseline[name])
         for method, values in maps.items():
             image = place(values[0], run.config["data"]["crop"])
@@ -198,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.saliency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on voxels")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
     parser.add_argument("--subjects", nargs="+", metavar="SAMPLE_ID", help="default: the test split")
     add_debug(parser)
     arguments = parser.parse_args(argv)

@@ -1,13 +1,15 @@
-"""Saliency maps that a run folder holds for a person, with the numbers that say how faithful they are."""
+"""What a person's answer hangs on, as a run folder holds it: maps of voxels or a list of regions, and how faithful."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -23,6 +25,7 @@ COLORS = LinearSegmentedColormap.from_list("saliency", ("#00695c", "#4db6ac", "#
 # Weaker than this share of the scale is left uncolored.
 SHOWN_SHARE = 0.15
 STRONGEST_PERCENTILE = 99.5
+LISTED = 10  # regions of a modality; the strongest, where a run has more
 
 
 def find_saliency(cohort: Cohort, sample_id: str) -> Path | None:
@@ -78,6 +81,42 @@ def draw_saliency(maps: dict[str, nib.Nifti1Image]) -> bytes:
     return save_svg(figure, dpi=220)
 
 
+def load_regions(folder: Path) -> pd.DataFrame:
+    """Columns modality feature z baseline_z attribution; empty where the run was on voxels."""
+    file = folder / "regions.tsv"
+    return pd.read_csv(file, sep="\t") if file.is_file() else pd.DataFrame()
+
+
+def region_title(feature: str) -> str:
+    """hippocampus_volume_per_tiv -> "hippocampus"; precuneus_left_suvr -> "precuneus left"."""
+    return re.sub(r"_(volume_per_tiv|volume_ml|suvr)$", "", feature).replace("_", " ")
+
+
+def draw_regions(table: pd.DataFrame) -> bytes:
+    """SVG: a bar for each region, a panel a modality, strongest first; orange speaks for conversion, green against."""
+    parts = {m: rows for m in MODALITIES[:2] if len(rows := table[table["modality"] == m])}
+    parts = {m: rows.reindex(rows["attribution"].abs().sort_values().index[-LISTED:]) for m, rows in parts.items()}
+    limit = float(table["attribution"].abs().max()) or 1.0
+    most = max(map(len, parts.values()))
+    height = 0.55 + 0.145 * most
+    figure = Figure(figsize=(7.1, height))
+    for panel, (modality, rows) in enumerate(parts.items()):
+        axes = figure.add_axes((0.2 + 0.51 * panel, 0.34 / height, 0.27, 1 - 0.55 / height))
+        colors = ["#e65100" if value > 0 else "#00695c" for value in rows["attribution"]]
+        axes.barh(range(len(rows)), rows["attribution"], color=colors, height=0.62)
+        named = zip(rows["feature"], rows["z"], strict=True)
+        names = [f"{region_title(feature)} ({z:+.1f})".replace("-", "−") for feature, z in named]
+        axes.set_yticks(range(len(rows)), names, fontsize=7)
+        axes.tick_params(axis="y", length=0)
+        axes.axvline(0, color=GREY, lw=0.6)
+        axes.set(xlim=(-1.1 * limit, 1.1 * limit), ylim=(len(rows) - most - 0.6, len(rows) - 0.4))
+        axes.tick_params(axis="x", labelsize=7, length=2, pad=2)
+        axes.set_xlabel("log-odds, against (−) and for (+)", fontsize=7.5, labelpad=1)
+        axes.set_title(MODALITY_TITLES[modality], fontsize=9, color=overlays.SCALES[modality].colors[1], pad=3)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    return save_svg(figure)
+
+
 def describe_fidelity(record: dict[str, Any]) -> list[dict[str, str]]:
     """A row per modality: completeness error, and deletion and insertion against random order and edges."""
     rows = []
@@ -95,10 +134,10 @@ def describe_fidelity(record: dict[str, Any]) -> list[dict[str, str]]:
 def saliency_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
     """None where nobody computed maps of this person."""
     folder = find_saliency(cohort, sample_id)
-    maps = load_maps(folder) if folder else {}
-    if not maps:
+    maps, regions = (load_maps(folder), load_regions(folder)) if folder else ({}, pd.DataFrame())
+    if not maps and regions.empty:
         return None, {}
     record = json.loads((folder / "saliency.json").read_text(encoding="utf-8"))
     about = {key: record[key] for key in ("run", "baseline", "target", "normalization")}
-    data = about | {"figure": "saliency.svg", "rows": describe_fidelity(record)}
-    return data, {"saliency.svg": draw_saliency(maps)}
+    data = about | {"figure": "saliency.svg", "rows": describe_fidelity(record), "regions": not maps}
+    return data, {"saliency.svg": draw_saliency(maps) if maps else draw_regions(regions)}

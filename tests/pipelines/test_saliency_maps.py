@@ -16,9 +16,11 @@ import torch
 from adni_tcgm.datasets import adni
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.trainer import predict
+from pipelines.config import load_settings
 from pipelines.restoring import Refused, restore, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
+from pipelines.training import train_run
 from preprocessing import template
 from reports.gathering import gather_cohort
 from reports.records import load_run as read_run
@@ -109,13 +111,36 @@ def test_hidden_labels_do_not_enter_the_baseline(voxel_run: Path, tmp_path: Path
         assert means[0][name].numpy() == pytest.approx(means[1][name].numpy(), abs=1e-4)
 
 
-def test_a_run_on_regions_is_refused(cohort: Path, tmp_path: Path):
+def test_a_run_on_regions_says_what_each_region_adds(cohort: Path, tmp_path: Path):
     shutil.copytree(cohort / "prepared", tmp_path / "prepared")
     shutil.copytree(cohort / "truth", tmp_path / "truth")
     arguments = ["--out", str(tmp_path), "--features", "regions", "--stage", "train", "--jobs", "1", "--method", "ce"]
     assert run_adni([*arguments, "--set", "train.rounds=1", "--label-rate", "0.3"]) == 0
     run = load_run(tmp_path / "runs" / "regions-ce-r0.3-s0")
-    with pytest.raises(Refused, match="needs a run on voxels"):
+    sample_id = run.splits[run.splits.split == "test"].sample_id.iloc[0]
+    folder = write_saliency(run, run.prepared_path, run.path / "saliency", [sample_id])[0]
+    table, record = pd.read_csv(folder / "regions.tsv", sep="\t"), json.loads((folder / "saliency.json").read_text())
+    # A linear classifier: what a region adds is its distance from the baseline times one weight, and all add up.
+    people = adni.load_people(settings_of(run, run.prepared_path).data, run.norms, run.prepared_path)
+    fitted = restore(run, settings_of(run, run.prepared_path), people)
+    for name, rows in table.groupby("modality"):
+        about = record["modalities"][name]
+        assert rows.attribution.sum() == pytest.approx(about["log_odds"] - about["baseline_log_odds"], abs=1e-4)
+        head = next(
+            module for module in fitted.model.classifiers[name].modules() if isinstance(module, torch.nn.Linear)
+        )
+        slope = (head.weight[1] - head.weight[0]).detach().numpy()
+        ratio = rows.attribution.to_numpy() / (slope * (rows.z - rows.baseline_z).to_numpy())
+        assert ratio == pytest.approx(np.full(len(rows), ratio[0]), rel=1e-2)
+        assert ratio[0] > 0
+    shown, drawn = saliency_section(gather_cohort([read_run(run.path)], None), sample_id)
+    assert shown["regions"] and b"hippocampus" in drawn["saliency.svg"]
+
+
+def test_a_closed_form_run_has_no_network_to_explain(cohort: Path, tmp_path: Path):
+    settings = load_settings("adni_regions", {"data.path": str(cohort / "prepared"), "data.label_rate": 0.3})
+    run = load_run(train_run(tmp_path / "runs", settings, "pvcc", 0, progress=False))
+    with pytest.raises(Refused, match="pvcc has no network for each modality"):
         write_saliency(run, run.prepared_path, tmp_path)
 
 
