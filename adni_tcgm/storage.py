@@ -98,12 +98,15 @@ def save_run(
     norms: pd.DataFrame | None = None,
     adjustment: Mapping | None = None,
     calibration: Mapping | None = None,
+    split: Mapping | None = None,
+    audit: Mapping | None = None,
     prepared: str | Path | None = None,
 ) -> Path:
     """Write the run folder; an older one of that name is replaced once the new one is finished.
 
-    config: plain values only. predictions: from `prediction_table`. adjustment, calibration: their JSON form. prepared:
-    the folder that was trained on; its `recipe.json` is copied. Raises ValueError where metrics lack or add a key.
+    config: plain values only. predictions: from `prediction_table`. adjustment, calibration: their JSON form. split,
+    audit: from `adni_tcgm.audit`. prepared: the folder that was trained on; its `recipe.json` is copied.
+    Raises ValueError where metrics lack or add a key.
     """
     check_metrics(metrics)
     run_dir = Path(run_dir)
@@ -119,6 +122,10 @@ def save_run(
         write_table(unfinished / "splits.tsv", split_table(splits))
         write_table(unfinished / "history.tsv", history_table(fitted.history))
         write_table(unfinished / "predictions.tsv", predictions)
+        if split is not None:
+            write_json(unfinished / "split.json", split)
+        if audit is not None:
+            write_json(unfinished / "audit.json", audit)
         if norms is not None:
             write_table(unfinished / "norms.tsv", norms)
         if adjustment is not None:

@@ -28,7 +28,7 @@ from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.evaluation.saliency import LogOdds
 from adni_tcgm.files import inside, lock_folder
-from adni_tcgm.storage import Run, load_run, write_json
+from adni_tcgm.storage import Run, load_run, write_json, write_table
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
 from adni_tcgm.tcgm.trainer import Fitted
@@ -180,7 +180,7 @@ def _write_regions(
     destination: Path,
 ) -> Path:
     """`regions.tsv`: modality feature z baseline_z attribution; z in SD of training people, as classifiers see it."""
-    folder = destination / person.sample_ids[0]
+    folder = inside(destination, person.sample_ids[0])
     folder.mkdir(parents=True, exist_ok=True)
     tables, records = [], {}
     for name, inputs, answer in _answers(run, fitted, person):
@@ -192,7 +192,7 @@ def _write_regions(
         features = run.norms[run.norms.modality == name].feature.to_numpy()
         values = {"z": inputs[0].numpy(), "baseline_z": baseline[name][0].numpy(), "attribution": found.values}
         tables.append(pd.DataFrame({"modality": name, "feature": features} | values))
-    pd.concat(tables).round(6).to_csv(folder / "regions.tsv", sep="\t", index=False, lineterminator="\n")
+    write_table(folder / "regions.tsv", pd.concat(tables).round(6))
     write_json(folder / "saliency.json", about | {"modalities": records})
     return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from time import perf_counter
 import pandas as pd
 import torch
 
+from adni_tcgm.audit import audit_fits, audit_splits, check_manifest, seal_test, split_manifest
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import CLINICAL_FILE, compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
@@ -75,18 +76,24 @@ def _train(
     progress: bool,
 ) -> Path:
     splits = settings.load(seed)
-    title = f"training {settings.variant}, {method}" if progress else None
-    # Beside the run folder, until that is there.
-    unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
-    fitted, restarts = fit_method(settings, method, splits, seed, title, journals(unfinished, config))
-    if rank() > 0:
-        return run_dir
-    calibration = _calibrate(fitted, splits.validation)
-    parts = {"validation": splits.validation, "test": splits.test}
+    manifest = split_manifest(splits.rows, _drawn_from(settings, config))
+    check_manifest(manifest, run_dir.parent)
+    judges = {}
     if evaluation is not None:
         # Nobody in the evaluation set trains, so no margin for shifts is read.
         config_of_set = replace(settings.data, margin=0)
-        parts["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation, splits.adjustment)
+        judges["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation, splits.adjustment)
+    audit = audit_splits(splits, strict=settings.dataset == "adni", **judges)
+    title = f"training {settings.variant}, {method}" if progress else None
+    # Beside the run folder, until that is there.
+    unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
+    fitted, restarts = fit_method(settings, method, seal_test(splits), seed, title, journals(unfinished, config))
+    if rank() > 0:
+        return run_dir
+    calibration = _calibrate(fitted, splits.validation)
+    fitted_on = {**splits.fitted_on, "weights": splits.train.sample_ids, "calibration": splits.validation.sample_ids}
+    audit["fitted_on"] = audit_fits(fitted_on, splits)
+    parts = {"validation": splits.validation, "test": splits.test} | judges
     if settings.dataset == "adni":
         parts["train"] = censored_people(splits)
     scores, tables = {}, []
@@ -115,6 +122,8 @@ def _train(
         norms=getattr(splits, "norms", None),
         adjustment=adjustment.to_json() if adjustment else None,
         calibration=calibration.to_json(),
+        split=manifest,
+        audit=audit,
         prepared=settings.data.path if settings.dataset == "adni" else None,
     )
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -144,6 +153,14 @@ def configuration(settings: Settings, method: str, seed: int) -> dict:
     config["methods"] = {method: settings.methods.get(method, {})}
     config["warm_starts"] = {name: value for name, value in settings.warm_starts.items() if name == settings.warm_start}
     return config | {"data_fingerprint": settings.fingerprint()}
+
+
+def _drawn_from(settings: Settings, config: Mapping) -> dict:
+    """What decides who is in which split; of brains, voxels and regions share it."""
+    about = {key: config[key] for key in ("dataset", "data_fingerprint", "seed")}
+    if settings.dataset == "adni":
+        return about | {"label_rate": settings.data.label_rate}
+    return about | {"data": config["data"]}
 
 
 def fit_method(

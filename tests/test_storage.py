@@ -34,6 +34,8 @@ CONTRACT = {
     "predictions.tsv",
     "metrics.json",
     "checksums.txt",
+    "split.json",
+    "audit.json",
 }
 
 
@@ -92,6 +94,8 @@ def arguments(tmp_path: Path) -> dict:
         "norms": pd.DataFrame([{"modality": "mri", "feature": "x", "mean": 0.1, "sd": 2.0, "n": 2}]),
         "adjustment": {"harmonize": "site", "modalities": {}},
         "calibration": {"log_prior": [-0.7, -0.7], "rescalings": {}},
+        "split": {"sha256": "0" * 64, "of": {"seed": 0}},
+        "audit": {"n": {"train": 2}},
         "prepared": prepared,
     }
 

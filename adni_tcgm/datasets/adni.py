@@ -143,7 +143,10 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
         for person, where, shown in zip(people.itertuples(), split, visible.tolist(), strict=True)
     ]
     shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
-    return AdniSplits(shapes, CLASSES, **parts, rows=rows, norms=norms, left_out=dict(left_out), adjustment=adjustment)
+    steps = ["norms", *(["adjustment"] if adjustment else []), *(["targets"] if targets else [])]
+    fitted_on = dict.fromkeys(steps, people.sample_id[trains].tolist())
+    about = {"rows": rows, "fitted_on": fitted_on, "left_out": dict(left_out)}
+    return AdniSplits(shapes, CLASSES, **parts, **about, norms=norms, adjustment=adjustment)
 
 
 def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:

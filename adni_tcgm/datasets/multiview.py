@@ -110,9 +110,9 @@ def to_splits(
         for sample, group, part, name, seen in zip(arrays.sample_ids, groups, split, names, visible, strict=True)
         if part != LEFT_OUT
     ]
-    return Splits(
-        [Modality(name, v.shape[1:]) for name, v in inputs.items()], tuple(arrays.classes), **parts, rows=rows
-    )
+    modalities = [Modality(name, v.shape[1:]) for name, v in inputs.items()]
+    fitted_on = {"transform": [arrays.sample_ids[row] for row in np.flatnonzero(trains)]}
+    return Splits(modalities, tuple(arrays.classes), **parts, rows=rows, fitted_on=fitted_on)
 
 
 def _present(arrays: Arrays) -> np.ndarray:

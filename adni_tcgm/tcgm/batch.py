@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -129,7 +129,8 @@ class Splits:
     """The three parts of a data set.
 
     `train.labels` holds only the labels that the label rate shows; all others are UNLABELED. `validation` and `test`
-    keep theirs. `rows` is the record written to `splits.tsv`; training never reads it.
+    keep theirs. `rows` is the record written to `splits.tsv`; training never reads it. `fitted_on`: what the inputs
+    were changed by (norms, a transform) -> the samples that it was fitted on.
     """
 
     modalities: Sequence[Modality]
@@ -138,3 +139,4 @@ class Splits:
     validation: MultimodalBatch
     test: MultimodalBatch
     rows: Sequence[SplitRow] = ()
+    fitted_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
