@@ -6,11 +6,13 @@ the SHA-256 of its files, and whoever reads a run checks them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from adni_tcgm.tcgm.trainer import Fitted
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "nibabel", "antspyx", "SimpleITK", "safetensors")
+SOURCES = ("adni_tcgm", "preprocessing", "pipelines")
 HISTORY = (
     "round",
     "loss_labeled",
@@ -284,12 +287,31 @@ def environment() -> dict:
         "system": platform.system(),
         "machine": platform.machine(),
         "packages": versions,
-        "git_commit": _git_commit(),
+        "code_sha256": _code_sha256(),
+        **_git_state(),
+        **_torch_state(),
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of this source tree; None when it is installed elsewhere or there is no git."""
+def _code_sha256() -> str:
+    """Of every line of ours that a result depends on, committed or not."""
+    root, total = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(file for name in SOURCES for file in (root / name).rglob("*.py")):
+        total.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
+
+
+def _torch_state() -> dict:
+    """Threads and GPU, both of which change the last digits of sums; None where nothing here uses torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"threads": None, "gpu": None}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def _git_state() -> dict:
+    """The commit of this source tree, and whether it is what was run; None when installed elsewhere, or without git."""
     here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:
@@ -299,9 +321,10 @@ def _git_commit() -> str | None:
     try:
         # An environment inside somebody's own repository is not ours to report.
         git("ls-files", "--error-unmatch", here.name)
-        return git("rev-parse", "HEAD")
+        clean = not git("status", "--porcelain", "--untracked-files=no")
+        return {"git_commit": git("rev-parse", "HEAD"), "git_clean": clean}
     except (OSError, subprocess.SubprocessError):
-        return None
+        return {"git_commit": None, "git_clean": None}
 
 
 def write_json(file: Path, content: Mapping) -> None:

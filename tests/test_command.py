@@ -21,7 +21,13 @@ from pipelines.restoring import Refused
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     *("pipelines.run", "pipelines.run_adni", "pipelines.study", "pipelines.predict", "pipelines.saliency"),
-    *("pipelines.simulate", "reports.__main__", "reports.figure7", "adni_tcgm.datasets.convert_pickle"),
+    *(
+        "pipelines.simulate",
+        "pipelines.rerun",
+        "reports.__main__",
+        "reports.figure7",
+        "adni_tcgm.datasets.convert_pickle",
+    ),
 )
 INTERRUPTED = """
 import argparse, sys
