@@ -1,7 +1,8 @@
-"""Killed with SIGKILL at random moments and started again, preprocessing ends with the bytes of an undisturbed run.
+"""Killed with SIGKILL at random moments and started again, a run ends with the bytes of an undisturbed one.
 
-`python -m benchmarks.kill OUT --kills 20`: three people, two worker processes, a stand-in for the steps that writes as
-they do. `--coarse` takes the real steps, on the template as everybody's scan and with a short registration.
+`python -m benchmarks.kill OUT --kills 20`: preprocessing of three people, two worker processes, a stand-in for the
+steps that writes as they do. `--coarse` takes the real steps, on the template as everybody's scan and with a short
+registration. `--whole` is all of `run_adni` on the smallest cohort: simulate, prepare, train, report.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import hashlib
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -22,16 +27,38 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.files import SCRATCH_PREFIX
+from pipelines import run_adni
 from preprocessing import regions, template, tissue
 from preprocessing.ledger import LedgerRow, write_image, write_table
 from preprocessing.outcome import Outcome, write_done
 from preprocessing.recipe import Recipe, preprocess_cohort
+from preprocessing.simulated.people import CohortDesign
 from preprocessing.subject import preprocess_subject
 from preprocessing.task import SubjectTask, regions_path
+
+Work = Callable[[Path], None]
 
 PEOPLE = 3
 COARSE = Recipe(syn_iterations=(10, 5, 0))
 SERIES = {"MRI": ("MR", "MPR; GradWarp; B1 Correction; N3; Scaled"), "PET": ("PT", "Coreg, Avg, Uniform Resolution")}
+
+
+# Files that hold times of change of others, or the hash of a file that does.
+TIMED = ("_done.json", "_stamps.json", "checksums.txt", ".inputs", "environment.json")
+
+
+@dataclass(frozen=True)
+class SmallDesign(CohortDesign):
+    """As few people as can be split, one of them raw, and one whose scan is cut short."""
+
+    converters: int = 8
+    stable: int = 8
+    censored: int = 1
+    reverting: int = 0
+    normal: int = 1
+    dementia: int = 0
+    raw: int = 1
+    truncated: int = 1
 
 
 def write_download(folder: Path) -> Path:
@@ -96,17 +123,41 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def run_whole(jobs: int, out: Path) -> None:
+    """`run_adni` on SmallDesign, its raw scan prepared by the real steps with a short registration."""
+    run_adni.CohortDesign, run_adni.recipe_of = SmallDesign, lambda _: COARSE
+    # What is printed is not what is compared.
+    with (out.parent / "terminal.txt").open("a") as terminal:
+        os.dup2(terminal.fileno(), 1)
+        os.dup2(terminal.fileno(), 2)
+        options = ["--features", "regions", "--label-rate", "0.5", "--subject-reports", "2", "--jobs", str(jobs)]
+        rounds = ["--set", "train.rounds=30", "--set", "train.warm_up_rounds=10"]
+        raise SystemExit(run_adni.main(["--out", str(out), *options, *rounds]))
+
+
+def whole_contents(out: Path) -> dict[str, str]:
+    """`contents`, less what tells the time: seconds of a history, and stamps by which a run knows its files again."""
+    found = {}
+    for name, digest in contents(out).items():
+        name = re.sub(r"-[0-9a-f]{16}\.npy$", ".npy", name)
+        if name.endswith("history.tsv"):
+            table = pd.read_csv(out / name, sep="\t", dtype=str).drop(columns="seconds")
+            digest = hashlib.sha256(table.to_csv().encode()).hexdigest()
+        found[name] = "there" if name.endswith(TIMED) else digest
+    return found
+
+
 def started(folder: Path) -> bool:
     """Whether work on any subject has begun."""
-    return any(folder.glob("sub-*/*/*"))
+    return any(folder.glob("sub-*/*/*")) or any(folder.glob("prepared/sub-*"))
 
 
-def start(raw: Path, prepared: Path, jobs: int, coarse: bool) -> multiprocessing.Process:
+def start(work: Work, folder: Path) -> multiprocessing.Process:
     """A run in a process of its own, which has begun with its first subject."""
     # Forked, so that it need not import everything anew; its worker processes still do.
-    run = multiprocessing.get_context("fork").Process(target=prepare, args=(raw, prepared, jobs, coarse))
+    run = multiprocessing.get_context("fork").Process(target=work, args=(folder,))
     run.start()
-    while not started(prepared) and run.is_alive():
+    while not started(folder) and run.is_alive():
         time.sleep(0.002)
     return run
 
@@ -117,13 +168,13 @@ def finish(run: multiprocessing.Process) -> None:
         raise SystemExit(f"a run ended with exit status {run.exitcode}")
 
 
-def kill_and_restart(raw: Path, prepared: Path, delay_s: float, jobs: int, coarse: bool) -> bool:
+def kill_and_restart(work: Work, folder: Path, delay_s: float) -> bool:
     """Kill a run `delay_s` after its first subject began, then finish it. Returns whether the kill came in time."""
-    run = start(raw, prepared, jobs, coarse)
+    run = start(work, folder)
     run.join(delay_s)
     run.kill()
     run.join()
-    finish(start(raw, prepared, jobs, coarse))
+    finish(start(work, folder))
     return run.exitcode == -signal.SIGKILL
 
 
@@ -134,34 +185,39 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="worker processes; 0: none")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--coarse", action="store_true", help="the real steps instead of a stand-in")
+    parser.add_argument("--whole", action="store_true", help="all of run_adni instead of preprocessing alone")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
-    jobs, coarse = arguments.jobs, arguments.coarse
     shutil.rmtree(arguments.out, ignore_errors=True)
-    raw = write_download(arguments.out / "raw")
+    arguments.out.mkdir(parents=True)
+    if arguments.whole:
+        work, look = partial(run_whole, arguments.jobs), whole_contents
+    else:
+        raw = write_download(arguments.out / "raw")
+        work, look = partial(prepare, raw, jobs=arguments.jobs, coarse=arguments.coarse), contents
     undisturbed = arguments.out / "undisturbed"
-    run = start(raw, undisturbed, jobs, coarse)
+    run = start(work, undisturbed)
     begin = time.perf_counter()
     finish(run)
     duration = time.perf_counter() - begin
-    expected = contents(undisturbed)
+    expected = look(undisturbed)
     moments = random.Random(arguments.seed)
     same = runs = in_time = 0
     while in_time < arguments.kills and runs < 5 * arguments.kills:
         delay = moments.uniform(0, duration)
-        prepared = arguments.out / "killed"
-        killed = kill_and_restart(raw, prepared, delay, jobs, coarse)
+        folder = arguments.out / "killed"
+        killed = kill_and_restart(work, folder, delay)
         # A run that ended first shows nothing; on a busy machine the first one was perhaps slower than the others.
         duration = duration if killed else 0.8 * duration
-        found = contents(prepared)
+        found = look(folder)
         differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         runs, in_time, same = runs + 1, in_time + killed, same + (killed and not differing)
         verdict = "same bytes" if not differing else f"differing: {differing[:5]}"
         print(f"{'killed' if killed else 'ended before'} {delay:.2f} s: {verdict}", flush=True)
-        shutil.rmtree(prepared)
+        shutil.rmtree(folder)
     print(f"{same} of {in_time} runs killed and started again ended with the bytes of an undisturbed one")
     return 0 if same == in_time == arguments.kills else 1
 

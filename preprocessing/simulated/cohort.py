@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from adni_tcgm.files import write_bytes
+from adni_tcgm.files import remove_leftovers, write_bytes
 from adni_tcgm.processes import process_pool
 from preprocessing import template
 from preprocessing.crop import crop_prepared
@@ -78,6 +78,7 @@ def write_cohort(
                 "choose another folder, or delete this one"
             )
         return
+    remove_leftovers(out)
     heads = 1
     if anatomies:
         heads = len(label_map_files(anatomies))
