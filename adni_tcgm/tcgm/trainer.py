@@ -47,6 +47,7 @@ __all__ = [
     "Method",
     "Spec",
     "TrainConfig",
+    "Training",
     "choose_device",
     "fit",
     "frozen_running_statistics",
@@ -182,7 +183,7 @@ def fit(
         arithmetic(choose_device(config.device), config.deterministic),
         tqdm(total=config.rounds, desc=progress, disable=hidden) as bar,
     ):
-        training = _Training(method, splits, config, augment)
+        training = Training(method, splits, config, augment)
         state = journal.restore() if journal else None
         if state is not None:
             training.restore(state)
@@ -197,7 +198,7 @@ def fit(
         return training.finish()
 
 
-class _Training:
+class Training:
     """One training between two rounds; `state` and `restore` hold everything that a round changes."""
 
     def __init__(self, method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> None:
