@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from adni_tcgm.nets.pooling import MeanPool3d
+
 
 @dataclass(frozen=True)
 class Grid3DConfig:
@@ -45,7 +47,7 @@ class Grid3D(nn.Module):
             nn.Conv3d(first, second, 3, padding=1, bias=False),
             nn.BatchNorm3d(second),
             nn.ReLU(inplace=True),
-            nn.AvgPool3d(config.pool),
+            MeanPool3d(config.pool),
             nn.Flatten(),
         )
         places = 1
