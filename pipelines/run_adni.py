@@ -147,7 +147,7 @@ def settings_of(arguments: argparse.Namespace) -> list[Settings]:
 
 
 def profile_of(device: str) -> str:
-    """`gpu`: the paper's network on 64^3 crops. `cpu`: a slimmer one on the hippocampal crop."""
+    """`gpu`: on the paper's 64^3 crop. `cpu`: on the hippocampal crop."""
     from adni_tcgm.tcgm.trainer import choose_device
 
     return "gpu" if choose_device(device).type == "cuda" else "cpu"

@@ -76,6 +76,18 @@ def test_a_warm_start_trains_its_own_network_and_methods_train_linear_ones() -> 
     assert settings.warm_up() == WarmStart(tasks=("targets", "cross_modal"))
 
 
+def test_on_a_gpu_voxels_begin_with_the_same_warm_start_and_without_it_are_the_paper_s() -> None:
+    warm, scratch = (load_settings("adni_voxels_gpu", {"warm_start": name}) for name in ("both", "none"))
+    assert load_settings("adni_voxels_gpu", {}) == warm
+    assert warm.warm_up() == load_settings("adni_voxels_cpu", {}).warm_up()
+    assert warm.train_for("tcgm") == load_settings("adni_voxels_cpu", {}).train_for("tcgm")
+    assert warm.encoder().build((1, 64, 64, 64), 16).head.out_features == 16
+    assert scratch.classifier() == DenseNet3DConfig.paper() and scratch.data.crop == "paper64"
+    paper = scratch.train_for("tcgm")
+    assert (paper.batch_size_labeled, paper.batch_size_unlabeled) == (12, 12)
+    assert (paper.gamma_l, paper.gamma_u, paper.weight_decay) == (1e-3, 1e-3, 0)
+
+
 def test_training_from_scratch_may_have_another_network_and_other_rounds() -> None:
     settings = load_settings("adni_voxels_cpu", {"warm_start": "none"})
     assert settings.classifier() == DenseNet3DConfig.slim() and settings.warm_up() is None
