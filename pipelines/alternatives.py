@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipelines.config import BUILT_IN, Settings
+from preprocessing.ledger import write_bytes
 
 FILE = "alternatives.tsv"
 COLUMNS = ("features", "warm_start", "method", "labels", "seeds", "mri", "pet", "all", "all_sd")
@@ -27,6 +28,8 @@ def write_alternatives(run_dir: Path, settings: Settings, method: str) -> Path:
     table = read_alternatives()
     mine = {"features": settings.data.features, "warm_start": settings.warm_start, "method": method}
     table["used"] = (table[list(mine)] == pd.Series(mine)).all(axis=1)
-    file = run_dir / FILE
-    table.to_csv(file, sep="\t", index=False)
+    file, text = run_dir / FILE, table.to_csv(sep="\t", index=False, lineterminator="\n")
+    # A finished run whose table is the same is left as it is, dates included.
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_bytes(file, text.encode())
     return file

@@ -34,6 +34,12 @@ def test_the_row_that_is_the_run_s_own_is_marked(tmp_path: Path, warm_start: str
     assert used[["features", "warm_start", "method"]].to_numpy().tolist() == [["voxels", warm_start, "tcgm"]]
 
 
+def test_a_table_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None:
+    settings = load_settings("adni_regions", {})
+    before = write_alternatives(tmp_path, settings, "ce").stat().st_mtime_ns
+    assert write_alternatives(tmp_path, settings, "ce").stat().st_mtime_ns == before
+
+
 def test_the_default_is_the_best_of_what_was_measured() -> None:
     best = read_alternatives().sort_values("all").iloc[-1]
     settings = load_settings("adni_voxels_cpu", {})
