@@ -17,7 +17,7 @@ its gain.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -172,17 +172,17 @@ def run_cell(design: Design, seeds: range, validation: int) -> tuple[list[dict],
     return rows, pairs
 
 
-def grid(features: int, people: int) -> Iterator[Design]:
-    for nuisance, r in product(NUISANCES, (0.0, 0.3)):
+def grid(features: int, people: int, nuisances: Sequence[str] = NUISANCES) -> Iterator[Design]:
+    for nuisance, r in product(nuisances, (0.0, 0.3)):
         yield Design(severity_correlation=r, nuisance=nuisance, features=features, people=people)
 
 
-def write_tables(out: Path, rows: list[dict], differences: dict[str, dict[tuple, Difference]]) -> None:
-    """table.tsv and paired.tsv of the cells so far; Holm over the rows of either choice of the round."""
+def write_tables(out: Path, rows: list[dict], differences: dict[tuple, dict[tuple, Difference]]) -> None:
+    """table.tsv and paired.tsv of the cells so far; Holm over the rows of one nuisance and one choice of the round."""
     shown = {key: verdict for family in differences.values() for key, verdict in verdicts(family).items()}
     paired = [
         dict(zip(("r", "nuisance", "chosen by", "comparison"), key, strict=True))
-        | {"difference": d.estimate, "low": d.low, "high": d.high, "verdict": shown[key]}
+        | {"difference": d.estimate, "low": d.low, "high": d.high, "p": d.p_value, "verdict": shown[key]}
         for family in differences.values()
         for key, d in family.items()
     ]
@@ -194,7 +194,7 @@ def print_tables(out: Path) -> None:
     table, paired = (pd.read_csv(out / f"{name}.tsv", sep="\t", na_filter=False) for name in ("table", "paired"))
     means = table[table.modality == "all"].groupby(["chosen by", "r", "nuisance", "method"], sort=False).auc
     print(means.agg(["mean", "std"]).round(3).unstack("method").to_string())
-    print(f"\nAUC of all, paired over {table.seed.nunique()} seeds and their judges")
+    print(f"\nAUC of all, {table.seed.nunique()} seeds and their judges, paired; Holm within a nuisance and a choice")
     print(paired.round(3).to_string(index=False))
     print("\nBayes, severities:", {r: round(Design(r).bayes_auc, 3) for r in (0.0, 0.3)})
 
@@ -203,18 +203,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--nuisances", nargs="+", choices=NUISANCES, default=list(NUISANCES))
     parser.add_argument("--features", type=int, default=5, help="numbers of each modality")
     parser.add_argument("--people", type=int, default=180, help="who trains; 18 have a label")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows, differences = [], {"validation": {}, "last round": {}}
-    for design, chosen in product(grid(arguments.features, arguments.people), differences):
+    cells = list(grid(arguments.features, arguments.people, arguments.nuisances))
+    rows, differences = [], {}
+    for design, chosen in product(cells, ("validation", "last round")):
         cell = {"r": design.severity_correlation, "nuisance": design.nuisance, "chosen by": chosen}
         found, pairs = run_cell(design, range(arguments.seeds), VALIDATION if chosen == "validation" else 0)
         rows += [cell | row for row in found]
+        family = differences.setdefault((design.nuisance, chosen), {})
         for name, runs in pairs.items():
-            differences[chosen][(*cell.values(), name)] = paired_difference(binary_auc, runs)
+            family[(*cell.values(), name)] = paired_difference(binary_auc, runs)
         write_tables(arguments.out, rows, differences)
         print(*cell.values(), "done", flush=True)
     print_tables(arguments.out)
