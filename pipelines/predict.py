@@ -44,6 +44,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subject", default="new", help="name in the report; with --bids: whose scans (sub-X)")
     parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
     parser.add_argument("--sex", choices=("F", "M"))
+    parser.add_argument("--identifiers", action="store_true", help="show the --subject, not a pseudonym")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
     parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on")
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
@@ -154,7 +155,15 @@ def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Reci
     sample_id = f"{person.participant_id}_{person.session_id}"
     if arguments.saliency and len(predictions):
         write_saliency(trained, out / "prepared", out / "prepared" / "saliency", [sample_id])
-    pages = write_new_person(arguments.run_dir, out / "prepared", predictions, sample_id, out, arguments.prevalence)
+    pages = write_new_person(
+        arguments.run_dir,
+        out / "prepared",
+        predictions,
+        sample_id,
+        out,
+        prevalence=arguments.prevalence,
+        identifiers=arguments.identifiers,
+    )
     for page in pages:
         print(page)
     return 0

@@ -69,6 +69,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subject-reports", default="all", metavar="all|none|N")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of them; default: both")
     parser.add_argument(
+        "--identifiers", action="store_true", help="reports call people by their ids, not by pseudonyms"
+    )
+    parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="of converters where the reports are read, e.g. 0.17"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
@@ -278,7 +281,7 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     stamp = destination / ".inputs"
     code = Path(reports.__file__).parent
     formats = sorted(set(arguments.formats))
-    options = json.dumps([arguments.subject_reports, formats, arguments.prevalence])
+    options = json.dumps([arguments.subject_reports, formats, arguments.prevalence, arguments.identifiers])
     inputs = _fingerprint([*folders, bars, arguments.out / "prepared", code], options)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
         print("reports are up to date")
@@ -294,6 +297,7 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
         jobs=arguments.jobs,
         prevalence=arguments.prevalence,
         kinds=formats,
+        identifiers=arguments.identifiers,
     )
     if not written.failures:
         write_text(stamp, inputs)

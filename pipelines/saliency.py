@@ -28,6 +28,7 @@ from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.evaluation.saliency import LogOdds
 from adni_tcgm.files import inside, lock_folder
+from adni_tcgm.privacy import find_without_days
 from adni_tcgm.storage import Run, load_run, write_json, write_table
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
@@ -113,8 +114,8 @@ def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nif
     record = folder / f"{sample_id}_space-{template.SPACE}_res-2_desc-preproc_T1w.json"
     if not (record.is_file() and files.affine.is_file() and files.inverse_warp.is_file()):
         return None
-    source = prepared / json.loads(record.read_text(encoding="utf-8"))["Sources"][0]
-    if not source.is_file():
+    source = find_without_days(json.loads(record.read_text(encoding="utf-8"))["Sources"][0], prepared)
+    if source is None or not source.is_file():
         return None
     t1 = read_scan(source)
     return nib.Nifti1Image(register.to_native(template.to_grid(image), files, t1), t1.affine)

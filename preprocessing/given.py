@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from adni_tcgm.privacy import cap_age
 from preprocessing.intake.labels import LabelRule, derive_label, months_without_dementia
 from preprocessing.intake.people import Intake, month_of
 from preprocessing.ledger import LedgerRow
@@ -55,6 +56,7 @@ def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[lis
         label = derive_label(intake.histories.get(name, []), month, rule, intake.deaths.get(name))
         rows.append(
             {name: person[name] for name in PEOPLE_COLUMNS}
+            | {"age": cap_age(person["age"])}
             | {"kind": "prepared", "t1_path": "", "qc": "pass", "label": label.label, "label_reason": label.reason}
             | {"months_to_conversion": label.months_to_conversion}
             | {"months_without_dementia": months_without_dementia(intake.histories.get(name, []), month)}

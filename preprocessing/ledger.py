@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.files import write_bytes
+from adni_tcgm.privacy import without_days
 from adni_tcgm.tables import to_tsv
 
 STATUSES = ("kept", "excluded", "failed")
@@ -22,7 +23,10 @@ MODALITIES = ("mri", "pet")
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One expected scan: a person's one T1 ("mri") or one FDG ("pet"). `reason` is a sentence, empty where kept."""
+    """One expected scan: a person's one T1 ("mri") or one FDG ("pet"). `reason` is a sentence, empty where kept.
+
+    Neither `reason` nor `source` tells a day.
+    """
 
     participant_id: str
     session_id: str
@@ -36,6 +40,8 @@ class LedgerRow:
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise ValueError(f"{self.participant_id}: ledger status {self.status!r}; known: {', '.join(STATUSES)}")
+        for name in ("reason", "source"):  # folders and files of a download carry the day of the scan
+            object.__setattr__(self, name, without_days(getattr(self, name)))
 
 
 LEDGER_COLUMNS = tuple(field.name for field in fields(LedgerRow))

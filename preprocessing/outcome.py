@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from adni_tcgm.privacy import without_days
 from preprocessing import quality
 from preprocessing.ledger import LedgerRow, write_json
 from preprocessing.orient import ScanError
@@ -92,7 +94,9 @@ def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
-    if {key: content.get(key) for key in ("recipe_hash", "sources")} != _identity(task, prepared):
+    # Records of earlier versions have the days.
+    found = {"recipe_hash": content.get("recipe_hash"), "sources": [_undated(s) for s in content.get("sources", [])]}
+    if found != _identity(task, prepared):
         return None
     fields = content["outcome"]
     outcome = Outcome(**{**fields, "ledger": [LedgerRow(**row) for row in fields["ledger"]]})
@@ -104,4 +108,8 @@ def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
 
 def _identity(task: SubjectTask, prepared: Path) -> dict[str, object]:
     sources = [source_identity(path, prepared) for path in (task.t1, *pet_files(task))]
-    return {"recipe_hash": task.recipe.hash, "sources": sources}
+    return {"recipe_hash": task.recipe.hash, "sources": [_undated(source) for source in sources]}
+
+
+def _undated(source: dict[str, Any]) -> dict[str, Any]:
+    return source | {"file": without_days(source["file"])}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.files import remove_leftovers
+from adni_tcgm.privacy import cap_age
 from preprocessing import given, preflight, template
 from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.intake.acquisition import interval_days
@@ -147,7 +148,7 @@ def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
         "label": person.label.label,
         "label_reason": person.label.reason,
         "months_to_conversion": person.label.months_to_conversion,
-        "age": None if math.isnan(person.age) else person.age,
+        "age": None if math.isnan(person.age) else cap_age(person.age),
         "sex": person.sex,
         "site": person.site,
         "group_id": person.group_id,

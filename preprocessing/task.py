@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from adni_tcgm.files import inside
+from adni_tcgm.privacy import without_days
 from preprocessing import frames, register, suvr, template
 from preprocessing.ledger import compact, write_image
 
@@ -94,9 +95,9 @@ def figures_stem(task: SubjectTask, prepared: Path) -> Path:
 
 
 def sidecar(task: SubjectTask, prepared: Path, sources: list[Path]) -> dict[str, object]:
-    """What every image says about its origin; no absolute path, so that the folder can move."""
+    """What every image says about its origin; no absolute path, so that the folder can move, and no day."""
     return {
-        "Sources": [os.path.relpath(source, prepared) for source in sources],
+        "Sources": [without_days(os.path.relpath(source, prepared)) for source in sources],
         "SpatialReference": f"{template.SPACE} (ICBM 152 2009c symmetric), 2 mm",
         "RecipeHash": task.recipe.hash,
         "Recipe": asdict(task.recipe),

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import lock_folder
+from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports.generic import is_generic, write_generic
+from reports.records import load_run
 from reports.writing import write_reports
 
 
@@ -21,6 +23,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--subject-reports", default="8", metavar="all|none|N", help="test people who get a report")
     parser.add_argument("--subject", nargs="+", default=[], metavar="ID", help="instead: these people or visits")
+    parser.add_argument("--identifiers", action="store_true", help="call people by their ids, not by pseudonyms")
+    parser.add_argument("--pseudonyms", action="store_true", help="print whom each pseudonym stands for, and stop")
     parser.add_argument("--only", choices=("pdf", "html"), help="default: both for people; the cohort has a PDF only")
     parser.add_argument("--jobs", type=int, default=1, help="processes over subjects")
     parser.add_argument(
@@ -36,8 +40,18 @@ def find_bars(run_dir: Path) -> Path | None:
     return folder if (folder / "bars.json").is_file() else None
 
 
+def print_pseudonyms(run_dir: Path) -> None:
+    """The way back: a line for everybody in the run's splits."""
+    key = pseudonym_key(run_dir)
+    for participant_id in sorted({sample_id.partition("_ses-")[0] for sample_id in load_run(run_dir).splits.index}):
+        print(f"{participant_id}\t{pseudonym(participant_id, key)}")
+
+
 def run(options: argparse.Namespace) -> int:
     first, destination = options.run_dirs[0].resolve(), output_folder(options)
+    if options.pseudonyms:
+        print_pseudonyms(first)
+        return 0
     with lock_folder(destination):
         if is_generic(first):
             print(write_generic(options.run_dirs, destination))
@@ -51,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             prevalence=options.prevalence,
             subjects=options.subject,
+            identifiers=options.identifiers,
             kinds=(options.only,) if options.only else ("pdf", "html"),
         )
     for path in reports.written:

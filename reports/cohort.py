@@ -62,13 +62,18 @@ def mean_overlays(prepared: Prepared, run: Run, smallest: int) -> tuple[dict[str
     return {"overlay_groups": groups, "unreadable_maps": unreadable}, overlays.draw_overlays(rows) if rows else None
 
 
-def list_predictions(run: Run) -> list[dict[str, str]]:
-    """Test people by descending combined probability of a run."""
-    rows = []
+def list_predictions(cohort: Cohort) -> list[dict[str, str]]:
+    """Test people by descending combined probability of the headline run."""
+    run, rows = cohort.headline, []
     for sample_id, row in run.splits[run.splits["split"] == "test"].iterrows():
         values = {m: find_probability(run, sample_id, m) for m in MODALITIES}
         shown = {m: "–" if p is None else f"{100 * p:.0f}" for m, p in values.items()}
-        rows.append((-(values["all"] or 0.0), {"id": sample_id, "label": row["label"] or "unlabeled", **shown}))
+        rows.append(
+            (
+                -(values["all"] or 0.0),
+                {"id": cohort.show_sample(sample_id), "label": row["label"] or "unlabeled", **shown},
+            )
+        )
     return [entry for _, entry in sorted(rows, key=lambda row: (row[0], row[1]["id"]))]
 
 
@@ -138,7 +143,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
         "precision": _precision_note(cohort),
         "smallest_cell": SMALLEST_CELL,
         # A list of people is participant-level data: with real data it stays in the run folder.
-        "predictions": list_predictions(headline) if cohort.simulated else [],
+        "predictions": list_predictions(cohort) if cohort.simulated else [],
         "prepared": cohort.prepared is not None,
     }
     found, figures_of_evidence = evidence.describe_evidence(cohort)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.evaluation.clinical import compare_decisions
+from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports import overlays
 from reports.evidence import CALIBRATED, labeled_rows
 from reports.figures import GREY, save_svg
@@ -143,7 +144,7 @@ class Column:
 def gather_columns(prepared: Prepared, run: Run, misses: list[Miss]) -> tuple[list[Column], dict[str, int]]:
     """Mean of the visibly stable, the chosen people, mean of the visible converters; and the references' sizes."""
     columns: dict[str, dict] = {}
-    sizes = {}
+    sizes, key = {}, pseudonym_key(run.folder)
     for modality in MODALITIES[:2]:
         stable, ages = load_group(prepared, list_visible(run, "stable"), modality)
         reference = fit_reference(stable, ages)
@@ -157,12 +158,17 @@ def gather_columns(prepared: Prepared, run: Run, misses: list[Miss]) -> tuple[li
         for miss in misses:
             path = prepared.volume(miss.sample_id, modality)
             visit = prepared.visits.loc[miss.sample_id]
-            title = f"{_short(visit['participant_id'])}\n{show_age(visit)} y, {visit['sex'] or '?'}"
+            title = f"{_short(pseudonym(visit['participant_id'], key))}\n{show_age(visit)} y, {visit['sex'] or '?'}"
             image = overlays.load_map(path) if path is not None and path.is_file() else None
             shown = (image, reference.deficit(image, float(visit["age"]))) if image else None
             columns.setdefault(title, {})[modality] = shown
     built = [Column(title, maps) for title, maps in columns.items()]
     return [built[0], *built[2:], built[1]], sizes
+
+
+def _show(sample_id: str, key: bytes) -> str:
+    participant_id, mark, session = sample_id.partition("_ses-")
+    return pseudonym(participant_id, key) + mark + session
 
 
 def _short(name: str) -> str:
@@ -236,9 +242,10 @@ def describe_figure(tcgm: Run, ce: Run, prepared: Prepared) -> tuple[dict, dict[
     people = list({miss.sample_id: miss for miss in reversed(misses)}.values())[::-1]
     chosen = sorted(people, key=lambda miss: miss.by_ce - miss.by_tcgm)[:SHOWN_PEOPLE]
     columns, sizes = gather_columns(prepared, tcgm, chosen)
+    key = pseudonym_key(tcgm.folder)
     rows = [
         {
-            "id": miss.sample_id,
+            "id": _show(miss.sample_id, key),
             "modality": MODALITY_TITLES[miss.modality],
             **{key: f"{100 * getattr(miss, key):.0f} %" for key in ("by_ce", "by_tcgm", "combined")},
         }

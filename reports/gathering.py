@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
+from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports.norms import Norm, Reference, choose_reference, fit_norms, list_covariates, list_measurements
 from reports.records import CLASSES, Prepared, Run, choose_headline, label_budget, list_posteriors
 
@@ -26,6 +27,7 @@ class Cohort:
     set against) are None without its folder.
 
     prevalence: the share of converters that the reader states for a population of their own; None: not stated.
+    identifiers: whether people are called by their own ids; otherwise by pseudonyms.
     """
 
     runs: list[Run]
@@ -37,6 +39,7 @@ class Cohort:
     reference: Reference | None = None
     prevalence: float | None = None
     calibrations: list[Calibration] = field(default_factory=list)
+    identifiers: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -62,13 +65,30 @@ class Cohort:
         return REFERENCE_REGIONS.get(name, name)
 
     @cached_property
+    def _key(self) -> bytes:
+        return pseudonym_key(self.headline.folder)
+
+    def show_participant(self, participant_id: str) -> str:
+        """What the reports call somebody."""
+        return participant_id if self.identifiers else pseudonym(participant_id, self._key)
+
+    def show_sample(self, sample_id: str) -> str:
+        """What the reports call a visit, and their files: sub-P1f2e3d4c_ses-M000."""
+        if self.identifiers:
+            return sample_id
+        participant_id, mark, session = sample_id.partition("_ses-")
+        return self.show_participant(participant_id) + mark + session
+
+    @cached_property
     def base_rate(self) -> tuple[float, int] | None:
         """Share of converters among the labels that training and selection knew, and their number."""
         known = label_budget(self.headline)
         return (float((known["label"] == "converter").mean()), len(known)) if len(known) else None
 
 
-def gather_cohort(runs: list[Run], prepared: Prepared | None, prevalence: float | None = None) -> Cohort:
+def gather_cohort(
+    runs: list[Run], prepared: Prepared | None, prevalence: float | None = None, identifiers: bool = False
+) -> Cohort:
     """Choose the headline run, fit the norms and redraw its calibration.
 
     Raises ValueError where simulated and real runs are mixed, or the prevalence is no share.
@@ -82,11 +102,11 @@ def gather_cohort(runs: list[Run], prepared: Prepared | None, prevalence: float 
     headline = choose_headline(runs)
     drawn = redraw_calibration(headline)
     if prepared is None:
-        return Cohort(runs, headline, None, None, None, {}, None, prevalence, drawn)
+        return Cohort(runs, headline, None, None, None, {}, None, prevalence, drawn, identifiers)
     people, measurements = list_covariates(prepared), list_measurements(prepared)
     reference = choose_reference(prepared, headline)
     norms = fit_norms(measurements, people, reference)
-    return Cohort(runs, headline, prepared, people, measurements, norms, reference, prevalence, drawn)
+    return Cohort(runs, headline, prepared, people, measurements, norms, reference, prevalence, drawn, identifiers)
 
 
 def redraw_calibration(run: Run, draws: int = CALIBRATION_DRAWS) -> list[Calibration]:

@@ -158,11 +158,11 @@ def describe_page(cohort: Cohort, sample_id: str) -> dict[str, Any]:
 
 
 def write_page(cohort: Cohort, sample_id: str, destination: Path) -> Path:
-    """Write `<destination>/<sample id>.html` and return its path."""
+    """Write `<destination>/<sample id or pseudonym>.html` and return its path."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("subject.html.jinja").render(describe_page(cohort, sample_id))
-    file = destination / f"{safe_stem(sample_id)}.html"
+    file = destination / f"{safe_stem(cohort.show_sample(sample_id))}.html"
     write_text(file, page)
     return file

@@ -44,6 +44,7 @@ def write_new_person(
     sample_id: str,
     destination: Path,
     prevalence: float | None = None,
+    identifiers: bool = False,
 ) -> list[Path]:
     """Write that person's report and return the paths of its files.
 
@@ -52,5 +53,5 @@ def write_new_person(
     run = load_run(run_dir)
     folder = find_prepared(run)
     run, joined = join_person(run, load_prepared(folder) if folder else None, load_prepared(prepared), predictions)
-    cohort = gather_cohort([run], joined, prevalence)
+    cohort = gather_cohort([run], joined, prevalence, identifiers)
     return [write(cohort, sample_id, destination) for write in (write_subject, write_page)]

@@ -150,7 +150,7 @@ def header(cohort: Cohort, sample_id: str) -> list[dict[str, str]]:
     same = cohort.prepared.visits["participant_id"] == visit["participant_id"]
     sessions = ", ".join(cohort.prepared.visits.loc[same, "session_id"])
     entries = {
-        "Subject": _shorten(visit["participant_id"]),
+        "Subject": _shorten(cohort.show_participant(visit["participant_id"])),
         "Visit": visit["session_id"] if same.sum() == 1 else f"{visit['session_id']} (of {sessions})",
         "Age (years)": show_age(visit),
         "Sex": visit["sex"] or "unknown",
@@ -187,13 +187,13 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "run": cohort.headline.name,
         "tcgm": cohort.headline.metrics["method"] == "tcgm",
     }
-    identity |= {"model": model_hash(cohort.headline), "sample_id": sample_id}
+    identity |= {"model": model_hash(cohort.headline), "sample_id": cohort.show_sample(sample_id)}
     identity["guest"] = cohort.prepared is not None and sample_id in cohort.prepared.elsewhere
     if cohort.prepared is None:
         if sample_id not in cohort.headline.splits.index:
             raise KeyError(f"{sample_id} is in neither run nor manifest")
         probability, drawn = probability_section(cohort, sample_id, None)
-        entries = [{"name": "Subject and visit", "value": sample_id}]
+        entries = [{"name": "Subject and visit", "value": cohort.show_sample(sample_id)}]
         return identity | {"header": entries, "prepared": False, "probability": probability}, drawn
     if sample_id not in cohort.prepared.visits.index:
         raise KeyError(f"{sample_id} is not in {cohort.prepared.root / 'manifest.tsv'}")
@@ -223,6 +223,6 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
 
 
 def write_subject(cohort: Cohort, sample_id: str, destination: Path) -> Path:
-    """Write `<destination>/<sample id>.pdf` and return its path."""
+    """Write `<destination>/<sample id or pseudonym>.pdf` and return its path."""
     data, drawn = describe_subject(cohort, sample_id)
-    return typeset("subject", data, drawn, destination / f"{safe_stem(sample_id)}.pdf")
+    return typeset("subject", data, drawn, destination / f"{safe_stem(cohort.show_sample(sample_id))}.pdf")

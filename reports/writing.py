@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,20 @@ def choose_subjects(cohort: Cohort, choice: SubjectChoice) -> list[str]:
 
 
 def find_subjects(cohort: Cohort, names: Sequence[str]) -> list[str]:
-    """Sample ids of these people or visits. Raises ValueError for a name that neither run nor manifest knows."""
+    """Sample ids of these people or visits, by their ids or their pseudonyms.
+
+    Raises ValueError for a name that neither run nor manifest knows.
+    """
     known = cohort.headline.splits.index if cohort.prepared is None else cohort.prepared.visits.index
+    disguised = replace(cohort, identifiers=False)
+    spellings = {sample_id: (sample_id, disguised.show_sample(sample_id)) for sample_id in known}
     chosen = []
     for name in names:
-        found = [sample_id for sample_id in known if name in (sample_id, sample_id.rsplit("_", 1)[0])]
+        found = [
+            sample_id
+            for sample_id, spelled in spellings.items()
+            if name in {*spelled, *(one.rsplit("_", 1)[0] for one in spelled)}
+        ]
         if not found:
             raise ValueError(f"no subject {name!r}; for example: {', '.join(sorted(known)[:3])}")
         chosen += found
@@ -115,6 +124,7 @@ def write_reports(
     prevalence: float | None = None,
     subjects: Sequence[str] = (),
     kinds: Sequence[str] = ("pdf",),
+    identifiers: bool = False,
 ) -> Reports:
     """Write `cohort.pdf` and a report for each chosen test person below `destination`, from files alone.
 
@@ -126,6 +136,7 @@ def write_reports(
     jobs: processes over subjects.
     subjects: sample ids (or participants) that get a report, instead of `subject_reports`.
     kinds: what is written of each person, "pdf" and "html"; without "pdf" there is no cohort report either.
+    identifiers: call people by their ids; otherwise by pseudonyms, the same in all reports of runs on one split.
     prevalence: share of converters in the reader's own population, at which probabilities are stated once more.
 
     A report that fails is a warning and an entry of `failures`, never the end. Raises FileNotFoundError or ValueError
@@ -133,7 +144,7 @@ def write_reports(
     """
     runs = [load_run(folder) for folder in run_dirs]
     folder = prepared or (find_prepared(runs[0]) if runs else None)
-    cohort = gather_cohort(runs, load_prepared(folder) if folder else None, prevalence)
+    cohort = gather_cohort(runs, load_prepared(folder) if folder else None, prevalence, identifiers)
     chosen = find_subjects(cohort, subjects) if subjects else choose_subjects(cohort, subject_reports)
     destination = Path(destination)
     summary = Reports()

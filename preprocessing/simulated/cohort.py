@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from adni_tcgm.files import remove_leftovers, write_bytes
+from adni_tcgm.privacy import cap_age
 from adni_tcgm.processes import process_pool
 from preprocessing import template
 from preprocessing.crop import crop_prepared
@@ -234,7 +235,8 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
         row[column] = path.as_posix()
     pet = {"tracer": TRACER, "days_between": 0} if person.has_pet else {"tracer": "", "days_between": None}
     row |= {"field_strength_t": _tesla(person), **pet}
-    row |= {"age": person.age, "sex": person.sex, "site": f"{person.site:03d}", "tiv_ml": round(found.tiv_ml, 2)}
+    row |= {"age": cap_age(person.age), "sex": person.sex, "site": f"{person.site:03d}"}
+    row |= {"tiv_ml": round(found.tiv_ml, 2)}
     return row, _named(measure_regions(found.jacobian, found.suvr if person.has_pet else None), person)
 
 

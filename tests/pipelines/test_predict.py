@@ -91,7 +91,8 @@ def test_the_report_says_that_only_the_cohort_was_simulated(run_dir: Path, tmp_p
     run = load_run(run_dir)
     sample_id = run.splits[run.splits.split == "test"].sample_id.iloc[0]
     prepared = prepare_like(run_dir, sample_id, tmp_path / "prepared")
-    pages = write_new_person(run_dir, prepared, predict_person(run, prepared), "sub-new_ses-M000", tmp_path)
+    predictions = predict_person(run, prepared)
+    pages = write_new_person(run_dir, prepared, predictions, "sub-new_ses-M000", tmp_path, identifiers=True)
     assert pages[0].name == "sub-new_ses-M000.pdf"
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", pages[0], "-"], capture_output=True, text=True, check=True).stdout
@@ -187,7 +188,9 @@ def test_a_person_of_a_bids_data_set_is_found_with_age_and_sex(run_dir: Path, tm
 @pytest.mark.slow
 @pytest.mark.skipif(not T1.is_file(), reason="shared/data/brains/t1 is not there")
 def test_a_real_t1_alone_gives_a_report_that_says_what_is_missing(run_dir: Path, tmp_path: Path) -> None:
-    assert main([str(run_dir), "--t1", str(T1), "--age", "71", "--sex", "F", "--out", str(tmp_path)]) == 0
+    assert (
+        main([str(run_dir), "--t1", str(T1), "--age", "71", "--sex", "F", "--identifiers", "--out", str(tmp_path)]) == 0
+    )
     text = subprocess.run(
         ["pdftotext", "-layout", tmp_path / "sub-new_ses-M000.pdf", "-"], capture_output=True, text=True, check=True
     ).stdout

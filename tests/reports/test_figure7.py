@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports.figure7 import count_both_ways, describe_figure, find_misses, find_rival, fit_reference, list_visible, main
 from reports.records import load_prepared, load_run
 from tests.reports.conftest import write_map
@@ -93,7 +94,11 @@ def test_the_figure_shows_the_person_between_the_groups(outputs, runs):
     data, drawn = describe_figure(*runs, prepared)
     assert data["references"] == {"MRI": "5", "FDG-PET": "5"}
     svg = drawn["columns.svg"].decode()
-    assert svg.index("stable") < svg.index("sub-SIM0055") < svg.rindex("converter")
+    assert (
+        svg.index("stable")
+        < svg.index(pseudonym("sub-SIM0055", pseudonym_key(runs[0].folder)))
+        < svg.rindex("converter")
+    )
     assert "SD below usual" in svg and "µL per 2 mm voxel" in svg
 
 

@@ -20,7 +20,9 @@ def test_a_page_shows_hostile_values_and_has_no_script_but_its_own(tmp_path):
     for name, root in (("plain", plain), ("hostile", hostile)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            reports = write_reports(run_folders(root), tmp_path / name / "html", subject_reports=1, kinds=("html",))
+            reports = write_reports(
+                run_folders(root), tmp_path / name / "html", subject_reports=1, kinds=("html",), identifiers=True
+            )
         assert reports.failures == {}
         pages[name] = reports.written[0].read_text()
     assert pages["hostile"].count("<script") == pages["plain"].count("<script")

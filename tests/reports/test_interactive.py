@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_a_hostile_id_stays_text(tmp_path):
     def rename(table):
         table.loc[RAW, "participant_id"] = hostile
 
-    cohort = gather(build_outputs(tmp_path / "out", change=rename))
+    cohort = replace(gather(build_outputs(tmp_path / "out", change=rename)), identifiers=True)
     page = write_page(cohort, f"{hostile}_ses-M000", tmp_path)
     text = page.read_text()
     assert page.parent == tmp_path

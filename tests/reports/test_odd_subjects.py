@@ -26,7 +26,7 @@ def texts(tmp_path_factory) -> dict[int, str]:
     people = {row: f"sub-SIM{row:04d}_ses-M000" for row in (FAILED, OLD, WITHOUT_PET, UNLABELED)}
     people[LONG] = f"{NAME}_ses-M000"
     reports = write_reports(
-        [root / "runs" / "regions-tcgm-r0.1-s0"], root / "pdf", subjects=list(people.values()), kinds=("pdf",)
+        [root / "runs" / "regions-tcgm-r0.1-s0"], root / "pdf", subjects=list(people.values()), identifiers=True
     )
     assert reports.failures == {}
     written = dict(zip(people, [p for p in reports.written if p.name != "cohort.pdf"], strict=True))

@@ -33,7 +33,7 @@ def test_the_same_input_gives_the_same_bytes_in_one_process_and_in_two(outputs, 
 
 
 def test_a_real_cohort_is_written_too_and_is_not_marked_simulated(real_outputs, tmp_path):
-    reports = write_reports(run_folders(real_outputs), tmp_path, subject_reports=1)
+    reports = write_reports(run_folders(real_outputs), tmp_path, subject_reports=1, identifiers=True)
     assert names(reports.written) == ["cohort.pdf", "sub-SIM0050_ses-M000.pdf"]
     if shutil.which("pdftotext"):
         for path in reports.written:
@@ -59,7 +59,7 @@ def test_one_broken_file_costs_one_report_only(tmp_path):
     broken = root / "prepared" / "sub-SIM0050" / "ses-M000" / "gm.nii.gz"
     broken.write_bytes(broken.read_bytes()[:5000])
     with pytest.warns(UserWarning, match="no report for sub-SIM0050_ses-M000"):
-        reports = write_reports(run_folders(root), tmp_path / "pdf", subject_reports=2)
+        reports = write_reports(run_folders(root), tmp_path / "pdf", subject_reports=2, identifiers=True)
     assert list(reports.failures) == ["sub-SIM0050_ses-M000"]
     assert "gm.nii.gz" in reports.failures["sub-SIM0050_ses-M000"]
     assert names(reports.written) == ["cohort.pdf", "sub-SIM0052_ses-M000.pdf"]
