@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reports import evidence, figures, overlays, tables
+from reports.clinical_scores import clinical_section, split_bars
 from reports.gathering import Cohort
 from reports.probability import describe_choice, find_probability
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run
@@ -113,6 +114,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     """The data and figures of the cohort report; sections that need the prepared folder are left out without it."""
     hide, headline = not cohort.simulated, cohort.headline
     scores = tables.gather_scores(cohort.runs)
+    clinical_bars, bars = split_bars(bars)
     metrics, forest = tables.tabulate_metrics(cohort.runs, bars, headline)
     drawn = {"roc.svg": figures.draw_roc(scores, MODALITY_TITLES, headline.name)}
     if forest:
@@ -149,6 +151,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     found, figures_of_evidence = evidence.describe_evidence(cohort)
     data |= found
     drawn |= figures_of_evidence
+    data["clinical"] = clinical_section(cohort, clinical_bars)
     if cohort.prepared is not None:
         visits = cohort.prepared.visits
         data["flow"] = tables.count_flow(visits, cohort.prepared.ledger, headline, hide)
