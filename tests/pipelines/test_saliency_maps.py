@@ -94,7 +94,7 @@ def test_hidden_labels_do_not_enter_the_baseline(voxel_run: Path, tmp_path: Path
     table = pd.read_csv(changed / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
     hidden = run.splits[(run.splits.split == "train") & ~run.splits.label_visible].sample_id
     # Swapped in pairs, so that the numbers of both classes, on which the split rests, stay the same.
-    rows = table.index[(table.participant_id + "_" + table.session_id).isin(set(hidden))]
+    rows = table.index[(table.participant_id + "_" + table.session_id).isin(set(hidden)) & table.pet_path.ne("")]
     stable, converter = (rows[table.label[rows] == name] for name in ("stable", "converter"))
     n = min(len(stable), len(converter))
     assert n >= 3
