@@ -15,6 +15,7 @@ from time import monotonic
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from adni_tcgm.files import whole_file
 from adni_tcgm.storage import history_table
 from adni_tcgm.tcgm.state import State
 
@@ -56,7 +57,6 @@ class FileJournal:
         """Rewrites the table of all rows so far, a few kilobytes."""
         self.rows.append(row)
         if self.writes:
-            self.folder.mkdir(parents=True, exist_ok=True)
             _replace(
                 self.folder / HISTORY,
                 lambda file: history_table(self.rows).to_csv(file, sep="\t", index=False, lineterminator="\n"),
@@ -66,7 +66,6 @@ class FileJournal:
         return self.writes and monotonic() - self.saved >= self.every_s
 
     def save(self, state: State) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
         # Python's JSON: its floats survive to the last bit, infinity and NaN included.
         header = {"key": self.key, "values": json.dumps(state.values)}
@@ -80,12 +79,8 @@ class FileJournal:
 
 
 def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Write under another name and rename, after the bytes have reached the disk."""
-    unfinished = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        write(unfinished)
-        with unfinished.open("rb+") as handle:
+    """Write a whole file or nothing; it takes its name after its bytes have reached the disk."""
+    with whole_file(file) as partial:
+        write(partial)
+        with partial.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -221,8 +221,8 @@ def test_predictions_have_a_row_for_each_sample_and_modality():
 def test_the_environment_names_versions_but_neither_host_nor_user():
     found = storage.environment()
     assert set(found) == {
-        *("python", "implementation", "system", "machine", "packages", "code_sha256", "git_commit", "git_clean"),
-        *("threads", "gpu"),
+        *("month", "python", "implementation", "system", "machine", "packages", "code_sha256", "git_commit"),
+        *("git_clean", "threads", "gpu"),
     }
     assert found["packages"]["torch"] == version("torch")
     assert platform.node() not in json.dumps(found) and str(Path.home()) not in json.dumps(found)

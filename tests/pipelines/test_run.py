@@ -155,7 +155,7 @@ def test_a_run_that_died_goes_on_and_leaves_nothing_but_its_folder(config, monke
     undisturbed = (folder / "predictions.tsv").read_bytes()
     shutil.rmtree(folder)
 
-    class Kill(Exception):
+    class Kill(BaseException):
         pass
 
     saved = FileJournal.save
