@@ -275,6 +275,7 @@ def write_bars(
     # Bars look at voxels and at summaries whatever the classifiers see and the encoders learn.
     for key in ("path", "features", "targets"):
         inputs.pop(key)
+    inputs = json.loads(json.dumps(inputs))  # tuples become lists, as they will be read
     stamp = folder / "inputs.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == inputs:
         return folder

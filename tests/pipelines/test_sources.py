@@ -26,13 +26,13 @@ def calls(monkeypatch) -> list[dict]:
 
 
 def run(tmp_path: Path, *more: str) -> int:
-    return run_adni.main(["--stage", "preprocess", "--features", "regions", "--out", str(tmp_path), *more])
+    return run_adni.main(["--stage", "preprocess", "--features", "regions", "--out", str(tmp_path / "out"), *more])
 
 
 @pytest.mark.parametrize(("flag", "layout"), [("--data", "adni"), ("--bids", "bids"), ("--list", "list")])
 def test_each_source_is_handed_on_with_its_layout(calls, tmp_path, flag, layout):
-    assert run(tmp_path, flag, str(tmp_path)) == 0
-    assert (calls[1]["raw"], calls[1]["layout"]) == (tmp_path, layout)
+    assert run(tmp_path, flag, str(tmp_path / "in")) == 0
+    assert (calls[1]["raw"], calls[1]["layout"]) == (tmp_path / "in", layout)
 
 
 def test_two_sources_at_once_are_refused(calls, tmp_path, capsys):
@@ -43,24 +43,24 @@ def test_two_sources_at_once_are_refused(calls, tmp_path, capsys):
 
 def test_label_options_become_the_rule(calls, tmp_path):
     options = ("--horizon", "24", "--minimum-follow-up", "12", "--reversion", "ignore_single", "--pair-days", "180")
-    run(tmp_path, "--data", str(tmp_path), *options, "--classes", "cn,stable,converter")
+    run(tmp_path, "--data", str(tmp_path / "in"), *options, "--classes", "cn,stable,converter")
     classes = ("cn", "stable", "converter")
     assert calls[1]["rule"] == LabelRule(24, 6, 12, "ignore_single", classes)
     assert calls[1]["pair_days"] == 180
 
 
 def test_a_class_that_is_not_known_is_one_sentence_before_any_work(calls, tmp_path, capsys):
-    assert run(tmp_path, "--data", str(tmp_path), "--classes", "stable,converter,hc") == 2
+    assert run(tmp_path, "--data", str(tmp_path / "in"), "--classes", "stable,converter,hc") == 2
     assert "'hc' is unknown; known: stable, converter, cn, ad" in capsys.readouterr().err
     assert len(calls) == 1
 
 
 def test_failed_scans_end_with_status_one_unless_they_are_allowed(calls, tmp_path, capsys):
     calls[0]["failed"] = 1
-    assert run(tmp_path, "--data", str(tmp_path)) == 1
+    assert run(tmp_path, "--data", str(tmp_path / "in")) == 1
     captured = capsys.readouterr()
     assert "1 scans failed, see" in captured.err and "mri kept 3" in captured.out
-    assert run(tmp_path, "--data", str(tmp_path), "--allow-failures") == 0
+    assert run(tmp_path, "--data", str(tmp_path / "in"), "--allow-failures") == 0
 
 
 def test_the_broken_file_that_the_simulation_plants_is_no_failure_but_a_second_one_is(calls, tmp_path):

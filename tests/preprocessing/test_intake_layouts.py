@@ -114,6 +114,9 @@ def test_an_adni_download_a_bids_data_set_and_a_list_give_the_same_manifest_and_
     raw = write_list(tmp_path / "dicom", dicom_files.write_classic)
     found["dicom"] = prepare(workers.read, raw, tmp_path / "out_dicom", "list")
     manifest, ledger = found["adni"]
+    # Only the headers of DICOM know the magnet here.
+    assert set(found["dicom"][0].field_strength_t) == {"3.0"} and manifest.field_strength_t.isna().all()
+    found["dicom"][0].field_strength_t = manifest.field_strength_t
     assert list(manifest.label_reason) == ["converter", "stable", "censored", "reverter", "not_mci", "no_diagnosis"]
     assert len(ledger) == 2 * len(COHORT)
     for layout in ("bids", "list", "dicom"):
