@@ -48,7 +48,7 @@ def run_command(work: Callable[[argparse.Namespace], int], arguments: argparse.N
             traceback.print_exc()
         expected = isinstance(error, EXPECTED)
         print(_sentence(error, expected), file=sys.stderr)
-        log = None if isinstance(error, FolderRefused) else _write_log(folder, create=not expected)
+        log = None if isinstance(error, FolderRefused) else write_log(folder, create=not expected)
         if log:
             print(f"details: {log}", file=sys.stderr)
         return REFUSED if expected else FAULT
@@ -66,8 +66,8 @@ def _sentence(error: Exception, expected: bool) -> str:
     return f"fault of this program: {type(error).__name__}: {text}; --debug shows where"
 
 
-def _write_log(folder: Path | None, create: bool) -> Path | None:
-    """The log, or None where there is no folder for it, or no room."""
+def write_log(folder: Path | None, create: bool = True) -> Path | None:
+    """The traceback of the error at hand in `folder`; None where there is no folder for it, or no room."""
     if folder is None or not (create or folder.is_dir()):
         return None
     with suppress(OSError):

@@ -248,7 +248,7 @@ def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Out
             "budget": [describe_budget(rate, runs) for rate in arguments.label_rates],
             "runs": {"planned": len(outcomes), "finished": len(runs)},
             "tuned": arguments.tune,
-            "when": date.today().isoformat(),
+            "when": f"{date.today():%Y-%m}",
         },
     )
     return write_study_report(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from adni_tcgm.command import write_log
 from preprocessing import quality, regions
 from preprocessing.ledger import write_json, write_table
 from preprocessing.outcome import Outcome, StepFailed, done_path, failed_row, judged_row, write_done
@@ -52,6 +53,8 @@ def _uptake(
     try:
         uptake = measure_uptake(task, prepared, outcome, structure, stamps)
     except StepFailed as failure:
+        if not failure.expected:
+            write_log(task.folder(prepared))
         outcome.pet_path = ""
         outcome.ledger.append(failed_row(task, prepared, "pet", failure))
         return None, failure.expected

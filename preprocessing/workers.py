@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from adni_tcgm.command import LOG, write_log
 from adni_tcgm.files import PARTIAL_SUFFIX, remove_leftovers
 from adni_tcgm.processes import process_pool
 from preprocessing.ledger import LedgerRow
@@ -90,16 +91,21 @@ def run_tasks(
 
 
 def run_one(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
-    """A worker's job: the outcome, or ledger rows that say why there is none."""
-    remove_leftovers(task.folder(prepared))
+    """A worker's job: the outcome, or ledger rows that say why there is none, and a log of what is no scan's fault."""
+    folder = task.folder(prepared)
+    remove_leftovers(folder)
+    (folder / LOG).unlink(missing_ok=True)
     try:
         return worker(task, prepared)
     except StepFailed as failure:
+        if not failure.expected:
+            write_log(folder)
         outcome = failed_outcome(task, prepared, failure)
         if failure.expected:  # the same scan fails again: remember it until the file changes
             write_done(task, prepared, outcome)
         return outcome
     except Exception as error:  # noqa: BLE001 (isolation: whatever happens to one person is that person's ledger row)
+        write_log(folder)
         return failed_outcome(task, prepared, StepFailed("recipe", error))
 
 

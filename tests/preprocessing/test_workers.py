@@ -65,6 +65,17 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_on
     assert killed >= 3
 
 
+def test_the_traceback_of_a_bug_is_in_the_log_of_its_subject_until_that_subject_succeeds(cohort, tmp_path, stubs):
+    run = partial(recipe.preprocess_cohort, cohort, tmp_path / "out", jobs=0, progress=False)
+    run(worker=stubs.pretend)
+    (log,) = (tmp_path / "out").rglob("error.log")
+    assert (
+        "S0003" in str(log) and "RuntimeError: out of luck" in log.read_text() and str(tmp_path) not in log.read_text()
+    )
+    run(worker=partial(stubs.pretend, bad=False))
+    assert not log.exists()
+
+
 def test_worker_processes_start_with_one_thread_and_the_parent_keeps_its_own(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
