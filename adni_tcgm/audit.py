@@ -93,6 +93,8 @@ class SealedSplit:
     """Stands for the test split until evaluation. Whatever asks it for anything raises LeakError."""
 
     def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):  # copying and pickling look for these, and may miss them
+            raise AttributeError(name)
         raise LeakError(f"training asked the test split for {name!r}; it is read once, by evaluation")
 
     def __len__(self) -> int:

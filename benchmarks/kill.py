@@ -2,7 +2,7 @@
 
 `python -m benchmarks.kill OUT --kills 20`: preprocessing of three people, two worker processes, a stand-in for the
 steps that writes as they do. `--coarse` takes the real steps, on the template as everybody's scan and with a short
-registration. `--whole` is all of `run_adni` on the smallest cohort: simulate, prepare, train, report.
+registration. `--whole` is `run_adni` on the smallest simulated cohort: prepare, train, report.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from preprocessing import regions, template, tissue
 from preprocessing.ledger import LedgerRow, write_image, write_table
 from preprocessing.outcome import Outcome, write_done
 from preprocessing.recipe import Recipe, preprocess_cohort
+from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.subject import preprocess_subject
 from preprocessing.task import SubjectTask, regions_path
@@ -124,7 +125,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def run_whole(jobs: int, out: Path) -> None:
-    """`run_adni` on SmallDesign, its raw scan prepared by the real steps with a short registration."""
+    """`run_adni` on a cohort of SmallDesign, its raw scan prepared by the real steps with a short registration."""
     run_adni.CohortDesign, run_adni.recipe_of = SmallDesign, lambda _: COARSE
     # What is printed is not what is compared.
     with (out.parent / "terminal.txt").open("a") as terminal:
@@ -148,8 +149,8 @@ def whole_contents(out: Path) -> dict[str, str]:
 
 
 def started(folder: Path) -> bool:
-    """Whether work on any subject has begun."""
-    return any(folder.glob("sub-*/*/*")) or any(folder.glob("prepared/sub-*"))
+    """Whether work on any subject, or the whole command, has begun."""
+    return any(folder.glob("sub-*/*/*")) or (folder / ".lock").is_file()
 
 
 def start(work: Work, folder: Path) -> multiprocessing.Process:
@@ -193,12 +194,16 @@ def main() -> int:
     arguments = parse_arguments()
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)
+    given = arguments.out / "given"
+    given.mkdir()
     if arguments.whole:
+        write_cohort(given, SmallDesign(), jobs=arguments.jobs)
         work, look = partial(run_whole, arguments.jobs), whole_contents
     else:
         raw = write_download(arguments.out / "raw")
         work, look = partial(prepare, raw, jobs=arguments.jobs, coarse=arguments.coarse), contents
     undisturbed = arguments.out / "undisturbed"
+    shutil.copytree(given, undisturbed)
     run = start(work, undisturbed)
     begin = time.perf_counter()
     finish(run)
@@ -209,6 +214,7 @@ def main() -> int:
     while in_time < arguments.kills and runs < 5 * arguments.kills:
         delay = moments.uniform(0, duration)
         folder = arguments.out / "killed"
+        shutil.copytree(given, folder)
         killed = kill_and_restart(work, folder, delay)
         # A run that ended first shows nothing; on a busy machine the first one was perhaps slower than the others.
         duration = duration if killed else 0.8 * duration

@@ -302,6 +302,12 @@ def test_training_that_asks_for_the_test_split_is_caught(cohort: Cohort) -> None
             ask()
 
 
+def test_sealed_splits_can_be_copied_and_stay_sealed(cohort: Cohort) -> None:
+    there = deepcopy(seal_test(cohort.splits()))
+    with pytest.raises(LeakError):
+        _ = there.test.labels
+
+
 def test_training_sees_no_test_row_and_no_hidden_label(cohort: Cohort) -> None:
     rows = seal_test(cohort.splits()).rows
     assert {row.split for row in rows} == {"train", "validation"}
