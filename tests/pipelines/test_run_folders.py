@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import yaml
 from adni_tcgm.datasets.newsgroup_text import _scan
 from adni_tcgm.files import lock
 from adni_tcgm.storage import load_run
+from benchmarks import kill
 from benchmarks.kill import pretend, write_download
 from pipelines.run import main
 from pipelines.run_adni import main as run_adni
@@ -144,6 +146,21 @@ def test_the_input_is_never_written_to(tmp_path: Path) -> None:
     preprocess_cohort(download, tmp_path / "out" / "prepared", jobs=0, progress=False, worker=pretend)
     assert contents(download) == before
     assert (tmp_path / "out" / "prepared" / "manifest.tsv").is_file()
+
+
+def test_a_disk_that_is_full_while_people_are_prepared_leaves_nothing_half_and_a_second_call_finishes(
+    tmp_path: Path, small_disk
+) -> None:
+    download = write_download(tmp_path / "download")
+    run = partial(preprocess_cohort, download, jobs=0, progress=False, worker=pretend)
+    run(tmp_path / "undisturbed")
+    with small_disk(20_000):
+        assert run(tmp_path / "out").failed == 3
+    assert "File too large" in (tmp_path / "out" / "ledger.tsv").read_text()
+    assert not [path for path in (tmp_path / "out").rglob("*") if "partial" in path.name or "scratch" in path.name]
+    run(tmp_path / "out")
+    whole, found = (kill.contents(tmp_path / name) for name in ("undisturbed", "out"))
+    assert found == whole
 
 
 def test_results_below_the_input_are_refused_before_anything_is_written(tmp_path: Path, capsys) -> None:
