@@ -113,8 +113,9 @@ def save_run(
     """
     check_metrics(metrics)
     run_dir = Path(run_dir)
-    remove_unfinished(run_dir)
-    unfinished, replaced = _hidden(run_dir)
+    # One name, so that what a killed run left behind is in the way and removed.
+    unfinished = run_dir.with_name(f".{run_dir.name}{PARTIAL_SUFFIX}")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
         # Through JSON: dataclasses hold tuples, which plain YAML has no word for.
@@ -145,23 +146,13 @@ def save_run(
             write_json(unfinished / "prepared.json", {"path": where, "manifest_sha256": manifest})
         write_json(unfinished / COMPLETE, metrics)
         write_checksums(unfinished)
-        if run_dir.exists():
-            os.replace(run_dir, replaced)
+        # First what makes it a finished run: killed before the end of these three, it trains again.
+        (run_dir / COMPLETE).unlink(missing_ok=True)
+        shutil.rmtree(run_dir, ignore_errors=True)
         os.replace(unfinished, run_dir)
     finally:
-        remove_unfinished(run_dir)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return run_dir
-
-
-def _hidden(run_dir: Path) -> tuple[Path, Path]:
-    """What a run folder is called while it is written, and while it is deleted."""
-    return tuple(run_dir.with_name(f".{run_dir.name}{ending}") for ending in (PARTIAL_SUFFIX, ".replaced"))
-
-
-def remove_unfinished(run_dir: Path) -> None:
-    """What a killed `save_run` left behind; one that was replaced and not yet removed is of no use either."""
-    for folder in _hidden(Path(run_dir)):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_complete(run_dir: str | Path) -> bool:

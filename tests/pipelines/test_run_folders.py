@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import tarfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,16 +15,23 @@ import numpy as np
 import pytest
 import yaml
 
+from adni_tcgm.datasets import multiview
 from adni_tcgm.datasets.newsgroup_text import _scan
+from adni_tcgm.datasets.splitting import draw_splits
 from adni_tcgm.files import lock
 from adni_tcgm.storage import load_run
+from adni_tcgm.tcgm.trainer import fit
 from benchmarks import kill
 from benchmarks.kill import pretend, write_download
+from pipelines import training
 from pipelines.run import main
 from pipelines.run_adni import main as run_adni
 from preprocessing.recipe import preprocess_cohort
 from preprocessing.task import SubjectTask
 from reports.generic import load_generic
+
+# The one holds seconds, the other the first one's hash.
+TIMED = ("history.tsv", "checksums.txt")
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +105,48 @@ def test_a_run_with_a_damaged_file_is_trained_again_and_readers_refuse_it(mine: 
 
 
 def test_what_a_killed_save_left_behind_is_taken_away(mine: Path) -> None:
-    for ending in (".partial", ".replaced"):
-        shutil.copytree(run_dir(mine), run_dir(mine).with_name(f".{run_dir(mine).name}{ending}"))
+    shutil.copytree(run_dir(mine), run_dir(mine).with_name(f".{run_dir(mine).name}.partial"))
     assert call(mine, "--set", "train.rounds=6") == 0
     assert [path.name for path in run_dir(mine).parent.iterdir()] == [run_dir(mine).name]
+
+
+@pytest.mark.parametrize("gone", ["config.yaml", "weights.safetensors", "metrics.json"])
+def test_a_run_that_was_half_deleted_is_trained_again(mine: Path, gone: str) -> None:
+    before = {name: digest for name, (digest, _) in contents(run_dir(mine)).items() if name not in TIMED}
+    (run_dir(mine) / gone).unlink()
+    assert call(mine) == 0
+    after = {name: digest for name, (digest, _) in contents(run_dir(mine)).items() if name not in TIMED}
+    assert after == before
+
+
+def test_a_run_keeps_the_record_of_its_audit_and_the_hash_of_its_split(mine: Path) -> None:
+    audit = json.loads((run_dir(mine) / "audit.json").read_text())
+    assert audit["n"] == {"train": 36, "validation": 12, "test": 12}
+    splits = {step: found["split"] for step, found in audit["fitted_on"].items()}
+    assert splits == {"transform": "train", "weights": "train", "calibration": "validation"}
+    manifest = json.loads((run_dir(mine) / "split.json").read_text())
+    assert manifest["n"] == audit["n"] and len(manifest["sha256"]) == 64 and manifest["of"]["seed"] == 0
+
+
+@pytest.mark.parametrize("method", ["ce", "tcgm"])
+def test_a_run_that_would_draw_another_split_of_the_same_data_is_refused(mine: Path, method: str, monkeypatch, capsys):
+    def draw_otherwise(*arguments, **options) -> np.ndarray:
+        return draw_splits(*arguments, **options)[::-1].copy()
+
+    before = contents(run_dir(mine))
+    monkeypatch.setattr(multiview, "draw_splits", draw_otherwise)
+    assert call(mine, "--method", method, "--set", "train.rounds=6") == 2
+    assert "mine-ce-r0.3-s0 has another split of the same data, seed and label rate" in capsys.readouterr().err
+    assert contents(run_dir(mine)) == before
+
+
+def test_a_method_that_reads_the_test_split_is_refused(mine: Path, monkeypatch, capsys) -> None:
+    def fit_on_test(method, splits, *more):
+        return fit(method, replace(splits, train=splits.test.select(splits.test.labels >= 0)), *more)
+
+    monkeypatch.setattr(training, "fit", fit_on_test)
+    assert call(mine, "--set", "train.rounds=6") == 2
+    assert "training asked the test split for 'select'; it is read once, by evaluation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../../away", "/tmp/away", "..", "a/b"])
