@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from time import monotonic
 
@@ -29,10 +30,19 @@ class FileJournal:
     key: names the settings and data of the training; the state of another one is not read.
     every_s: seconds between two saves. What is kept decides when a kill costs work, never what comes out.
     writes: false for the processes beside the first, which read the same state and write nothing.
+    tensorboard: a folder for TensorBoard's logs of the same rows, an optional package.
     """
 
-    def __init__(self, folder: str | Path, key: str, every_s: float = 60.0, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        key: str,
+        every_s: float = 60.0,
+        writes: bool = True,
+        tensorboard: Path | None = None,
+    ) -> None:
         self.folder, self.key, self.every_s, self.writes = Path(folder), key, every_s, writes
+        self.board = _open_board(tensorboard) if tensorboard and writes else None
         self.saved = monotonic()
         self.rows: list[Mapping[str, float]] = []
 
@@ -62,6 +72,12 @@ class FileJournal:
                 lambda file: history_table(self.rows).to_csv(file, sep="\t", index=False, lineterminator="\n"),
             )
 
+        if self.board:
+            for name, value in row.items():
+                if name != "round" and isfinite(value):
+                    self.board.add_scalar(name, value, row["round"])
+            self.board.flush()
+
     def is_due(self) -> bool:
         return self.writes and monotonic() - self.saved >= self.every_s
 
@@ -76,6 +92,14 @@ class FileJournal:
         """Once the result stands elsewhere."""
         if self.writes:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _open_board(folder: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("TensorBoard is not installed; pip install 'adni-tcgm[tensorboard]'") from error
+    return SummaryWriter(str(folder))
 
 
 def _replace(file: Path, write: Callable[[Path], object]) -> None:

@@ -35,6 +35,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of split, labels and training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
+    parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard as well as to TSV")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     add_debug(parser)
     return parser.parse_args(argv)
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"output    {runs / run_name(settings, arguments.method, arguments.seed)}")
     if arguments.dry_run:
         return 0
-    run_dir = train_run(runs, settings, arguments.method, arguments.seed)
+    logs = runs.parent / "tensorboard" if arguments.tensorboard else None
+    run_dir = train_run(runs, settings, arguments.method, arguments.seed, tensorboard=logs)
     if rank() == 0:
         print_result(run_dir)
     return 0

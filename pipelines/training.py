@@ -29,9 +29,10 @@ from adni_tcgm.tcgm.encoders import Encoded, fit_encoded
 from adni_tcgm.tcgm.murauer import Murauer, pretrain_murauer
 from adni_tcgm.tcgm.processes import rank
 from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
-from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
+from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
 from adni_tcgm.tcgm.warm_start import WarmStart, beside_loss, pretrain, with_targets
 from pipelines.config import NO_WARM_START, Settings
+from pipelines.preflight import estimate
 from pipelines.truth import Truth
 
 
@@ -49,6 +50,7 @@ def train_run(
     truth: Truth | None = None,
     evaluation: Path | None = None,
     progress: bool = True,
+    tensorboard: Path | None = None,
 ) -> Path:
     """Train once and write the run folder; a finished run of the same settings and data is left as it is.
 
@@ -56,13 +58,14 @@ def train_run(
     first one evaluates and writes.
 
     truth: of a simulated cohort, for the Bayes limits. evaluation: another prepared folder that judges, never trains.
+    tensorboard: the folder of TensorBoard's logs, one below it for each run.
     """
     run_dir = inside(runs, run_name(settings, method, seed))
     config = configuration(settings, method, seed)
     if _is_current(run_dir, config, needs_prepared=settings.dataset == "adni"):
         return run_dir
     with lock(run_dir.with_name(f".{run_dir.name}.lock"), run_dir) if rank() == 0 else nullcontext():
-        return _train(run_dir, config, settings, method, seed, truth, evaluation, progress)
+        return _train(run_dir, config, settings, method, seed, truth, evaluation, progress, tensorboard)
 
 
 def _train(
@@ -74,6 +77,7 @@ def _train(
     truth: Truth | None,
     evaluation: Path | None,
     progress: bool,
+    tensorboard: Path | None,
 ) -> Path:
     splits = settings.load(seed)
     manifest = split_manifest(splits.rows, _drawn_from(settings, config))
@@ -87,7 +91,9 @@ def _train(
     title = f"training {settings.variant}, {method}" if progress else None
     # Beside the run folder, until that is there.
     unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
-    fitted, restarts = fit_method(settings, method, seal_test(splits), seed, title, journals(unfinished, config))
+    fitted, restarts = fit_method(
+        settings, method, seal_test(splits), seed, title, journals(unfinished, config, tensorboard)
+    )
     if rank() > 0:
         return run_dir
     calibration = _calibrate(fitted, splits.validation)
@@ -130,10 +136,12 @@ def _train(
     return run_dir
 
 
-def journals(folder: Path, config: dict) -> Callable[[int], FileJournal]:
+def journals(folder: Path, config: dict, tensorboard: Path | None = None) -> Callable[[int], FileJournal]:
     """Seed of a restart -> where its training is kept, for these settings and data alone."""
     key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    return lambda seed: FileJournal(folder / f"s{seed}", key, writes=rank() == 0)
+    name = folder.name.removeprefix(".").removesuffix(".unfinished")
+    logs = tensorboard / name if tensorboard else None
+    return lambda seed: FileJournal(folder / f"s{seed}", key, writes=rank() == 0, tensorboard=logs)
 
 
 def censored_people(splits: Splits) -> MultimodalBatch:
@@ -181,9 +189,21 @@ def fit_method(
     if isinstance(method, PVCC):
         return method.fit(splits, config), []
     augment = settings.augmentation()
+    if settings.volumes and progress is not None:
+        config = _look_ahead(method, splits, config, augment)
     return fit_restarts(
         lambda c: fit(method, splits, c, augment, progress, journal_of(c.seed)), splits, config, settings.restarts
     )
+
+
+def _look_ahead(method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> TrainConfig:
+    """Print what the training will take; on a GPU, begin with micro-batches that fit.
+
+    On a CPU free memory is no property of the machine, and what a run finds must not depend on it.
+    """
+    expected = estimate(method, splits, config, augment)
+    print(expected)
+    return replace(config, micro_batch=expected.fitting_micro_batch) if expected.device == "GPU" else config
 
 
 def _fit_warm(

@@ -24,7 +24,8 @@ class MultimodalBatch:
     """B samples in M modalities.
 
     sample_ids: B names.
-    inputs: modality name -> (B, *shape) float32; rows of an absent modality hold zeros and are never read.
+    inputs: modality name -> (B, *shape) float32; rows of an absent modality hold zeros and are never read. A data set
+        may be kept in float16 to take half the memory: networks see float32 all the same (`in_float32`).
     present: (B, M) bool, columns in the order of `inputs`; every sample has at least one modality.
     labels: (B,) int64, class index or UNLABELED.
     groups: B names; samples of one group (a person, an anatomy, a speaker) never straddle two splits.
@@ -81,6 +82,9 @@ class MultimodalBatch:
 
     def with_inputs(self, inputs: dict[str, Tensor]) -> MultimodalBatch:
         return replace(self, inputs=inputs)._known_complete(self.complete)
+
+    def in_float32(self) -> MultimodalBatch:
+        return self.with_inputs({name: values.float() for name, values in self.inputs.items()})
 
     def to(self, device: torch.device | str) -> MultimodalBatch:
         if self.labels.device == torch.device(device):

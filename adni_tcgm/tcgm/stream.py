@@ -37,7 +37,8 @@ class BatchStream(Iterator[MultimodalBatch]):
             self.order, self.position = torch.randperm(len(self.samples), generator=self.orders), 0
         batch = self.samples.select(self.order[self.position : self.position + self.size])
         self.position += self.size
-        return self.augment(batch, self.views) if self.augment else batch
+        # First cut to size, then widened.
+        return (self.augment(batch, self.views) if self.augment else batch).in_float32()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that decides the batches to come."""

@@ -30,7 +30,7 @@ def predict(fitted: Fitted, batch: MultimodalBatch, chunk: int = 32) -> dict[str
             part = batch.select(left[:chunk])
             part = fitted.augment.center(part) if fitted.augment else part
             try:
-                chunks.append(fitted.method.predict(model, part.to(device)))
+                chunks.append(fitted.method.predict(model, part.to(device).in_float32()))
                 left = left[chunk:]
             except torch.OutOfMemoryError:
                 if chunk == 1:

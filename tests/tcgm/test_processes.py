@@ -30,9 +30,9 @@ LINEAR, VOLUMES = MLPConfig(hidden=(6,)), DenseNet3DConfig(blocks=(1, 1), growth
 CASES = {
     "vectors": (LINEAR, (5,), ()),
     "gaps": (LINEAR, (5,), (0, 1, 2, 3, 8)),
-    "gaps on one side": (LINEAR, (5,), (0, 1, 2, 3, 4, 5)),
+    "nobody on one side": (LINEAR, (5,), tuple(range(7))),
     "volumes": (VOLUMES, (8, 8, 8), ()),
-    "volumes with gaps on one side": (VOLUMES, (8, 8, 8), (0, 1, 2, 3, 4, 5)),
+    "volumes, nobody on one side": (VOLUMES, (8, 8, 8), tuple(range(7))),
 }
 METHODS = {"ce": CrossEntropy, "tcgm": TCGM}
 ROUNDS = TrainConfig(rounds=12, warm_up_rounds=2, validate_every=4, batch_size_labeled=7, batch_size_unlabeled=11)
@@ -118,7 +118,7 @@ def folder(tmp_path_factory) -> Path:
     for number in range(2):
         own = {"RANK": str(number), "LOCAL_RANK": str(number), "PYTHONPATH": os.pathsep.join(paths)}
         children.append(subprocess.Popen([sys.executable, "-c", code], env=os.environ | where | own))
-    assert [child.wait(timeout=300) for child in children] == [0, 0]
+    assert [child.wait(timeout=200) for child in children] == [0, 0]
     return folder
 
 

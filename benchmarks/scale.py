@@ -1,0 +1,178 @@
+"""What training costs with more subjects, more modalities and larger batches, and what memory 5,000 people take.
+
+`python -m benchmarks.scale OUT [--people 300,1000,5000] [--crop hippocampi|paper64] [--seconds 2]`: TCGM with the small
+network for registered volumes (`nets.grid3d`), random volumes kept in float16, one thread. Each number of people has a
+process of its own, whose peak memory is that of the training: processor seconds of a round, of a whole pass over all
+people (rounds of a pass times that), and of a prediction for all of them. Modalities and batch sizes take turns in one
+process. Writes OUT/scale.tsv, OUT/scale_slopes.tsv and OUT/scale.png. A slope of 1 on log-log axes is linear; a fixed
+cost of each round bends it below 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from torch import Generator
+
+from adni_tcgm.datasets.adni_maps import CROPS
+from adni_tcgm.methods.tcgm import TCGM
+from adni_tcgm.nets.augment3d import Augment3D
+from adni_tcgm.nets.grid3d import Grid3DConfig
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.trainer import TrainConfig, Training
+from adni_tcgm.tcgm.validation import predict
+
+BATCH, MODALITIES = 60, 2
+BATCHES, COUNTS = (32, 64, 128, 256), (2, 3, 4, 5, 6)
+LABELED = 0.1
+
+
+def draw_people(count: int, modalities: int, crop: str) -> Splits:
+    """Volumes with the crop's margin, in float16; one person at a time, since no copy in float32 would fit beside."""
+    generator, shape = Generator().manual_seed(0), tuple(size + 2 * CROPS[crop].margin for size in CROPS[crop].shape)
+    inputs = {}
+    for modality in range(modalities):
+        values = torch.empty((count, 1, *shape), dtype=torch.float16)
+        pattern = torch.randn((1, *shape), generator=generator)
+        for person in range(count):
+            # A pattern at a strength of one's own: what is in a volume decides nothing about speed.
+            values[person] = pattern * (1 + person % 7)
+        inputs[f"view{modality}"] = values
+    labels = torch.where(torch.arange(count) < LABELED * count, torch.arange(count) % 2, UNLABELED)
+    present = torch.ones(count, modalities, dtype=torch.bool)
+    train = MultimodalBatch([str(i) for i in range(count)], inputs, present, labels)
+    few = train.select(torch.arange(min(count, 20)))
+    return Splits([Modality(name, (1, *shape)) for name in inputs], ("a", "b"), train, few, few)
+
+
+def training_of(splits: Splits, crop: str, batch_size: int) -> Training:
+    config = TrainConfig(
+        rounds=10**6,
+        validate_every=10**6,
+        warm_up_rounds=0,
+        batch_size_labeled=batch_size // 4,
+        batch_size_unlabeled=batch_size,
+        device="cpu",
+    )
+    return Training(TCGM(Grid3DConfig()), splits, config, Augment3D(CROPS[crop].shape, CROPS[crop].margin))
+
+
+def processor_seconds(work: Callable[[], object], seconds: float) -> float:
+    """Median over as many repeats as fit into `seconds`, 3 at least, after a first one."""
+    work()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = process_time()
+        work()
+        times.append(process_time() - start)
+    return median(times)
+
+
+def measure_people(count: int, crop: str, seconds: float) -> dict[str, float]:
+    """In a process of its own: a round, a pass, a prediction for everybody, and the peak memory of it all."""
+    training = training_of(draw_people(count, MODALITIES, crop), crop, BATCH)
+    each = processor_seconds(training.run_round, seconds)
+    start = process_time()
+    predict(training.fitted, training.stream_u.samples)
+    predicting = process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"round_s": each, "pass_s": each * count / BATCH, "prediction_s": predicting, "peak_gb": peak}
+
+
+def measure(people: Sequence[int], crop: str, seconds: float) -> pd.DataFrame:
+    rows = []
+    for count in people:
+        command = [sys.executable, "-m", "benchmarks.scale", "-", "--one", str(count), "--crop", crop]
+        done = subprocess.run([*command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
+        rows.append({"what": "people", "size": count, **json.loads(done.stdout.splitlines()[-1])})
+    for count in COUNTS:
+        training = training_of(draw_people(2 * BATCH, count, crop), crop, BATCH)
+        each = processor_seconds(training.run_round, seconds)
+        rows.append({"what": "modalities", "size": count, "round_s": each})
+    splits = draw_people(max(BATCHES), MODALITIES, crop)
+    for size in BATCHES:
+        each = processor_seconds(training_of(splits, crop, size).run_round, seconds)
+        rows.append({"what": "batch", "size": size, "round_s": each})
+    return pd.DataFrame(rows)
+
+
+def slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """Of log cost on log size: a pass and a prediction over people, a round over modalities and batch sizes."""
+    rows = []
+    for what, column in (
+        ("people", "pass_s"),
+        ("people", "prediction_s"),
+        ("modalities", "round_s"),
+        ("batch", "round_s"),
+    ):
+        part = table[table.what == what]
+        slope = np.polyfit(np.log(part["size"]), np.log(part[column]), 1)[0]
+        rows.append({"what": what, "cost": column, "slope": slope})
+    return pd.DataFrame(rows)
+
+
+def throughput_kept(table: pd.DataFrame) -> float:
+    """Samples a processor second with the most people, relative to that with the fewest."""
+    rounds = table[table.what == "people"].sort_values("size").round_s
+    return rounds.iloc[0] / rounds.iloc[-1]
+
+
+def draw_plot(table: pd.DataFrame, file: Path) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3), constrained_layout=True)
+    panels = (
+        ("people", "pass_s", "a pass over all people"),
+        ("modalities", "round_s", "a round"),
+        ("batch", "round_s", "a round"),
+    )
+    for axis, (what, column, title) in zip(axes, panels, strict=True):
+        part = table[table.what == what]
+        axis.loglog(part["size"], part[column], "o-", color="tab:blue")
+        axis.loglog(part["size"], part[column].iloc[0] * part["size"] / part["size"].iloc[0], ":", color="gray")
+        axis.set(xlabel=what, ylabel="processor seconds", title=title)
+    figure.savefig(file, dpi=150)
+    pyplot.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--people", default="300,1000,5000", metavar="N,N,...")
+    parser.add_argument("--crop", choices=tuple(CROPS), default="hippocampi")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    if arguments.one:
+        print(json.dumps(measure_people(arguments.one, arguments.crop, arguments.seconds)))
+        return 0
+    table = measure([int(n) for n in arguments.people.split(",")], arguments.crop, arguments.seconds)
+    fitted = slopes(table)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(arguments.out / "scale.tsv", sep="\t", index=False, lineterminator="\n", float_format="%.4g")
+    fitted.to_csv(arguments.out / "scale_slopes.tsv", sep="\t", index=False, lineterminator="\n", float_format="%.3f")
+    draw_plot(table, arguments.out / "scale.png")
+    print(table.to_string(index=False, na_rep="", float_format="{:.3g}".format))
+    print(fitted.to_string(index=False, float_format="{:.2f}".format))
+    print(f"throughput with the most people, relative to the fewest: {throughput_kept(table):.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
