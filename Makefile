@@ -5,7 +5,7 @@ PIP_TORCH_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow setup clean
+.PHONY: demo test test-slow bench-gpu setup clean
 
 demo: setup
 	$(RUN) -m pipelines.run_adni --label-rate 0.1
@@ -18,6 +18,10 @@ test: setup
 # Those that take a minute or more, and those that need a browser or data of their own.
 test-slow: setup
 	$(RUN) -m pytest -m slow
+
+# Everything that needs a GPU, into out/gpu/gpu.tsv. A prepared cohort for the study: make bench-gpu PREPARED=out/adni/prepared
+bench-gpu: setup
+	$(RUN) -m benchmarks.gpu out/gpu $(if $(PREPARED),--prepared $(PREPARED))
 
 setup: $(VENV)/.installed
 

@@ -1,0 +1,117 @@
+"""The benchmarks of speed, small: equal work on both sides, and a study that can be done in pieces."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.networks.nets import DenseNet121
+
+from adni_tcgm.nets.densenet3d import DenseNet3DConfig
+from benchmarks import gpu, scale, study, train_step
+
+
+def test_both_loops_train_networks_of_the_same_size_and_operations() -> None:
+    with torch.device("meta"):
+        theirs = train_step.with_paper_stem(DenseNet121(spatial_dims=3, in_channels=1, out_channels=2))
+        ours = DenseNet3DConfig.paper().build((1, 32, 32, 32), 2)
+        counts = [sum(p.numel() for p in net.parameters()) for net in (theirs, ours)]
+        operations = []
+        for net in (theirs, ours):
+            with train_step.FlopCounterMode(display=False) as counter:
+                net(torch.empty(2, 1, 32, 32, 32)).sum().backward()
+            operations.append(counter.get_total_flops())
+    assert counts == [11_335_170, 11_335_170]
+    assert operations[0] == operations[1] and train_step.count_gflop(32, 2) == pytest.approx(2 * operations[1] / 1e9)
+
+
+def test_a_step_of_either_loop_moves_every_network_of_its_own() -> None:
+    people = train_step.draw_people(4, crop=16)
+    assert people.inputs["mri"].shape == (4, 1, 22, 22, 22)
+    assert train_step.monai_loop(people, 16, 2, "cpu")() > 0
+    round_ = train_step.our_round(people, 16, 2, "cpu", "ce", precision="bfloat16")
+    training = round_.__self__
+    before = {name: value.clone() for name, value in training.model.named_parameters()}
+    round_()
+    assert training.losses_l.values and not training.losses_u.values  # CE takes no unlabeled step
+    assert all(not torch.equal(value, before[name]) for name, value in training.model.named_parameters())
+
+
+def test_slopes_of_a_linear_cost_are_one_and_kept_throughput_is_relative_to_the_fewest() -> None:
+    rows = [
+        {"what": "people", "size": n, "round_s": 1 + n / 10_000, "pass_s": n, "prediction_s": n} for n in (300, 5000)
+    ]
+    rows += [{"what": what, "size": n, "round_s": 3 * n} for what in ("modalities", "batch") for n in (2, 4, 8)]
+    table = pd.DataFrame(rows)
+    assert scale.slopes(table).slope.tolist() == pytest.approx([1, 1, 1, 1])
+    assert scale.throughput_kept(table) == pytest.approx(1.03 / 1.5)
+
+
+def test_people_are_kept_in_half_the_memory_and_trained_on_in_float32() -> None:
+    splits = scale.draw_people(8, 2, "hippocampi")
+    assert splits.train.inputs["view0"].dtype == torch.float16
+    training = scale.training_of(splits, "hippocampi", 4)
+    batch = next(training.stream_u)
+    assert batch.inputs["view0"].dtype == torch.float32 and batch.inputs["view0"].shape == (4, 1, 48, 32, 32)
+    assert set(scale.predict(training.fitted, splits.train)) == {"view0", "view1", "all"}
+
+
+@pytest.fixture
+def pieces(tmp_path, monkeypatch) -> argparse.Namespace:
+    """A study whose runs are processes that only leave a file, or never end."""
+
+    def start(arguments: argparse.Namespace, run: study.Run) -> subprocess.Popen:
+        method, rate, seed = run
+        file = arguments.out / f"{method}-{rate}-{seed}"
+        endless = "import time; time.sleep(60)"
+        code = endless if method == arguments.endless else f"open({str(file)!r}, 'w').close()"
+        return subprocess.Popen([sys.executable, "-S", "-c", code])
+
+    monkeypatch.setattr(study, "start_run", start)
+    monkeypatch.setattr(study, "folder_of", lambda arguments, run: arguments.out / f"{run[0]}-{run[1]}-{run[2]}")
+    monkeypatch.setattr(study, "is_complete", Path.is_file)
+    monkeypatch.setattr(study, "METHODS", ("ce", "tcgm"))
+    monkeypatch.setattr(study, "SEEDS", range(1))
+    return argparse.Namespace(out=tmp_path, packed=4, endless="tcgm")
+
+
+def test_a_study_ends_what_is_not_done_in_time_and_goes_on_with_it_later(pieces) -> None:
+    assert study.train_for(pieces, seconds=8) == 2
+    assert sorted(file.name for file in pieces.out.iterdir()) == ["ce-0.1-0", "ce-0.5-0"]
+    pieces.endless = None
+    assert study.train_for(pieces, seconds=60) == 0
+    assert study.train_for(pieces, seconds=0) == 0
+
+
+def test_a_study_has_thirty_runs_whole_seeds_first() -> None:
+    runs = study.list_runs()
+    assert len(runs) == len(set(runs)) == 30
+    assert [seed for *_, seed in runs] == sorted(seed for *_, seed in runs)
+    assert {(method, rate) for method, rate, _ in runs} == set(study.PAPER)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_written(tmp_path, capsys) -> None:
+    assert gpu.main([str(tmp_path / "gpu")]) == gpu.NO_GPU
+    assert "nothing was measured" in capsys.readouterr().err and not (tmp_path / "gpu").exists()
+
+
+def test_a_part_that_fails_is_a_row_and_the_others_go_on(tmp_path, monkeypatch) -> None:
+    def fails(_: Path, __: argparse.Namespace):
+        raise torch.OutOfMemoryError("no room")
+        yield
+
+    def works(_: Path, __: argparse.Namespace):
+        yield "speed", np.float64(3.0), ">= 2"
+
+    monkeypatch.setattr(gpu, "PARTS", (fails, works))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "none")
+    table = gpu.gather(tmp_path, argparse.Namespace())
+    assert table.what.tolist() == ["device", "fails", "speed"]
+    assert table.value.isna().tolist() == [False, True, False] and "OutOfMemoryError: no room" in table.goal[1]
