@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.lmf import LMF
 from adni_tcgm.methods.method import Spec
@@ -204,3 +205,33 @@ def test_complete_samples_are_known_without_a_look_at_them_once_they_are_on_a_de
     assert gaps.select(torch.tensor([1, 2])).complete
     meta = batch.to("meta")
     assert meta.complete and meta.with_inputs(dict(meta.inputs)).complete
+
+
+def test_only_networks_that_gain_by_it_are_compiled_and_only_when_asked(monkeypatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1))
+    assert compiled == []
+    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1, compile=True))
+    fit(TCGM(LINEAR), splits_of((5,)), replace(ROUNDS, rounds=1, compile=True))
+    assert compiled == ["DenseNet3D", "DenseNet3D"]
+
+
+def test_a_micro_batch_that_was_lowered_stays_low_after_a_kill(tmp_path) -> None:
+    splits, config = splits_of((5,)), replace(ROUNDS, rounds=4)
+    first = fit(Crowded(TCGM(LINEAR), room=3), splits, config, journal=FileJournal(tmp_path, "key", every_s=0))
+    again = fit(TCGM(LINEAR), splits, replace(config, rounds=6), journal=FileJournal(tmp_path, "key", every_s=0))
+    assert again.history[-1]["round"] == 6
+    assert again.execution == first.execution and again.execution["micro_batch"] == 3
+    assert again.model.micro_batch == 3
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_what_the_others_learn() -> None:
+    splits = splits_of((8, 8, 8))
+    plain, compiled = (
+        predict(fit(TCGM(DENSENET), splits, replace(ROUNDS, rounds=3, compile=flag)), splits.test)
+        for flag in (False, True)
+    )
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, atol=1e-4, rtol=1e-4)
