@@ -144,6 +144,8 @@ def draw_plot(table: pd.DataFrame, file: Path) -> None:
         axis.loglog(part["size"], part[column], "o-", color="tab:blue")
         axis.loglog(part["size"], part[column].iloc[0] * part["size"] / part["size"].iloc[0], ":", color="gray")
         axis.set(xlabel=what, ylabel="processor seconds", title=title)
+        axis.set_xticks(part["size"], [str(size) for size in part["size"]])
+        axis.minorticks_off()
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
 
