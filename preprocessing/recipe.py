@@ -82,9 +82,9 @@ def preprocess_cohort(
     labeled what. `scheduler`: the address of a running Dask scheduler, whose workers then take the place of processes
     here. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables
     have such scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes
-    nobody whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker`
-    stands for `preprocess_subject`. Raises only for tables that are missing or not understood, and for a disk that is
-    too small; a bad scan is a ledger row.
+    nobody whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for
+    `preprocess_subject`. Raises only for missing or strange tables and for a disk that is too small; a bad scan is a
+    ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()
@@ -94,7 +94,6 @@ def preprocess_cohort(
     intake = read_people(layout, raw, prepared, tables, rule, pair_days, frozenset(given_people.participant_id))
     tasks = {person.participant_id: _task(person, recipe) for person in intake.people}
     given_people = given_people[~given_people.participant_id.isin(set(tasks))]
-
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
     preflight.check_room(prepared, len(pending), jobs).require(prepared)
@@ -108,9 +107,9 @@ def preprocess_cohort(
     ledger = [row for row in intake.ledger if row.participant_id not in described] + given_ledger
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
     measured = [pd.read_csv(regions_path(tasks[row["participant_id"]], prepared), sep="\t") for row in people]
+    write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     _write_scores(prepared, scores_at_scan(intake.scores, manifest))
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])
-    write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     write_json(_description(simulated=(raw / SIMULATED_MARK).is_file()), prepared / "dataset_description.json")
     write_contact_sheet(prepared)
     return CohortSummary(

@@ -39,6 +39,16 @@ def test_training_writes_a_run_for_the_method_and_one_for_the_baseline(trained: 
     assert 0.5 < metrics["bayes"]["all"]["auc"] <= 1
 
 
+def test_of_the_training_people_only_those_without_an_outcome_are_predicted(trained: Path) -> None:
+    run = load_run(trained / "runs" / "regions-tcgm-r0.3-s0")
+    train = run.predictions[run.predictions.split == "train"]
+    outcome = run.splits.set_index("sample_id").label
+    unknown = run.splits[(run.splits.split == "train") & (run.splits.label == "")].sample_id
+    assert set(train.sample_id) == set(unknown) and len(unknown) == 3
+    assert set(train.label) == {""} and set(outcome[train.sample_id]) == {""}
+    assert "train" not in run.metrics
+
+
 def test_both_methods_see_the_same_split_and_labels(trained: Path) -> None:
     splits = [load_run(trained / "runs" / f"regions-{name}-r0.3-s0").splits for name in ("tcgm", "ce")]
     pd.testing.assert_frame_equal(*splits)
