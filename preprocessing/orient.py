@@ -112,7 +112,10 @@ def _check_header(image: nib.Nifti1Image, path: Path) -> None:
 
 def _check_units(image: nib.Nifti1Image, sizes: np.ndarray, path: Path) -> None:
     """A header in metres or micrometres, or one whose numbers cannot be millimetres."""
-    unit = image.header.get_xyzt_units()[0]
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except KeyError:
+        unit = f"code {int(image.header['xyzt_units'])}"
     low, high = VOXEL_SIZES_MM
     if unit not in ("mm", "unknown") or sizes.min() < low or sizes.max() > high:
         found = " x ".join(f"{size:g}" for size in sizes)

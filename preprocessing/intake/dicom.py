@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from adni_tcgm.files import write_bytes
+from preprocessing.guard import Guard
 from preprocessing.intake.acquisition import read_field_strength, read_tracer
 from preprocessing.intake.adni import rank_fdg, rank_t1
 from preprocessing.intake.formats import is_dicom
@@ -30,6 +31,8 @@ POSITION, ORIENTATION, FRAMES = "0020|0032", "0020|0037", "0028|0008"
 RANKS: dict[str, Callable[[str], float | None]] = {"mri": rank_t1, "pet": lambda text: rank_fdg(text)[0]}
 MODALITY_TAG = {"mri": "MR", "pet": "PT"}
 NAMES = {"mri": ("anat", "T1w"), "pet": ("pet", "pet")}
+# For one series; far above what a slow disk needs.
+GDCM_SECONDS = 600.0
 # Slices may lie this far (share of the spacing) from where an even spacing would put them.
 SPACING_TOLERANCE = 0.05
 # (0020,0032) with VR DS and its length; (7fe0,0010), where the pixels begin.
@@ -256,17 +259,25 @@ def _digest(source: Path) -> str:
 
 
 def convert_people(people: list[Person], prepared: Path) -> tuple[list[Person], list[LedgerRow]]:
-    """The people with NIfTI files in place of DICOM ones, and the ledger rows of what could not be converted."""
+    """The people with NIfTI files in place of DICOM ones, and the ledger rows of what could not be converted.
+
+    A broken file can make GDCM loop or crash, so it works in a process that may be ended.
+    """
+    with Guard(GDCM_SECONDS) as guard:
+        return _convert_people(people, prepared, guard)
+
+
+def _convert_people(people: list[Person], prepared: Path, guard: Guard) -> tuple[list[Person], list[LedgerRow]]:
     converted, ledger = [], []
     for person in people:
         ids = (person.participant_id, person.session_id)
         try:
-            person = replace(person, t1=_convert_choice(person, person.t1, "mri", prepared))
+            person = replace(person, t1=_convert_choice(person, person.t1, "mri", prepared, guard))
         except ScanError as error:
             ledger += without_t1(*ids, "failed", error.reason_code, error.message, person.t1.path.name)
             continue
         try:
-            person = replace(person, pet=_convert_choice(person, person.pet, "pet", prepared))
+            person = replace(person, pet=_convert_choice(person, person.pet, "pet", prepared, guard))
         except ScanError as error:
             row = ("failed", "intake", error.reason_code, error.message, person.pet.path.name)
             ledger.append(LedgerRow(*ids, "pet", *row))
@@ -275,11 +286,13 @@ def convert_people(people: list[Person], prepared: Path) -> tuple[list[Person], 
     return converted, ledger
 
 
-def _convert_choice(person: Person, choice: Choice | None, modality: str, prepared: Path) -> Choice | None:
+def _convert_choice(
+    person: Person, choice: Choice | None, modality: str, prepared: Path, guard: Guard
+) -> Choice | None:
     if choice is None or choice.path.name.endswith((".nii", ".nii.gz")):
         return choice
     folder, ending = NAMES[modality]
     name = f"{person.participant_id}_{person.session_id}_desc-fromDicom_{ending}.nii.gz"
     target = prepared / person.participant_id / person.session_id / folder / name
-    found = convert(choice.path, target, modality)
+    found = guard.run(convert, choice.path, target, modality)
     return replace(choice, path=target, description=choice.description or found)
