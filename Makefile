@@ -5,13 +5,14 @@ PIP_TORCH_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow bench-gpu setup clean
+.PHONY: demo test test-slow coverage fuzz mutants audit bench-gpu setup clean
 
 demo: setup
 	$(RUN) -m pipelines.run_adni --label-rate 0.1
 
 test: setup
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
 
@@ -22,6 +23,26 @@ test-slow: setup
 # Everything that needs a GPU, into out/gpu/gpu.tsv. A prepared cohort for the study: make bench-gpu PREPARED=out/adni/prepared
 bench-gpu: setup
 	$(RUN) -m benchmarks.gpu out/gpu $(if $(PREPARED),--prepared $(PREPARED))
+
+# The tests once more, counting lines: at least 85 % of all, and 90 % of the learner.
+coverage: setup
+	$(RUN) -m pytest -n auto --dist loadfile -m "not slow" --cov --cov-report= --cov-fail-under=85
+	$(RUN) -m coverage report --skip-covered --include="adni_tcgm/*" --fail-under=90
+	$(RUN) -m coverage report --skip-covered --fail-under=85
+
+# A thousand broken files of each format (the tests: two hundred).
+fuzz: setup
+	$(RUN) -m benchmarks.fuzz --each 1000
+
+# Faults put into the gain, the aggregator and the labels, which the tests must notice.
+mutants: setup
+	$(RUN) -m benchmarks.mutants
+
+# Known vulnerabilities of the pinned packages; asks the package index, and keeps its own packages apart from ours.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 setup: $(VENV)/.installed
 
@@ -34,4 +55,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(VENV)-audit out

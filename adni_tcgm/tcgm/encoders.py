@@ -26,6 +26,8 @@ AuxiliaryLoss = Callable[["Encoders", MultimodalBatch], Tensor]
 class Encoders(nn.Module):
     """Modality -> its encoder: (B, *shape) -> (B, widths[modality])."""
 
+    rate_factor: float
+
     def __init__(self, nets: Mapping[str, nn.Module], widths: Mapping[str, int]) -> None:
         super().__init__()
         self.nets = nn.ModuleDict(nets)
@@ -130,10 +132,12 @@ def fit_encoded(
     if method.rate_factor > 0:
         if fit_method is not None:
             raise ValueError("this method is not trained by gradients; its encoders can only be frozen")
-        return fit(method, splits, config, augment, progress, journal)
+        # A method sees models of its own making only, here an `EncodedModel`.
+        return fit(method, splits, config, augment, progress, journal)  # type: ignore[arg-type]
     train, validation = (encode(method.encoders, batch, augment) for batch in (splits.train, splits.validation))
     represented = replace(splits, modalities=method.encoders.modalities, train=train, validation=validation)
     inner = method.method
     fitted = fit_method(represented, config) if fit_method else fit(inner, represented, config, None, progress, journal)
     model = EncodedModel(deepcopy(method.encoders).to(next(fitted.model.parameters()).device), fitted.model, 0.0)
-    return replace(fitted, method=method, model=model.eval(), modalities=splits.modalities, augment=augment)
+    found = replace(fitted, model=model.eval(), modalities=splits.modalities, augment=augment)
+    return replace(found, method=method)  # type: ignore[arg-type]

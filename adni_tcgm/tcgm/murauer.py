@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,16 +78,18 @@ class Mapped(nn.Module):
         super().__init__()
         z, hidden = config.latent, config.hidden
         self.f = f
-        self.residual = nn.Sequential(nn.Linear(z, hidden), nn.ReLU(), nn.Linear(hidden, z))
+        last = nn.Linear(hidden, z)
+        self.residual = nn.Sequential(nn.Linear(z, hidden), nn.ReLU(), last)
         # At first m leaves everything as it is.
-        nn.init.zeros_(self.residual[-1].weight)
-        nn.init.zeros_(self.residual[-1].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.p, self.g = nn.Linear(z, classes), nn.Linear(z, views)
         self.h = nn.Sequential(nn.Linear(z, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def m(self, z: Tensor) -> Tensor:
         """Eq. 6: a latent representation of the target in the space of the source's."""
-        return z + self.residual(z)
+        moved: Tensor = self.residual(z)
+        return z + moved
 
     def forward(self, x: Tensor) -> Tensor:
         mapped = self.m(self.f(x))
@@ -118,16 +121,18 @@ def pretrain_murauer(
     place, size = choose_device(device), config.batch_size
     pairs = None
     if config.lambda_c:
-        pairs = tuple((augment.center(b) if augment else b).to(place) for b in find_pairs(labeled, source))
+        here, there = ((augment.center(b) if augment else b).to(place) for b in find_pairs(labeled, source))
+        pairs = here, there
     total = config.source_rounds + config.rounds
     with torch.random.fork_rng(), tqdm(total=total, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(seed)
         seen, classes = viewed_modalities(modalities, target, augment), int(source.labels.max()) + 1
         nets = build_mapped(config, network, seen, target_widths(target), classes).to(place).train()
-        judges = {p for net in nets.values() for p in net.h.parameters()}
-        options = {"lr": config.rate, "weight_decay": config.weight_decay}
-        optimizer = Adam([p for p in nets.parameters() if p not in judges], **options)
-        optimizer_h = Adam(list(judges), **options)
+        judges = {p for net in _each(nets).values() for p in net.h.parameters()}
+        others = [p for p in nets.parameters() if p not in judges]
+        optimizer, optimizer_h = (
+            Adam(part, lr=config.rate, weight_decay=config.weight_decay) for part in (others, list(judges))
+        )
         streams = [stream_batches(b, size, augment, seed=-2 - 3 * seed - i) for i, b in enumerate((source, target))]
         few = stream_batches(labeled, size, augment, seed=-4 - 3 * seed) if len(labeled) else None
         for round_ in range(total):
@@ -141,8 +146,8 @@ def pretrain_murauer(
                 _step(optimizer, loss)
                 _step(optimizer_h, loss_h)
             bar.update()
-    widths = {name: net.p.out_features + net.g.out_features for name, net in nets.items()}
-    encoders = Encoders({name: Encoder([net], widths[name]).to(place) for name, net in nets.items()}, widths)
+    widths = {name: net.p.out_features + net.g.out_features for name, net in _each(nets).items()}
+    encoders = Encoders({name: Encoder([net], widths[name]).to(place) for name, net in _each(nets).items()}, widths)
     standardize(encoders, encode(encoders, target, augment))
     return encoders
 
@@ -168,9 +173,10 @@ def with_shared_targets(
     bare = [replace(batch, targets={}) for batch in (source, target)]
     targets = with_targets(join(bare), components).targets
     halves = {name: values.split([len(source), len(target)]) for name, values in targets.items()}
-    return tuple(
+    first, second = (
         replace(batch, targets={name: values[i] for name, values in halves.items()}) for i, batch in enumerate(bare)
     )
+    return first, second
 
 
 def source_loss(nets: nn.ModuleDict, source: MultimodalBatch, config: Murauer) -> Tensor:
@@ -224,6 +230,10 @@ def find_pairs(labeled: MultimodalBatch, source: MultimodalBatch) -> tuple[Multi
     return labeled.select(here), source.select(there)
 
 
+def _each(nets: nn.ModuleDict) -> dict[str, Mapped]:
+    return {name: cast(Mapped, net) for name, net in nets.items()}
+
+
 def _latents(
     nets: nn.ModuleDict, *batches: MultimodalBatch
 ) -> Iterator[tuple[Mapped, str, list[MultimodalBatch], list[Tensor]]]:
@@ -231,7 +241,7 @@ def _latents(
 
     f sees all batches as one, so that batch normalization does not know which sample is of which.
     """
-    for column, (name, net) in enumerate(nets.items()):
+    for column, (name, net) in enumerate(_each(nets).items()):
         parts = [batch.select(batch.present[:, column]) for batch in batches]
         z = net.f(torch.cat([part.inputs[name] for part in parts]))
         yield net, name, parts, list(z.split([len(part) for part in parts]))

@@ -18,6 +18,9 @@ class ProfilePrior(nn.Module):
     scale and prior cannot be told apart.
     """
 
+    pi: Tensor
+    mu: Tensor
+
     def __init__(self, log_prior: Tensor, modalities: int, momentum: float = 0.05) -> None:
         super().__init__()
         if modalities == 2 and len(log_prior) == 2:

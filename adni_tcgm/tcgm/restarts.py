@@ -86,6 +86,6 @@ def _kept_loss(fitted: Fitted) -> float:
     return next((row["validation_loss"] for row in fitted.history if row["round"] == fitted.best_round), nan)
 
 
-def describe(rows: Sequence[Restart]) -> list[dict]:
+def describe(rows: Sequence[Restart]) -> list[dict[str, object]]:
     """Plain values for `metrics.json`."""
     return [vars(row) for row in rows]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 from zlib import crc32
 
 import torch
@@ -70,6 +70,9 @@ class WarmStart:
 class Encoder(nn.Module):
     """Networks of one kind from different weights; says the mean of what they say, standardized."""
 
+    mean: Tensor
+    sd: Tensor
+
     def __init__(self, members: Sequence[nn.Module], width: int) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
@@ -121,8 +124,9 @@ def standardize(encoders: Encoders, encoded: MultimodalBatch) -> None:
     classifier with weight decay would else hardly look at it."""
     for column, (name, values) in enumerate(encoded.inputs.items()):
         seen = values[encoded.present[:, column]]
-        encoders.nets[name].mean.copy_(seen.mean(0))
-        encoders.nets[name].sd.copy_(seen.std(0, correction=0).clamp(min=1e-6))
+        encoder = cast(Encoder, encoders.nets[name])
+        encoder.mean.copy_(seen.mean(0))
+        encoder.sd.copy_(seen.std(0, correction=0).clamp(min=1e-6))
 
 
 def encoder_widths(tasks: Sequence[str], modalities: Sequence[Modality], targets: Mapping[str, int]) -> dict[str, int]:
@@ -156,7 +160,7 @@ def member_loss(encoders: Encoders, batch: MultimodalBatch, tasks: Sequence[str]
     losses = []
     for net, name, seen in with_modality(encoders.nets, batch):
         inputs = batch.inputs[name][seen]
-        losses += [task_loss(member(inputs), batch.select(seen), name, tasks) for member in net.members]
+        losses += [task_loss(member(inputs), batch.select(seen), name, tasks) for member in cast(Encoder, net).members]
     return torch.stack(losses).mean()
 
 
