@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ def set_micro_batch(model: nn.Module, size: int | None) -> bool:
     """Let at most so many samples go through a network at a time; whether any part of the model can do that."""
     parts = [module for module in model.modules() if hasattr(module, "micro_batch")]
     for part in parts:
-        part.micro_batch = size
+        setattr(part, "micro_batch", size)  # noqa: B010 (not every module has one)
     return bool(parts)
 
 
@@ -94,11 +94,11 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
     try:
         for norm in norms:
-            norm.track_running_stats = False
+            setattr(norm, "track_running_stats", False)  # noqa: B010 (not every module has one)
         yield
     finally:
         for norm in norms:
-            norm.track_running_stats = True
+            setattr(norm, "track_running_stats", True)  # noqa: B010
 
 
 @contextmanager
@@ -124,9 +124,10 @@ def in_pieces(network: nn.Module, inputs: Tensor, size: int | None) -> Tensor:
     # Pieces of nearly equal size: a last one of a single sample would have no variance.
     pieces = 1 if size is None else largest(-(-len(inputs) // size))
     if pieces <= 1:
-        return network(inputs)
+        whole: Tensor = network(inputs)
+        return whole
 
-    def contexts() -> tuple:
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), kept_running_statistics(network)
 
     parts = inputs.tensor_split(pieces)

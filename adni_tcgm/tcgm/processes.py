@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -84,14 +85,14 @@ class _Sum(torch.autograd.Function):
     """What a process gives away comes back as a part of every sum, so the gradients of all of them count."""
 
     @staticmethod
-    def forward(_, values: Tensor) -> Tensor:
+    def forward(_: Any, values: Tensor) -> Tensor:
         total = values.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(_, gradient: Tensor) -> Tensor:
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         return _Sum.forward(_, gradient)
 
 
@@ -142,7 +143,8 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean, count = total[:-1] / total[-1], total[-1].detach()
         centered = x - mean.view(shape)
         variance = add_up(centered.square().sum(axes)) / count
-        if self.track_running_stats and self.running_mean is not None:
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None and self.momentum is not None  # all of them, or none
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)

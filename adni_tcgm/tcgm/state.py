@@ -113,7 +113,8 @@ class Best:
     """The weights with the lowest validation loss so far."""
 
     def __init__(self) -> None:
-        self.loss, self.round, self.weights, self.waited = inf, 0, None, 0
+        self.loss, self.round, self.waited = inf, 0, 0
+        self.weights: dict[str, Tensor] | None = None
 
     def update(self, model: nn.Module, round_: int, loss: float) -> None:
         self.waited += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -157,7 +157,7 @@ class Fitted:
     config: TrainConfig
     best_round: int
     augment: Augmentation | None = None
-    execution: dict = field(default_factory=dict)
+    execution: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -238,7 +238,7 @@ class Training:
             raise ValueError(
                 f"micro_batch is {self.micro_batch}, but {type(self.method).__name__} knows no micro-batches"
             )
-        self.execution = {
+        self.execution: dict[str, Any] = {
             "device": self.device.type,
             "precision": str(self.precision).removeprefix("torch."),
             "deterministic": self.device.type == "cpu" or self.config.deterministic,

@@ -24,7 +24,8 @@ def predict(fitted: Fitted, batch: MultimodalBatch, chunk: int = 32) -> dict[str
     """
     model, device = fitted.model, next(fitted.model.parameters()).device
     model.eval()
-    chunks, left = [], torch.arange(len(batch))
+    chunks: list[dict[str, Tensor]] = []
+    left = torch.arange(len(batch))
     with torch.no_grad():
         while len(left) or not chunks:
             part = batch.select(left[:chunk])
