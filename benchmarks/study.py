@@ -39,6 +39,7 @@ Run = tuple[str, float, int]
 
 def settings_of(arguments: argparse.Namespace, label_rate: float) -> Settings:
     overrides = {"data.path": str(arguments.prepared), "data.label_rate": label_rate, "train.device": arguments.device}
+    overrides |= {"warm_start": "none"}  # the paper's network, from scratch
     return load_settings(arguments.config, overrides)
 
 

@@ -30,11 +30,12 @@ COMMANDS = (
     ),
 )
 INTERRUPTED = """
-import argparse, sys
+import argparse, signal, sys
 from pathlib import Path
 from adni_tcgm.command import run_command
 from benchmarks.kill import prepare
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     raw, prepared = map(Path, sys.argv[1:])
     sys.exit(run_command(lambda _: prepare(raw, prepared, 2, False), argparse.Namespace(debug=False), prepared))
 """
