@@ -5,14 +5,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import norm
 
 from adni_tcgm.evaluation.metrics import binary_auc
+from adni_tcgm.methods.ce import CrossEntropy
+from adni_tcgm.methods.tcgm import TCGM
+from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch
+from adni_tcgm.tcgm.trainer import fit, predict
 from benchmarks import nuisance
-from benchmarks.nuisance import Design, draw, draw_splits, grid, run_cell, take_means_out
+from benchmarks.nuisance import (
+    EFFECTS,
+    METHODS,
+    VALIDATION,
+    Design,
+    combine,
+    compare,
+    draw,
+    draw_splits,
+    log_posteriors,
+    stack_runs,
+    take_means_out,
+    train,
+)
 
 
 def within_class(batch: MultimodalBatch, feature: int) -> float:
@@ -67,17 +85,44 @@ def test_validation_people_change_nobody_else_and_labels_stay_hidden() -> None:
     assert (with_them.train.labels != UNLABELED).sum() == 18 and len(without.validation) == 0
 
 
-def test_the_grid_has_every_nuisance_with_and_without_a_shared_severity() -> None:
-    cells = {(d.severity_correlation, d.nuisance) for d in grid(5, 180)}
-    assert cells == {(r, kind) for r in (0.0, 0.3) for kind in nuisance.NUISANCES}
+@pytest.mark.parametrize("method, scheme", [("CE", CrossEntropy), ("TCGM", TCGM), ("TCGM within strata", TCGM)])
+@pytest.mark.parametrize("choice", ["validation", "last round"])
+def test_runs_side_by_side_are_the_runs_of_the_trainer(
+    monkeypatch: pytest.MonkeyPatch, method: str, scheme: type, choice: str
+) -> None:
+    config = replace(nuisance.TRAIN, rounds=40, warm_up_rounds=5, gamma_l=5e-2, gamma_u=5e-2)
+    monkeypatch.setattr(nuisance, "TRAIN", config)
+    designs = [Design(r, "scanner", people=60, labels=config.batch_size_labeled, judges=50) for r in (0.0, 0.3)]
+    runs = stack_runs(designs, range(2))
+    place = runs.names.index((designs[1], 1, method))
+    weights, biases = train(runs)[choice]
+    found = log_posteriors(weights, biases, runs.test)
+
+    splits = draw_splits(designs[1], 1, VALIDATION if choice == "validation" else 0)
+    learner = scheme(MLPConfig(), within_strata=True) if "strata" in method else scheme(MLPConfig())
+    expected = predict(fit(learner, splits, replace(config, seed=1)), splits.test)
+    for modality, values in zip(EFFECTS, found[place], strict=True):
+        torch.testing.assert_close(values, expected[modality], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(combine(found, runs.log_prior)[place, 0], expected["all"], atol=1e-4, rtol=1e-4)
 
 
-def test_a_cell_pairs_methods_on_the_same_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nuisance, "TRAIN", replace(nuisance.TRAIN, rounds=3, warm_up_rounds=1))
-    rows, pairs = run_cell(Design(people=40, labels=6, judges=50), range(2), validation=8)
-    assert len(rows) == 2 * len(nuisance.METHODS) * 3
-    runs = pairs["TCGM - CE"]
-    auc = {(row["method"], row["seed"]): row["auc"] for row in rows if row["modality"] == "all"}
-    assert binary_auc(runs[1].labels, runs[1].first) == auc["TCGM", 1]
-    assert binary_auc(runs[1].labels, runs[1].second) == auc["CE", 1]
-    assert not set(runs[0].subjects) & set(runs[1].subjects)
+def test_methods_of_a_seed_begin_alike_and_only_two_of_them_see_centered_inputs() -> None:
+    runs = stack_runs([Design(nuisance="scanner", people=40, judges=20)], range(1))
+    assert (runs.weights == runs.weights[0]).all() and (runs.test_labels == runs.test_labels[0]).all()
+    same = [bool((inputs == runs.x[0]).all()) for inputs in runs.x]
+    assert dict(zip(METHODS, same, strict=True)) == {name: not way.means_out for name, way in METHODS.items()}
+
+
+def test_differences_are_those_of_the_same_seed() -> None:
+    rows = [
+        {"chosen by": "validation", "nuisance": "none", "r": 0.0, "modality": modality, "seed": seed}
+        | {"method": method, "auc": 0.5 + seed / 100 + (modality == "all") * number / 10}
+        for seed in range(4)
+        for number, method in enumerate(METHODS)
+        for modality in ("mri", "all")
+    ]
+    found = compare(pd.DataFrame(rows), draws=50).set_index("comparison")
+    for first, second in nuisance.COMPARISONS:
+        row = found.loc[f"{first} - {second}"]
+        expected = (list(METHODS).index(first) - list(METHODS).index(second)) / 10
+        assert [row.difference, row.low, row.high] == pytest.approx([expected] * 3)
