@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -235,3 +238,41 @@ def test_a_run_is_read_without_torch(arguments):
     )
     done = run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def die_at(step: int) -> None:
+    """From now on, this process ends, as by SIGKILL, before it renames or removes for the `step`-th time."""
+    steps = itertools.count(1)
+
+    def counting(do: Callable) -> Callable:
+        def counted(*arguments, **options):
+            if next(steps) == step:
+                os._exit(9)
+            return do(*arguments, **options)
+
+        return counted
+
+    for name in ("replace", "unlink", "rmdir"):
+        setattr(os, name, counting(getattr(os, name)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+def test_a_save_killed_at_any_of_its_steps_leaves_the_old_run_the_new_or_none_and_the_next_one_ends_the_same(arguments):
+    older, run_dir = arguments | {"metrics": metrics() | {"seed": 1}}, arguments["run_dir"]
+    expected = {file.name: file.read_bytes() for file in save_run(**arguments).iterdir()}
+    for step in range(1, 100):
+        save_run(**older)
+        child = os.fork()
+        if child == 0:
+            die_at(step)
+            save_run(**arguments)
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if is_complete(run_dir):
+            assert load_run(run_dir).metrics["seed"] in (0, 1)
+        save_run(**arguments)
+        assert {file.name: file.read_bytes() for file in run_dir.iterdir()} == expected
+        assert [path.name for path in run_dir.parent.iterdir()] == [run_dir.name]
+        if not killed:
+            break
+    assert step > 30 and not killed
