@@ -26,6 +26,7 @@ def calls(monkeypatch) -> list[dict]:
 
 
 def run(tmp_path: Path, *more: str) -> int:
+    (tmp_path / "in").mkdir(exist_ok=True)
     return run_adni.main(["--stage", "preprocess", "--features", "regions", "--out", str(tmp_path / "out"), *more])
 
 
