@@ -24,8 +24,10 @@ from adni_tcgm.datasets.convert_pickle import read_pickle
 from adni_tcgm.datasets.emotion_files import open_arrays
 from adni_tcgm.datasets.newsgroup_text import read_posts
 from adni_tcgm.datasets.transforms import transformed
+from benchmarks.fuzz_formats import make_dicom
 from pipelines.config import load_settings
 from preprocessing.intake.columns import read_text_table
+from preprocessing.intake.dicom import choose_series, find_series, read_series
 from preprocessing.orient import ScanError, read_scan
 
 NOISE = np.random.default_rng(0).uniform(1, 1000, (12, 12, 12)).astype(np.float32)
@@ -219,3 +221,16 @@ def test_a_post_that_claims_gigabytes_is_refused(tmp_path):
     (tmp_path / "a.tar").write_bytes(member.tobuf() + bytes(1024))
     with pytest.raises(ValueError, match="no post is that long"):
         read_posts(str(tmp_path / "a.tar"), ["sci.space"])
+
+
+def test_a_dicom_slice_of_65535_by_65535_is_refused_before_its_pixels_are_read(tmp_path):
+    path = make_dicom(tmp_path)
+    content = path.read_bytes()
+    for number in (b"\x10", b"\x11"):  # rows and columns
+        size = b"\x28\0" + number + b"\0US\2\0"
+        assert size in content
+        content = content.replace(size + b"\x08\0", size + b"\xff\xff")
+    path.write_bytes(content)
+    with pytest.raises(ScanError, match="voxels; at most 5e\\+08 are read") as caught:
+        read_series(choose_series(find_series(tmp_path), "mri"))
+    assert caught.value.reason_code == "too_large"
