@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,7 @@ def _try(mutant: Mutant) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"default: {', '.join(TESTS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args(argv)
     import hypothesis.extra.numpy  # noqa: F401 (once, before the forks)
     import pandas  # noqa: F401
@@ -161,7 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     unexplained = 0
     for name in arguments.modules or TESTS:
         mutants = list(list_mutants(name))
-        alive = [mutant for mutant in mutants if survives(mutant)]
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            alive = [mutant for mutant, alive in zip(mutants, pool.map(survives, mutants), strict=True) if alive]
         print(f"{name}: {len(mutants)} faults, {len(mutants) - len(alive)} noticed, {len(alive)} survive", flush=True)
         for mutant in alive:
             reason = SURVIVORS.get(str(mutant).split(":", 1)[0] + ": " + mutant.change)
