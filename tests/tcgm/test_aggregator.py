@@ -72,3 +72,10 @@ def test_a_stratum_has_its_own_prior_shrunk_to_the_global_one() -> None:
     torch.testing.assert_close(found["b"], torch.tensor([10 / 21, 11 / 21]))
     torch.testing.assert_close(found["c"], prior)
     assert strata_priors(torch.tensor([0, 1]), (), prior) == {}
+
+
+def test_unless_told_otherwise_one_is_added_to_each_class_and_a_stratum_leans_on_20_samples() -> None:
+    labels = torch.tensor([0, 0, 1])
+    torch.testing.assert_close(label_prior(labels, 2), torch.tensor([3 / 5, 2 / 5]))
+    found = strata_priors(labels, ["a", "a", "b"], torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(found["a"], torch.tensor([12 / 22, 10 / 22]))
