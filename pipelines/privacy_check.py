@@ -1,7 +1,8 @@
 """`python -m pipelines.privacy_check DIR`: finds names, dates, serials, hosts, paths and ids in a folder's files.
 
 It reads every format that this software writes, headers and metadata included, and lists what looks like it could name
-a person, a day, a device or a machine. Exit status 0: nothing found; 1: something; 2: no such folder.
+a person, a day, a device or a machine. Exit status 0: nothing found; 1: something; 2: not looked, as there is no such
+folder or file of words (see `adni_tcgm.command`).
 
 It knows a name by where it stands (PatientName, DOE^JANE); give other words to look for, such as the people's names,
 with --words. Nothing that it finds is written anywhere but to the terminal.
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adni_tcgm.command import DONE, PARTLY, add_debug, run_command
 from pipelines.readable_text import read_texts
 
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
@@ -143,10 +145,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--words", type=Path, metavar="FILE", help="other words to look for, one a line")
     parser.add_argument("--pseudonymous", nargs="*", default=["reports"], metavar="FOLDER", help="no ids in it; .: all")
     parser.add_argument("--skip", nargs="*", default=["raw"], metavar="FOLDER", help="inputs; default: raw")
-    arguments = parser.parse_args(argv)
+    add_debug(parser)
+    return run_command(_run, parser.parse_args(argv), None)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if not arguments.folder.is_dir():
-        print(f"error: {arguments.folder}: no such folder", file=sys.stderr)
-        return 2
+        raise NotADirectoryError(f"{arguments.folder}: no such folder")
     words = arguments.words.read_text(encoding="utf-8").split("\n") if arguments.words else []
     words = [word.strip() for word in words if word.strip()]
     found = check_folder(arguments.folder, words, arguments.pseudonymous, arguments.skip)
@@ -154,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         print(finding)
     files = len({finding.file for finding in found})
     print(f"{len(found)} findings in {files} files" if found else "nothing found", file=sys.stderr)
-    return 1 if found else 0
+    return PARTLY if found else DONE
 
 
 if __name__ == "__main__":

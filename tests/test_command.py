@@ -21,13 +21,8 @@ from pipelines.restoring import Refused
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     *("pipelines.run", "pipelines.run_adni", "pipelines.study", "pipelines.predict", "pipelines.saliency"),
-    *(
-        "pipelines.simulate",
-        "pipelines.rerun",
-        "reports.__main__",
-        "reports.figure7",
-        "adni_tcgm.datasets.convert_pickle",
-    ),
+    *("pipelines.simulate", "pipelines.rerun", "pipelines.privacy_check"),
+    *("reports.__main__", "reports.figure7", "adni_tcgm.datasets.convert_pickle"),
 )
 INTERRUPTED = """
 import argparse, signal, sys
@@ -105,6 +100,13 @@ def test_debug_shows_the_traceback_and_keeps_the_status(capsys) -> None:
     assert end_with(ValueError("wrong"), None, debug=True) == 2
     shown = capsys.readouterr().err
     assert "Traceback" in shown and shown.endswith("error: wrong\n")
+
+
+def test_no_command_is_missing_here() -> None:
+    folders = [ROOT / name for name in ("adni_tcgm", "preprocessing", "pipelines", "reports")]
+    files = [file.relative_to(ROOT) for folder in folders for file in folder.rglob("*.py")]
+    started = [file for file in files if '__name__ == "__main__"' in (ROOT / file).read_text()]
+    assert {".".join(file.with_suffix("").parts) for file in started} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -248,7 +248,13 @@ def test_ids_are_findings_in_reports_only_and_inputs_are_left_out(tmp_path, caps
     assert main([str(tmp_path), "--pseudonymous", "."]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 4
     assert main([str(tmp_path), "--pseudonymous"]) == 0
+
+
+def test_what_cannot_be_looked_at_is_refused_and_not_taken_for_a_finding(tmp_path, capsys):
     assert main([str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'nothing'}: no such folder\n"
+    assert main([str(tmp_path), "--words", str(tmp_path / "words")]) == 2
+    assert "words" in capsys.readouterr().err
 
 
 def test_reports_hold_neither_ids_nor_anything_else(tmp_path):
