@@ -44,9 +44,10 @@ class LeakError(ValueError):
 def audit_splits(splits: Splits, *, strict: bool, evaluation: MultimodalBatch | None = None) -> dict:
     """Raises LeakError for the first leak; the record of what was compared, for `audit.json`.
 
-    strict: a scan that is in two splits is an error, as with brains. Otherwise a sample all of whose modalities are
-    there twice is a warning, since two short texts may be the same by chance. evaluation: people who only judge; nobody
-    among them may be a copy of anybody else.
+    strict: a scan that is in two splits is an error, as with brains, and so is one that is nearly another. Otherwise a
+    sample all of whose modalities are there twice, number by number, is a warning, since two short texts may be the
+    same by chance; near copies are only counted (`nearly_twice`), since two sevens of one hand or two short texts are
+    honestly that near. evaluation: people who only judge; nobody among them may be a copy of anybody else.
     """
     _check_names(splits)
     _check_groups(splits)
@@ -66,12 +67,14 @@ def audit_splits(splits: Splits, *, strict: bool, evaluation: MultimodalBatch | 
             raise LeakError(
                 f"{modality.name} of {pair.one} is {word} that of {pair.other}; a person belongs to one split"
             )
-    twice = set.intersection(*map(set, copies.values())) if copies else set()
+    near = set.intersection(*map(set, copies.values())) if copies else set()
+    twice = {pair for pair in near if all(words[pair] == SAME for words in copies.values())}
     if twice:
         pair = min(twice)
         more = f" ({len(twice)} such pairs)" if len(twice) > 1 else ""
-        warnings.warn(f"{pair.one} is nearly the same as {pair.other}{more}; give both one group", stacklevel=2)
-    return {"n": {name: len(batch) for name, batch in parts.items()}, "copies": records, "twice": len(twice)}
+        warnings.warn(f"{pair.one} is {SAME} {pair.other}{more}; give both one group", stacklevel=2)
+    sizes = {name: len(batch) for name, batch in parts.items()}
+    return {"n": sizes, "copies": records, "twice": len(twice), "nearly_twice": len(near - twice)}
 
 
 def audit_fits(fitted_on: Mapping[str, Sequence[str]], splits: Splits) -> dict:
@@ -211,6 +214,9 @@ def _check_norms(splits: Splits) -> None:
 # ---- copies
 
 
+SAME = "the same as"
+
+
 class Pair(NamedTuple):
     """Two samples of different splits, each as "'name' in split"."""
 
@@ -243,7 +249,7 @@ def find_copies(
             nearest = min(nearest, distance)
             for row, other in near.tolist():
                 same = ids[a][row] == ids[b][other]
-                found.setdefault(Pair(names[a][row], names[b][other]), "the same as" if same else word)
+                found.setdefault(Pair(names[a][row], names[b][other]), SAME if same else word)
     closest = round(nearest, 3) if np.isfinite(nearest) else None
     return {"pairs": pairs, "directions": directions, "limit": round(limit, 3), "nearest": closest}, found
 

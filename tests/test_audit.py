@@ -278,9 +278,18 @@ def test_elsewhere_than_with_brains_a_sample_that_is_there_twice_is_a_warning(co
     for modality in cohort.inputs:
         for one in ("train", "validation"):
             copy(modality, one, "test")(cohort)
-    expected = r"'sub-000_ses-M000' in train is nearly the same as 'sub-060_ses-M000' in validation \(3 such pairs\)"
+    expected = r"'sub-000_ses-M000' in train is the same as 'sub-060_ses-M000' in validation \(3 such pairs\)"
     with pytest.warns(UserWarning, match=expected):
         assert audit_splits(cohort.splits(), strict=False)["twice"] == 3
+
+
+def test_elsewhere_than_with_brains_near_neighbors_are_counted_without_a_warning(cohort: Cohort) -> None:
+    for modality in cohort.inputs:
+        copy(modality, "train", "test", lambda values: values + 0.01)(cohort)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        record = audit_splits(cohort.splits(), strict=False)
+    assert (record["twice"], record["nearly_twice"]) == (0, 1)
 
 
 def test_copies_within_one_split_and_empty_samples_are_no_leak(cohort: Cohort) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,9 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     assert len([line for line in settings.splitlines() if line.strip()]) <= 10
     accuracy = {}
     for method in ("ce", "tcgm"):
-        assert main(["digits.yaml", "--method", method, "--device", "cpu"]) == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert main(["digits.yaml", "--method", method, "--device", "cpu"]) == 0
         folder = tmp_path / "out" / "digits" / "runs" / f"digits-{method}-r0.03-s0"
         accuracy[method] = load_run(folder).metrics["test"]["all"]["accuracy"]
     assert accuracy["tcgm"] > accuracy["ce"] + 0.05
