@@ -48,14 +48,16 @@ HISTORY = (
     "seconds",
 )
 METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
-# Results on top of those: a separate evaluation set, the validation split, posteriors after calibration, how the run
-# began, and how it was computed.
+# Results on top of those: a separate evaluation set, the validation split, posteriors after calibration, the round
+# whose weights were kept, the first one with an unlabeled step (null: none), how the run began, how it was computed.
 MORE_METRICS = (
     "test_calibrated",
     "validation",
     "validation_calibrated",
     "evaluation",
     "evaluation_calibrated",
+    "best_round",
+    "unlabeled_from",
     "restarts",
     "warm_start",
     "execution",

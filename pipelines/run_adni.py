@@ -330,15 +330,19 @@ def result_table(folders: list[Path], bars: Path) -> pd.DataFrame:
 
 def print_result(arguments: argparse.Namespace, settings: list[Settings], clock: Clock) -> None:
     from pipelines.training import bars_dir
+    from reports.tables import describe_gain
 
     folders = run_dirs(arguments, settings)
     table = result_table(folders, bars_dir(arguments.out / "runs", settings[0], arguments.seed))
-    metrics = load_run(folders[0]).metrics
+    loaded = [load_run(folder) for folder in folders]
+    metrics = loaded[0].metrics
     simulated = "SIMULATED cohort; " if metrics["simulated"] else ""
     labels = metrics["labels"]
     print(f"\n{simulated}test split of {metrics['n']['test']} people; {labels['train_visible']} training labels shown;")
     print(f"{labels['validation']} validation labels used for selection and calibration")
     print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format))
+    if unused := describe_gain(loaded):
+        print(f"\n{unused}")
     kinds = ["cohort.pdf"] if "pdf" in arguments.formats else []
     kinds += [f"{name} of each chosen person" for name in sorted(set(arguments.formats))]
     print(f"\nreports   {arguments.out / 'reports'}  ({', '.join(kinds)})")

@@ -113,6 +113,8 @@ def _train(
     metrics = _about(settings, method, seed, splits, truth) | scores
     if settings.warm_start != NO_WARM_START:
         metrics["warm_start"] = settings.describe_start()
+    if fitted.history:
+        metrics |= {"best_round": fitted.best_round, "unlabeled_from": fitted.unlabeled_from}
     if fitted.execution:
         metrics["execution"] = fitted.execution
     if restarts:

@@ -133,6 +133,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
         "labels": {key: str(labels.get(key, "–")) for key in ("train_visible", "validation")},
         "base_rate": fixed(100 * base[0], 0) if base else "–",
         "choice": f"{describe_choice(cohort)} {tables.describe_adjustments(cohort.runs)}",
+        "unused_gain": tables.describe_gain(cohort.runs),
         "splits": tables.count_splits(headline, hide),
         "straddling": tables.straddling_groups(headline),
         "same_splits": all(run.splits["split"].equals(headline.splits["split"]) for run in cohort.runs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,27 @@ def describe_warm_start(metrics: dict[str, Any]) -> str:
     tasks = " and ".join(WARM_TASKS.get(task, task) for task in start["tasks"])
     learned = f"first learned, from all training people without their labels, {tasks}"
     return f"Networks for {metrics['features']} {learned}."
+
+
+def describe_gain(runs: Sequence[Run]) -> str:
+    """A sentence for each TCGM whose weights are older than its first step on the gain; empty where there is none.
+
+    Comparing it with CE says nothing of the gain: it is CE, wherever CE kept the weights of the same round.
+    """
+    sentences = []
+    for run in runs:
+        if run.metrics["method"] != "tcgm" or "best_round" not in run.metrics:
+            continue
+        best, begin = run.metrics["best_round"], run.metrics["unlabeled_from"]
+        if begin is not None and best >= begin:
+            continue
+        features = run.metrics["features"]
+        rivals = [other for other in runs if (other.metrics["method"], other.metrics["features"]) == ("ce", features)]
+        same = any(other.predictions.equals(run.predictions) for other in rivals)
+        when = f"before the gain begins at round {begin}" if begin is not None else "and the gain never began"
+        what = "TCGM and CE are the same classifier here" if same else "nothing of the gain is in this TCGM"
+        sentences.append(f"{features.capitalize()}: validation chose round {best}, {when}: {what}.")
+    return " ".join(sentences)
 
 
 def describe_adjustments(runs: list[Run]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -158,6 +159,12 @@ class Fitted:
     best_round: int
     augment: Augmentation | None = None
     execution: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unlabeled_from(self) -> int | None:
+        """The first round with an unlabeled step; weights of an earlier one are those of labels alone. None: none."""
+        took_one = any(not isnan(row["loss_unlabeled"]) for row in self.history)
+        return self.config.warm_up_rounds + 1 if took_one else None
 
 
 def fit(

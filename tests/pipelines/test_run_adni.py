@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pypdf import PdfReader
 
 from adni_tcgm.storage import load_run
 from pipelines.run_adni import main
@@ -125,6 +126,25 @@ def test_missing_data_is_one_sentence_and_exit_code_two(tmp_path: Path, capsys: 
     assert main(["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and "nowhere" in message and "Traceback" not in message
+
+
+def test_weights_of_a_round_before_the_gain_are_those_of_ce_and_the_summary_says_so(trained: Path, capsys) -> None:
+    """So high a rate that later rounds are worse."""
+    rounds = {"rounds": 12, "warm_up_rounds": 10, "validate_every": 2, "gamma_l": 1, "gamma_u": 1}
+    more = [text for name, value in rounds.items() for text in ("--set", f"train.{name}={value}")]
+    call = arguments(trained, "--stage", "train", "--seed", "3", *more)
+    assert main(call) == 0
+    runs = {name: load_run(trained / "runs" / f"regions-{name}-r0.3-s3") for name in ("tcgm", "ce")}
+    best, begin = (runs["tcgm"].metrics[name] for name in ("best_round", "unlabeled_from"))
+    assert best == runs["ce"].metrics["best_round"] <= 10 and begin == 11
+    assert runs["ce"].metrics["unlabeled_from"] is None
+    pd.testing.assert_frame_equal(runs["tcgm"].predictions, runs["ce"].predictions)
+    capsys.readouterr()
+    assert main([*call, "--stage", "report", "--subject-reports", "none"]) == 0
+    sentence = f"validation chose round {best}, before the gain begins at round 11: TCGM and CE are the same classifier"
+    assert sentence in capsys.readouterr().out
+    pages = PdfReader(trained / "reports" / "cohort.pdf").pages
+    assert sentence in " ".join(" ".join(page.extract_text() for page in pages).split())
 
 
 def test_summary_limit_lies_between_chance_and_the_severities(trained: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,7 +10,14 @@ import pytest
 from reports.cohort import describe_cohort, load_bars
 from reports.gathering import gather_cohort
 from reports.records import load_prepared, load_run
-from reports.tables import count_flow, describe_adjustment, describe_warm_start, hide_small_cells, tabulate_metrics
+from reports.tables import (
+    count_flow,
+    describe_adjustment,
+    describe_gain,
+    describe_warm_start,
+    hide_small_cells,
+    tabulate_metrics,
+)
 from tests.reports.conftest import run_folders
 
 
@@ -123,6 +131,31 @@ def test_the_report_says_what_networks_learned_before_the_labels_and_nothing_whe
     assert "Networks for voxels first learned" in sentence and "without their labels" in sentence
     assert "of their own scan and to predict those of the other scan" in sentence
     assert describe_warm_start({"features": "regions"}) == ""
+
+
+def with_rounds(root, features: str, method: str, **rounds):
+    run = load_run(root / "runs" / f"{features}-{method}-r0.1-s0")
+    run.metrics.update(rounds)
+    return run
+
+
+def test_the_report_says_where_validation_chose_a_round_before_the_gain_and_tcgm_is_ce(outputs):
+    tcgm = with_rounds(outputs, "voxels", "tcgm", best_round=10, unlabeled_from=51)
+    ce = with_rounds(outputs, "voxels", "ce", best_round=10, unlabeled_from=None)
+    other = with_rounds(outputs, "regions", "tcgm", best_round=51, unlabeled_from=51)
+    copy = replace(tcgm, metrics=tcgm.metrics | {"method": "ce", "unlabeled_from": None})
+    start = "Voxels: validation chose round 10, before the gain begins at round 51: "
+    assert describe_gain([tcgm, copy, other]) == start + "TCGM and CE are the same classifier here."
+    assert describe_gain([tcgm, ce, other]) == start + "nothing of the gain is in this TCGM."
+    assert describe_gain([other, ce]) == ""
+    data, _ = describe_cohort(gather_cohort([tcgm, copy, other], None), [])
+    assert data["unused_gain"] == start + "TCGM and CE are the same classifier here."
+
+
+def test_a_tcgm_whose_gain_never_began_is_named_and_runs_that_say_no_round_are_not(outputs):
+    never = with_rounds(outputs, "regions", "tcgm", best_round=40, unlabeled_from=None)
+    assert "validation chose round 40, and the gain never began" in describe_gain([never])
+    assert describe_gain([load_run(folder) for folder in run_folders(outputs)]) == ""
 
 
 def test_horizon_and_reference_region_are_those_of_the_preparation(outputs, tmp_path):

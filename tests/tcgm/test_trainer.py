@@ -105,6 +105,7 @@ def test_history_has_exactly_the_columns_of_the_contract() -> None:
     assert [row["round"] for row in fitted.history] == [5, 10, 15, 20, 25, 30]
     assert isnan(fitted.history[0]["loss_unlabeled"])  # still warming up
     assert not isnan(fitted.history[1]["loss_unlabeled"])
+    assert fitted.unlabeled_from == 6
 
 
 def test_the_labeled_stream_is_the_same_with_and_without_an_unlabeled_step() -> None:
