@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from adni_tcgm.tcgm import processes
 from adni_tcgm.tcgm.aggregator import aggregate
 from adni_tcgm.tcgm.gain import joint_marginal_log_ratio, mean_over_distinct_tuples, subset_sums, total_correlation_gain
 
@@ -216,3 +217,23 @@ def test_shapes_that_disagree_are_errors() -> None:
         total_correlation_gain(log_posteriors, log_prior[:1])
     with pytest.raises(ValueError, match=r"\(4, 3\)"):
         total_correlation_gain(log_posteriors, log_prior, torch.ones(3, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_the_path_of_shared_batches_gives_the_same_gain_where_one_process_has_it_all(monkeypatch, gaps: bool) -> None:
+    """The sums cross to nobody here; between processes they are tested in test_processes.py."""
+    log_posteriors, log_prior = draw(3, 12, 4)
+    present = torch.rand(12, 3, generator=Generator().manual_seed(1)) < (0.7 if gaps else 2.0)
+    alone = log_posteriors.clone().requires_grad_()
+    gain = total_correlation_gain(alone, log_prior, present)
+    gain.backward()
+    monkeypatch.setattr(processes.distributed, "all_reduce", lambda *_: None)
+    token = processes._SHARING.set(True)
+    try:
+        shared = log_posteriors.clone().requires_grad_()
+        again = total_correlation_gain(shared, log_prior, present)
+        again.backward()
+    finally:
+        processes._SHARING.reset(token)
+    torch.testing.assert_close(again, gain, **EXACT)
+    torch.testing.assert_close(shared.grad, alone.grad, **EXACT)
