@@ -46,7 +46,50 @@ SURVIVORS = {
             "not is_sharing()  ->  is_sharing()",
         ),
     },
-    "both have one length": {("return list(zip(patterns, counts.tolist(), strict=True))", "True  ->  False")},
+    "both have one length": {
+        ("return list(zip(patterns, counts.tolist(), strict=True))", "True  ->  False"),
+        (
+            "return {v.diagnosis for v, d in zip(later, distances, strict=True) "
+            "if nearest is not None and d <= nearest}",
+            "True  ->  False",
+        ),
+    },
+    "nothing tries to change one": {("@dataclass(frozen=True)", "True  ->  False")},
+    "empty parts are passed over": {
+        ('for part in re.split(r"[\\s;,|]+", text.strip()):', r"'[\\s;,|]+'  ->  '[\\s;,|]+?'"),
+    },
+    "a part without a word is refused as one with a wrong word is": {
+        (
+            'match = re.fullmatch(r"[mM]?(\\d+(?:\\.\\d+)?):([A-Za-z]+)", part)',
+            r"'[mM]?(\\d+(?:\\.\\d+)?):([A-Za-z]+)'  ->  '[mM]?(\\d+(?:\\.\\d+)?):([A-Za-z]+)?'",
+        ),
+    },
+    "a visit at that very month was found before": {
+        (
+            "before = [visit for visit in history if visit.month < month]",
+            "visit.month < month  ->  visit.month <= month",
+        ),
+        (
+            "after = [visit for visit in history if visit.month > month]",
+            "visit.month > month  ->  visit.month >= month",
+        ),
+    },
+    "a visit at the very horizon is the nearest to it": {
+        (
+            "if conversion is not None and conversion <= rule.horizon_months:",
+            "conversion <= rule.horizon_months  ->  conversion < rule.horizon_months",
+        ),
+        (
+            'beyond = any(v.diagnosis == "MCI" and v.month >= scan_month + rule.horizon_months for v in later)',
+            "v.month >= scan_month + rule.horizon_months  ->  v.month > scan_month + rule.horizon_months",
+        ),
+    },
+    "the words of an error": {
+        (
+            'wrong = f"{strange[0]!r} is unknown" if strange else "stable and converter are always among them"',
+            "'stable and converter are always among them'  ->  'stable and converter are always among them?'",
+        ),
+    },
     "every class counts the same samples": {
         ("size = round(sums[0, 0].item())", "0  ->  1"),
         ("size = round(float(sums[0, 0].detach())) if size is None else size", "0  ->  1"),

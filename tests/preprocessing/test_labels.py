@@ -10,6 +10,7 @@ from preprocessing.intake.labels import (
     Visit,
     derive_label,
     diagnosis_at,
+    months_without_dementia,
     parse_history,
     read_diagnosis,
 )
@@ -167,3 +168,69 @@ def test_a_history_in_one_cell_is_read_and_a_wrong_part_of_it_is_named():
 )
 def test_diagnoses_are_understood_as_tables_spell_them(word, diagnosis):
     assert read_diagnosis(word) == diagnosis
+
+
+def test_a_visit_half_a_month_away_is_not_the_scans_but_a_later_one():
+    assert diagnosis_at([Visit(0.5, "MCI")], 0) is None
+    assert derive_label([Visit(0, "MCI"), Visit(0.5, "AD")], 0) == Label("converter", "converter", 0.5)
+    assert derive_label([Visit(0, "MCI"), Visit(0.4, "AD")], 0) == Label("", "censored")
+
+
+def test_mci_beyond_the_window_was_mci_at_the_horizon():
+    assert derive_label(history(m0="MCI", m48="MCI"), 0) == Label("stable", "stable")
+    assert derive_label(history(m0="MCI", m48="AD"), 0) == Label("", "censored")
+
+
+def test_death_at_the_horizon_is_not_before_it():
+    assert derive_label(history(m0="MCI", m36="MCI"), 0, death_month=36) == Label("stable", "stable")
+
+
+def test_follow_up_counts_from_the_scan_and_is_nothing_without_a_later_visit():
+    rule = LabelRule(minimum_follow_up_months=40, classes=("stable", "converter", "cn"))
+    assert derive_label(history(m12="MCI", m48="MCI"), 12, rule) == Label("", "short_follow_up")
+    assert derive_label(history(m12="CN"), 12, LabelRule(classes=rule.classes)) == Label("cn", "cn")
+    least = LabelRule(minimum_follow_up_months=1, classes=rule.classes)
+    assert derive_label(history(m12="CN"), 12, least) == Label("", "short_follow_up")
+
+
+@pytest.mark.parametrize(
+    ("course", "label"),
+    [
+        ({"m12": "MCI", "m24": "CN", "m36": "MCI"}, "stable"),
+        ({"m36": "MCI", "m48": "AD"}, "stable"),
+        ({"m36": "MCI"}, "stable"),
+        ({"m12": "AD", "m24": "MCI", "m36": "AD"}, "converter"),
+        ({"m36": "MCI", "m48": "CN"}, ""),
+    ],
+)
+def test_forgiving_a_single_visit_takes_away_that_visit_and_no_other(course, label):
+    assert derive_label(history(m0="MCI", **course), 0, LabelRule(reversion="ignore_single")).label == label
+
+
+@pytest.mark.parametrize(
+    ("visits", "scan", "months"),
+    [
+        (history(m0="MCI", m12="MCI", m24="AD"), 0, 12),
+        (history(m0="MCI", m12="MCI", m24="AD"), 12, 0),
+        (history(m0="MCI", m36="MCI", m48="MCI"), 12, 36),
+        (history(m24="AD", m12="MCI", m0="MCI"), 0, 12),
+        (history(m12="AD", m24="MCI"), 12, None),
+        (history(m0="MCI"), 12, None),
+        ([Visit(11.5, "MCI")], 12, None),
+        ([Visit(11.6, "MCI")], 12, 0),
+    ],
+)
+def test_time_without_dementia_ends_at_the_last_visit_before_it(visits, scan, months):
+    assert months_without_dementia(visits, scan) == months
+
+
+def test_the_smallest_numbers_of_a_rule_are_allowed():
+    assert LabelRule(horizon_months=0.5, window_months=0, minimum_follow_up_months=0.5).window_months == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "diagnosis"),
+    [(("CN", "NL", "Normal", "HC", "SMC"), "CN"), (("MCI", "EMCI", "LMCI"), "MCI"), (("AD", "Dementia"), "AD")],
+)
+def test_every_word_for_a_diagnosis_is_known(words, diagnosis):
+    assert {read_diagnosis(word) for word in words} == {diagnosis}
