@@ -24,6 +24,7 @@ from pathlib import Path
 from adni_tcgm.command import DONE, PARTLY, add_debug, run_command
 from pipelines.readable_text import read_texts
 
+INPUTS = ("raw", "truth")  # people's own files, and what the simulation knows of its people
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 KEYS = (
     r"patient_?'?s?_?(?:name|id|birth_?date|address|comments|telephone\w*)|(?:date_?of_?)?birth_?(?:date|time|day)"
@@ -74,7 +75,7 @@ class Finding:
 
 
 def check_folder(
-    root: Path, words: Sequence[str] = (), pseudonymous: Sequence[str] = ("reports",), skip: Sequence[str] = ("raw",)
+    root: Path, words: Sequence[str] = (), pseudonymous: Sequence[str] = ("reports",), skip: Sequence[str] = INPUTS
 ) -> list[Finding]:
     """Everything found below `root`, in the order of the files.
 
@@ -144,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--words", type=Path, metavar="FILE", help="other words to look for, one a line")
     parser.add_argument("--pseudonymous", nargs="*", default=["reports"], metavar="FOLDER", help="no ids in it; .: all")
-    parser.add_argument("--skip", nargs="*", default=["raw"], metavar="FOLDER", help="inputs; default: raw")
+    parser.add_argument("--skip", nargs="*", default=INPUTS, metavar="FOLDER", help="inputs; default: raw, truth")
     add_debug(parser)
     return run_command(_run, parser.parse_args(argv), None)
 
