@@ -46,6 +46,13 @@ SURVIVORS = {
             "not is_sharing()  ->  is_sharing()",
         ),
     },
+    "one process counts the same either way": {
+        ("if not is_sharing():", "not is_sharing()  ->  is_sharing()"),
+        *(
+            ("counts = add_up(torch.bincount((present * bits).sum(1), minlength=2**modalities)).tolist()", change)
+            for change in ("2 ** modalities  ->  2 * modalities", "2  ->  3")
+        ),
+    },
     "both have one length": {
         ("return list(zip(patterns, counts.tolist(), strict=True))", "True  ->  False"),
         (
