@@ -128,24 +128,14 @@ def save_run(
         write_table(unfinished / "splits.tsv", split_table(splits))
         write_table(unfinished / "history.tsv", history_table(fitted.history))
         write_table(unfinished / "predictions.tsv", predictions)
-        if split is not None:
-            write_json(unfinished / "split.json", split)
-        if audit is not None:
-            write_json(unfinished / "audit.json", audit)
+        records = {"split": split, "audit": audit, "adjustment": adjustment, "calibration": calibration}
+        for name, record in records.items():
+            if record is not None:
+                write_json(unfinished / f"{name}.json", record)
         if norms is not None:
             write_table(unfinished / "norms.tsv", norms)
-        if adjustment is not None:
-            write_json(unfinished / "adjustment.json", adjustment)
-        if calibration is not None:
-            write_json(unfinished / "calibration.json", calibration)
         if prepared is not None:
-            prepared = Path(prepared)
-            recipe = prepared / "recipe.json"
-            if recipe.is_file():
-                shutil.copyfile(recipe, unfinished / "recipe.json")
-            where = Path(os.path.relpath(prepared.resolve(), run_dir.resolve())).as_posix()
-            manifest = sha256(prepared / "manifest.tsv")
-            write_json(unfinished / "prepared.json", {"path": where, "manifest_sha256": manifest})
+            _record_prepared(unfinished, Path(prepared), run_dir)
         write_json(unfinished / COMPLETE, metrics)
         write_checksums(unfinished)
         # First what makes it a finished run: killed before the end of these three, it trains again.
@@ -155,6 +145,16 @@ def save_run(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return run_dir
+
+
+def _record_prepared(unfinished: Path, prepared: Path, run_dir: Path) -> None:
+    """Its recipe, its place as `run_dir` will see it, and the hash of its manifest."""
+    recipe = prepared / "recipe.json"
+    if recipe.is_file():
+        shutil.copyfile(recipe, unfinished / "recipe.json")
+    where = Path(os.path.relpath(prepared.resolve(), run_dir.resolve())).as_posix()
+    manifest = sha256(prepared / "manifest.tsv")
+    write_json(unfinished / "prepared.json", {"path": where, "manifest_sha256": manifest})
 
 
 def is_complete(run_dir: str | Path) -> bool:

@@ -102,14 +102,7 @@ def _train(
     parts = {"validation": splits.validation, "test": splits.test} | judges
     if settings.dataset == "adni":
         parts["train"] = censored_people(splits)
-    scores, tables = {}, []
-    for name, batch in parts.items():
-        found = {key: value.numpy() for key, value in predict(fitted, batch).items()}
-        calibrated = calibration.apply(found, batch.present.numpy())
-        tables.append(prediction_table(name, batch, found, calibrated, splits.classes))
-        if name != "train":
-            scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
-            scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
+    scores, predictions = _judge(fitted, calibration, parts)
     metrics = _about(settings, method, seed, splits, truth) | scores
     if settings.warm_start != NO_WARM_START:
         metrics["warm_start"] = settings.describe_start()
@@ -126,7 +119,7 @@ def _train(
         splits,
         config=config,
         metrics=metrics,
-        predictions=pd.concat(tables, ignore_index=True),
+        predictions=predictions,
         norms=getattr(splits, "norms", None),
         adjustment=adjustment.to_json() if adjustment else None,
         calibration=calibration.to_json(),
@@ -136,6 +129,19 @@ def _train(
     )
     shutil.rmtree(unfinished, ignore_errors=True)
     return run_dir
+
+
+def _judge(fitted: Fitted, calibration: Calibration, parts: Mapping[str, MultimodalBatch]) -> tuple[dict, pd.DataFrame]:
+    """Scores of each part, as they are and calibrated, and the predictions of all; "train" has no outcome to score."""
+    scores, tables = {}, []
+    for name, batch in parts.items():
+        found = {key: value.numpy() for key, value in predict(fitted, batch).items()}
+        calibrated = calibration.apply(found, batch.present.numpy())
+        tables.append(prediction_table(name, batch, found, calibrated, fitted.classes))
+        if name != "train":
+            scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
+            scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
+    return scores, pd.concat(tables, ignore_index=True)
 
 
 def journals(folder: Path, config: dict, tensorboard: Path | None = None) -> Callable[[int], FileJournal]:
