@@ -199,11 +199,11 @@ def _check_features(splits: Splits) -> None:
 def _check_norms(splits: Splits) -> None:
     """Standardized by the training samples alone, these have mean 0 (over all voxels, or in each column)."""
     for column, modality in enumerate(splits.modalities):
-        values = splits.train.inputs[modality.name][splits.train.present[:, column]]
-        if not len(values):
+        values, present = splits.train.inputs[modality.name], splits.train.present[:, column]
+        if not present.any():
             continue
         each = values.double() if values.ndim == 2 else values.flatten(1).mean(1, keepdim=True, dtype=torch.float64)
-        off = float(each.mean(0).abs().max())
+        off = float(each[present].mean(0).abs().max())
         if off > LARGEST_MEAN:
             raise LeakError(
                 f"modality {modality.name!r}: the training samples lie {off:.3g} SD from mean 0; their norms were "
@@ -235,9 +235,9 @@ def find_copies(
     """
     telling = {name: _telling(batch, modality, column) for name, batch in parts.items()}
     names = {name: [f"{batch.sample_ids[row]!r} in {name}" for row in telling[name]] for name, batch in parts.items()}
-    values = _same_shape([batch.inputs[modality][torch.from_numpy(telling[name])] for name, batch in parts.items()])
-    ids = dict(zip(parts, _content_ids(values), strict=True))
-    codes = dict(zip(parts, _codes([_describe(part) for part in values]), strict=True))
+    values = dict(zip(parts, _same_shape([batch.inputs[modality] for batch in parts.values()]), strict=True))
+    ids = dict(zip(parts, _content_ids([(values[name], telling[name]) for name in parts]), strict=True))
+    codes = dict(zip(parts, _codes([_describe(values[name], telling[name]) for name in parts]), strict=True))
     pairs = sum(len(names[a]) * len(names[b]) for a, b in combinations(parts, 2))
     directions = codes["train"][0].shape[1]
     limit = float(chi2.ppf(FALSE_ALARMS / max(pairs, 1), directions)) if directions else 0.0
@@ -256,8 +256,8 @@ def find_copies(
 
 def _telling(batch: MultimodalBatch, modality: str, column: int) -> np.ndarray:
     """Rows of the samples that have the modality and more than one number in it, repeated."""
-    flat = batch.inputs[modality].flatten(1)
-    return np.flatnonzero(batch.present[:, column].numpy() & (flat != flat[:, :1]).any(1).numpy())
+    varied = np.array([bool((row != row[0]).any()) for row in batch.inputs[modality].flatten(1)], dtype=bool)
+    return np.flatnonzero(batch.present[:, column].numpy() & varied)
 
 
 def _same_shape(values: Sequence[Tensor]) -> list[Tensor]:
@@ -271,24 +271,29 @@ def _same_shape(values: Sequence[Tensor]) -> list[Tensor]:
     return cut
 
 
-def _content_ids(values: Sequence[Tensor]) -> list[np.ndarray]:
-    """A number for every sample, the same for the same content."""
+def _content_ids(values: Sequence[tuple[Tensor, np.ndarray]]) -> list[np.ndarray]:
+    """A number for every sample, the same for the same content. values: samples and the rows of them that count."""
     known: dict[bytes, int] = {}
-    digests = [[hashlib.sha256(row.contiguous().numpy()).digest() for row in part] for part in values]
+    digests = [[hashlib.sha256(part[row].contiguous().numpy()).digest() for row in rows] for part, rows in values]
     return [np.array([known.setdefault(digest, len(known)) for digest in part], dtype=int) for part in digests]
 
 
-def _describe(values: Tensor) -> list[np.ndarray]:
-    """(N, …) -> (N, d): vectors in at most POOLED_VECTOR numbers; volumes in coarse cells, whatever the scale of their
-    intensities, and a second time mirrored along their first axis."""
+def _describe(values: Tensor, rows: np.ndarray) -> list[np.ndarray]:
+    """Of (N, …) the n rows -> (n, d): vectors in at most POOLED_VECTOR numbers; volumes in coarse cells, whatever the
+    scale of their intensities, and a second time mirrored along their first axis."""
+    # A chunk at a time: a second copy of thousands of volumes might not fit.
+    cells = torch.cat([_pool(values[chunk]) for chunk in torch.from_numpy(rows).split(ROWS_AT_ONCE)]).double()
     if values.ndim != 5:
-        flat = values.flatten(1)
-        return [
-            nn.functional.adaptive_avg_pool1d(flat[:, None], min(POOLED_VECTOR, flat.shape[1]))[:, 0].double().numpy()
-        ]
-    cells = nn.functional.adaptive_avg_pool3d(values, POOLED_VOLUME).double()
+        return [cells.numpy()]
     both = [part.flatten(1) for part in (cells, cells.flip(2))]
     return [((x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True).clamp_min(1e-12)).numpy() for x in both]
+
+
+def _pool(values: Tensor) -> Tensor:
+    if values.ndim == 5:
+        return nn.functional.adaptive_avg_pool3d(values, POOLED_VOLUME)
+    flat = values.flatten(1)
+    return nn.functional.adaptive_avg_pool1d(flat[:, None], min(POOLED_VECTOR, flat.shape[1]))[:, 0]
 
 
 def _codes(described: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:

@@ -125,6 +125,15 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     known, trains = _class_index(people), split == "train"
     shown = draw_visible(known, trains, config.label_rate, np.random.default_rng([seed, 1]))
     visible = shown | (~trains & (known != UNLABELED))
+    rows = [
+        SplitRow(person.sample_id, person.group_id, where, person.status if person.status in CLASSES else "", shown)
+        for person, where, shown in zip(people.itertuples(), split, visible.tolist(), strict=True)
+    ]
+    # One split after the other, so that a batch is a view of its part of the arrays: thousands of people fill
+    # gigabytes, and must not exist twice.
+    order = np.concatenate([np.flatnonzero(split == name) for name in SHARES])
+    people, split, labels = people.iloc[order], split[order], np.where(visible, known, UNLABELED)[order]
+    people, trains = people.reset_index(drop=True), split == "train"
 
     inputs, present, features = _read_inputs(config, people)
     adjustment = _fit_adjustment(config, people, inputs, present, split, features)
@@ -132,16 +141,12 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     _warn_of_other_sites(present, adjustment, people)
     norms = fit_norms(inputs, present, trains, features)
     _standardize(inputs, present, norms, features)
-    labels = np.where(visible, known, UNLABELED)
     targets = _read_targets(config, people, present, trains)
     parts = {}
     for name in SHARES:
-        rows = np.flatnonzero(split == name)
-        parts[name] = _batch(people, inputs, present, labels, rows, targets)
-    rows = [
-        SplitRow(person.sample_id, person.group_id, where, person.status if person.status in CLASSES else "", shown)
-        for person, where, shown in zip(people.itertuples(), split, visible.tolist(), strict=True)
-    ]
+        of_split = np.flatnonzero(split == name)
+        whole = slice(of_split[0], of_split[-1] + 1)
+        parts[name] = _batch(people, inputs, present, labels, whole, targets)
     shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
     steps = ["norms", *(["adjustment"] if adjustment else []), *(["targets"] if targets else [])]
     fitted_on = dict.fromkeys(steps, people.sample_id[trains].tolist())
@@ -192,7 +197,7 @@ def load_people(
     _adjust(inputs, present, adjustment, people, features)
     _warn_of_other_sites(present, adjustment, people)
     _standardize(inputs, present, norms, features)
-    return _batch(people, inputs, present, _class_index(people), np.arange(len(people)))
+    return _batch(people, inputs, present, _class_index(people), slice(None))
 
 
 def read_people(
@@ -370,20 +375,18 @@ def _batch(
     inputs: dict[str, torch.Tensor],
     present: np.ndarray,
     labels: np.ndarray,
-    rows: np.ndarray,
+    rows: slice,
     targets: dict[str, torch.Tensor] | None = None,
 ) -> MultimodalBatch:
-    everybody = len(rows) == len(people)
     chosen = people.iloc[rows]
     return MultimodalBatch(
         sample_ids=chosen.sample_id.tolist(),
-        # Indexing copies; a whole evaluation set of 2,000 people must not exist twice.
-        inputs={name: values if everybody else values[torch.from_numpy(rows)] for name, values in inputs.items()},
-        present=torch.from_numpy(present[rows]),
-        labels=torch.from_numpy(labels[rows]),
+        inputs={name: values[rows] for name, values in inputs.items()},
+        present=torch.tensor(present[rows]),
+        labels=torch.tensor(labels[rows]),
         groups=chosen.group_id.tolist(),
         strata=_strata(people, chosen),
-        targets={name: values[torch.from_numpy(rows)] for name, values in (targets or {}).items()},
+        targets={name: values[rows] for name, values in (targets or {}).items()},
     )
 
 

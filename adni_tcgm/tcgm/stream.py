@@ -25,17 +25,26 @@ class BatchStream(Iterator[MultimodalBatch]):
     The order is drawn anew in each pass. What is left of a pass and fills no batch is dropped: the samples of a batch
     are distinct, as the gain requires. With fewer than `size` samples, a batch holds all of them.
     Draws are made on the CPU whatever device holds the samples, so they are the same everywhere.
+    rows: int64, the places of the samples to draw from; None: all of them. A copy of them might not fit.
     """
 
-    def __init__(self, samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int) -> None:
-        self.samples, self.size, self.augment = samples, min(size, len(samples)), augment
+    def __init__(
+        self,
+        samples: MultimodalBatch,
+        size: int,
+        augment: Augmentation | None,
+        seed: int,
+        rows: Tensor | None = None,
+    ) -> None:
+        self.rows = torch.arange(len(samples)) if rows is None else rows
+        self.samples, self.size, self.augment = samples, min(size, len(self.rows)), augment
         self.orders, self.views = (Generator().manual_seed(2 * seed + i) for i in range(2))
         self.order, self.position = torch.zeros(0, dtype=torch.int64), 0
 
     def __next__(self) -> MultimodalBatch:
         if self.position + self.size > len(self.order):
-            self.order, self.position = torch.randperm(len(self.samples), generator=self.orders), 0
-        batch = self.samples.select(self.order[self.position : self.position + self.size])
+            self.order, self.position = torch.randperm(len(self.rows), generator=self.orders), 0
+        batch = self.samples.select(self.rows[self.order[self.position : self.position + self.size]])
         self.position += self.size
         # First cut to size, then widened.
         return (self.augment(batch, self.views) if self.augment else batch).in_float32()

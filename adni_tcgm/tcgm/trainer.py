@@ -213,14 +213,15 @@ class Training:
         self.precision = choose_precision(config.precision, self.device)
         if world() > 1 and not getattr(method, "shares_batches", False):
             raise ValueError(f"{type(method).__name__} as set cannot share its batches among {world()} processes")
-        train, labeled = splits.train, splits.train.select(splits.train.labels != UNLABELED)
-        self.validation = splits.validation.select(splits.validation.labels != UNLABELED)
+        train, self.validation = splits.train, splits.validation
+        if (splits.validation.labels == UNLABELED).any():
+            self.validation = splits.validation.select(splits.validation.labels != UNLABELED)
         prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
         by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
         # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
-        labeled, unlabeled = (place(samples, self.device) for samples in (labeled, train))
-        self.stream_l = BatchStream(labeled, config.batch_size_labeled, augment, seed=2 * config.seed)
-        self.stream_u = BatchStream(unlabeled, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
+        labeled, samples = (train.labels != UNLABELED).nonzero().squeeze(1), place(train, self.device)
+        self.stream_l = BatchStream(samples, config.batch_size_labeled, augment, seed=2 * config.seed, rows=labeled)
+        self.stream_u = BatchStream(samples, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
 
         torch.manual_seed(config.seed)
         seen = viewed_modalities(splits.modalities, train, augment)
@@ -264,7 +265,7 @@ class Training:
         self.round += 1
         self.model.train()
         seed_round(self.config.seed, self.round)
-        if len(self.stream_l.samples):
+        if len(self.stream_l.rows):
             self._step(self.method.labeled_loss, self.stream_l, self.optimizer_l, self.losses_l)
         if self.round > self.config.warm_up_rounds:
             # The step belongs inside: a method may compute its forward pass again in the backward pass.

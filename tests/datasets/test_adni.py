@@ -242,6 +242,14 @@ def test_voxels_are_loaded_with_their_margin_and_standardized_over_training(prep
         assert seen.mean().item() == pytest.approx(0, abs=1e-4) and seen.std().item() == pytest.approx(1, abs=1e-3)
 
 
+def test_people_exist_once_whatever_their_split(prepared_maps):
+    splits = load(AdniConfig(str(prepared_maps.path), margin=1), seed=0)
+    for name in ("mri", "pet"):
+        parts = [batch.inputs[name] for batch in batches(splits).values()]
+        assert len({part.untyped_storage().data_ptr() for part in parts}) == 1
+        assert parts[0].untyped_storage().nbytes() == sum(part.nbytes for part in parts)
+
+
 def test_an_evaluation_set_without_margin_is_the_center_of_one_with_it(prepared_maps):
     config = AdniConfig(str(prepared_maps.path))
     norms = load(config, 0).norms

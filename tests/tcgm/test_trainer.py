@@ -13,7 +13,7 @@ from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.trainer import TrainConfig, fit, frozen_running_statistics, predict, tempered_log_loss
+from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit, frozen_running_statistics, predict, tempered_log_loss
 
 LINEAR = MLPConfig()
 QUICK = TrainConfig(rounds=30, warm_up_rounds=5, validate_every=5, gamma_l=1e-2, gamma_u=1e-2)
@@ -116,6 +116,16 @@ def test_the_labeled_stream_is_the_same_with_and_without_an_unlabeled_step() -> 
         assert batch.sample_ids == other.sample_ids
         assert torch.equal(batch.inputs["mri"], other.inputs["mri"])
     assert (without.steps, with_step.steps) == (30, 30 + 25)  # five rounds of warm-up
+
+
+def test_training_keeps_no_copy_of_its_samples() -> None:
+    splits = two_views(labeled=30)
+    training = Training(CrossEntropy(LINEAR), splits, QUICK, None)
+    assert training.stream_l.samples is training.stream_u.samples is splits.train
+    assert training.validation is splits.validation
+    some = replace(splits, validation=draw("validation", 40, 25, seed=1))
+    assert training.stream_l.rows.tolist() == list(range(30))
+    assert len(Training(CrossEntropy(LINEAR), some, QUICK, None).validation) == 25
 
 
 def test_another_seed_draws_other_batches_and_no_two_streams_run_in_step() -> None:
