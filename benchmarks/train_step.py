@@ -6,15 +6,17 @@ convolutions and parameters), DataLoader, MONAI's transforms (random crop, rando
 trainer's own rounds in float32 and in bfloat16, and the whole round of TCGM. All take turns in one process.
 
 A step's time is the median over repeats; on a CPU it is processor time, so that a busy machine does not show, and one
-thread is used. Memory is the most that torch holds beyond what it held before the step. The ceilings are measured in
-the same run: a product of two matrices in either precision, and a copy in memory. Writes OUT/train_step-DEVICE.tsv and
-OUT/profile-DEVICE.tsv.
+thread is used. Memory is the most that torch holds beyond what it held before the step. Bytes moved are those of all
+tensors that go into an operator or come out of it, each time. The ceilings are measured in the same run: a product of
+two matrices in either precision; a copy in memory; and the convolutions of the step alone, in their own shapes, forward
+and backward: a step in which everything else cost nothing. Writes OUT/train_step-DEVICE.tsv and OUT/profile-DEVICE.tsv.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from math import nan
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -26,6 +28,8 @@ from monai.networks.nets import DenseNet121
 from monai.transforms import Compose, EnsureTyped, RandFlipd, RandSpatialCropd
 from torch import Generator, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from adni_tcgm.methods.ce import CrossEntropy
@@ -33,7 +37,7 @@ from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.execution import arithmetic
+from adni_tcgm.tcgm.execution import PRECISIONS, arithmetic
 from adni_tcgm.tcgm.trainer import TrainConfig, Training
 from benchmarks.gain import measure_memory
 
@@ -158,6 +162,58 @@ def ceilings(device: str) -> dict[str, float]:
     return found | {"copy": 2 * source.nbytes / copy / 1e9}
 
 
+class BytesMoved(TorchDispatchMode):
+    """Sums the sizes of what goes into each operator and of what comes out of it; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            moved = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, torch.Tensor)]
+            self.total += sum(value.nbytes for value in moved)
+        return result
+
+
+def count_gb(step: Step) -> float:
+    with BytesMoved() as counter:
+        step()
+    return counter.total / 1e9
+
+
+def seconds_of_convolutions(crop: int, batch_size: int, device: str, precision: torch.dtype) -> float:
+    """Of all convolutions of the labeled step of both modalities, each alone, forward and backward."""
+    shapes: list[tuple[nn.Conv3d, torch.Size]] = []
+    with torch.device("meta"):
+        net = DenseNet3DConfig.paper().build((1, crop, crop, crop), 2)
+        for module in net.modules():
+            if isinstance(module, nn.Conv3d):
+                module.register_forward_hook(lambda conv, inputs, _: shapes.append((conv, inputs[0].shape)))
+        net(torch.empty(batch_size, 1, crop, crop, crop))
+    # The first has no gradient in its input, here as in a training.
+    return len(MODALITIES) * sum(
+        _seconds_of_convolution(conv, shape, device, precision, differentiate_input=number > 0)
+        for number, (conv, shape) in enumerate(shapes)
+    )
+
+
+def _seconds_of_convolution(
+    conv: nn.Conv3d, shape: torch.Size, device: str, precision: torch.dtype, differentiate_input: bool
+) -> float:
+    weight, x = (torch.randn(size, device=device, dtype=precision) for size in (conv.weight.shape, shape))
+    if precision == torch.bfloat16 or device == "cuda":  # the layout of the training
+        weight, x = (values.contiguous(memory_format=torch.channels_last_3d) for values in (weight, x))
+    wanted = [weight.requires_grad_(), x.requires_grad_()] if differentiate_input else [weight.requires_grad_()]
+
+    def work() -> object:
+        output = nn.functional.conv3d(x, weight, None, conv.stride, conv.padding)
+        return torch.autograd.grad(output, wanted, torch.ones_like(output))
+
+    return min(seconds_of(work, device) for _ in range(2))
+
+
 def count_gflop(crop: int, batch_size: int) -> float:
     """Of the labeled step of both modalities, forward and backward; nothing is computed for it."""
     with torch.device("meta"):
@@ -202,11 +258,14 @@ def measure(crop: int, batch_size: int, device: str, repeats: int) -> tuple[pd.D
             if turn:  # the first of each is a warm-up
                 times[name].append(took)
     top, gflop, plain = ceilings(device), count_gflop(crop, batch_size), median(times["MONAI loop, float32"])
+    alone = {name: seconds_of_convolutions(crop, batch_size, device, dtype) for name, dtype in PRECISIONS.items()}
     rows = []
     for name, step in steps.items():
         took, precision = median(times[name]), "float32" if "float32" in name else "bfloat16"
         samples = batch_size * (2 if "TCGM" in name else 1)
         rate = gflop * samples / batch_size / took
+        # What a compiler fused is no operator any more.
+        moved = nan if "compiled" in name else count_gb(step)
         rows.append(
             {
                 "step": name,
@@ -216,10 +275,20 @@ def measure(crop: int, batch_size: int, device: str, repeats: int) -> tuple[pd.D
                 "peak_mb": measure_memory(step, device),
                 "gflop_per_s": rate,
                 "share_of_matmul_ceiling": rate / top[precision],
+                "share_of_convolution_ceiling": alone[precision] * samples / batch_size / took,
+                "gb_moved": moved,
+                "share_of_copy_ceiling": moved / took / top["copy"],
             }
         )
     shares = kinds_of_time(steps["ours, CE, bfloat16"], device)
-    limits = pd.DataFrame([{"step": f"ceiling: {name}", "gflop_per_s": value} for name, value in top.items()])
+    limits = pd.DataFrame(
+        [{"step": f"ceiling: product in {name}", "gflop_per_s": top[name]} for name in PRECISIONS]
+        + [{"step": "ceiling: copy, GB/s read and written", "gflop_per_s": top["copy"]}]
+        + [
+            {"step": f"ceiling: convolutions in {name}", "seconds": took, "gflop_per_s": gflop / took}
+            for name, took in alone.items()
+        ]
+    )
     return pd.concat([pd.DataFrame(rows), limits], ignore_index=True), shares.sort_values("share", ascending=False)
 
 
@@ -243,7 +312,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = arguments.out / f"{name}-{arguments.device}.tsv"
         content.to_csv(file, sep="\t", index=False, lineterminator="\n", float_format="%.4g")
         print(content.to_string(index=False, na_rep="", float_format="{:.3g}".format), end="\n\n")
-    print("the copy's ceiling is in GB/s, read and written")
     return 0
 
 

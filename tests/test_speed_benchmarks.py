@@ -43,6 +43,30 @@ def test_a_step_of_either_loop_moves_every_network_of_its_own() -> None:
     assert all(not torch.equal(value, before[name]) for name, value in training.model.named_parameters())
 
 
+def test_bytes_moved_are_those_in_and_out_of_every_operator_but_views() -> None:
+    a, b = torch.zeros(1000), torch.zeros(1000)
+
+    def step() -> None:
+        (a.view(10, 100).t() + b.view(100, 10)).sum()
+
+    # The sum reads two and writes one, the reduction reads one and writes a number.
+    assert train_step.count_gb(step) == pytest.approx((4 * 4000 + 4) / 1e9)
+
+
+def test_every_convolution_of_the_network_is_timed_once_for_each_modality(monkeypatch) -> None:
+    seen = []
+
+    def timed(conv: torch.nn.Conv3d, shape: torch.Size, *_: object, differentiate_input: bool) -> float:
+        seen.append((tuple(conv.weight.shape), tuple(shape), differentiate_input))
+        return 0.5
+
+    monkeypatch.setattr(train_step, "_seconds_of_convolution", timed)
+    assert train_step.seconds_of_convolutions(32, 2, "cpu", torch.float32) == 2 * 0.5 * len(seen)
+    assert len(seen) == 2 + 2 * (6 + 12 + 24 + 16) + 3  # stem, two of each layer, one between blocks
+    assert seen[0] == ((64, 1, 3, 3, 3), (2, 1, 32, 32, 32), False)
+    assert all(differentiated for *_, differentiated in seen[1:])
+
+
 def test_slopes_of_a_linear_cost_are_one_and_kept_throughput_is_relative_to_the_fewest() -> None:
     rows = [
         {"what": "people", "size": n, "round_s": 1 + n / 10_000, "pass_s": n, "prediction_s": n} for n in (300, 5000)

@@ -26,9 +26,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """ "auto": bfloat16 on a GPU, float32 on a CPU. Raises ValueError for a name that is unknown."""
+    """ "auto": bfloat16 on a GPU that computes in it, else float32. Raises ValueError for a name that is unknown."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        # Older GPUs emulate it, and are slower with it than without.
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; choose one of auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]

@@ -191,9 +191,11 @@ def test_bfloat16_trains_to_nearly_the_same_predictions_as_float32() -> None:
     assert 0 < difference < 0.05
 
 
-def test_precision_follows_the_device_and_an_unknown_one_is_refused() -> None:
+def test_precision_follows_the_device_and_an_unknown_one_is_refused(monkeypatch) -> None:
     assert choose_precision("auto", torch.device("cpu")) == torch.float32
-    assert choose_precision("auto", torch.device("cuda")) == torch.bfloat16
+    for native, precision in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
+        assert choose_precision("auto", torch.device("cuda")) == precision
     with pytest.raises(ValueError, match="precision is 'half'"):
         TrainConfig(precision="half")
 
