@@ -1,11 +1,12 @@
 """What training costs with more subjects, more modalities and larger batches, and what memory 5,000 people take.
 
-`python -m benchmarks.scale OUT [--people 300,1000,5000] [--crop hippocampi|paper64] [--seconds 2]`: TCGM with the small
-network for registered volumes (`nets.grid3d`), random volumes kept in float16, one thread. Each number of people has a
+`python -m benchmarks.scale OUT [--people 300,1000,5000] [--prepared DIR DIR] [--crop hippocampi|paper64] [--seconds 2]`
+trains TCGM with the small network for registered volumes (`nets.grid3d`), one thread. Each number of people has a
 process of its own, whose peak memory is that of the training: processor seconds of a round, of a whole pass over all
-people (rounds of a pass times that), and of a prediction for all of them. Modalities and batch sizes take turns in one
-process. Writes OUT/scale.tsv, OUT/scale_slopes.tsv and OUT/scale.png. A slope of 1 on log-log axes is linear; a fixed
-cost of each round bends it below 1.
+people (rounds of a pass times that), and of a prediction for all of them. The people are random volumes kept in float16
+or, with `--prepared`, those who train in prepared cohorts, read and checked for leaks as in every training. Modalities
+and batch sizes take turns in one process. Writes OUT/scale.tsv, OUT/scale_slopes.tsv and OUT/scale.png. A slope of 1 on
+log-log axes is linear; a fixed cost of each round bends it below 1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import pandas as pd
 import torch
 from torch import Generator
 
+from adni_tcgm.audit import audit_splits
+from adni_tcgm.datasets.adni import AdniConfig, load
 from adni_tcgm.datasets.adni_maps import CROPS
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.augment3d import Augment3D
@@ -80,23 +83,32 @@ def processor_seconds(work: Callable[[], object], seconds: float) -> float:
     return median(times)
 
 
-def measure_people(count: int, crop: str, seconds: float) -> dict[str, float]:
+def read_people(prepared: str, crop: str) -> Splits:
+    splits = load(AdniConfig(prepared, crop=crop, label_rate=LABELED), seed=0)
+    audit_splits(splits, strict=True)
+    return splits
+
+
+def measure_people(splits: Splits, crop: str, seconds: float) -> dict[str, float]:
     """In a process of its own: a round, a pass, a prediction for everybody, and the peak memory of it all."""
-    training = training_of(draw_people(count, MODALITIES, crop), crop, BATCH)
+    training = training_of(splits, crop, BATCH)
     each = processor_seconds(training.run_round, seconds)
+    people = training.stream_u.samples
     start = process_time()
-    predict(training.fitted, training.stream_u.samples)
+    predict(training.fitted, people)
     predicting = process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"round_s": each, "pass_s": each * count / BATCH, "prediction_s": predicting, "peak_gb": peak}
+    times = {"round_s": each, "pass_s": each * len(people) / BATCH, "prediction_s": predicting}
+    return {"what": "people", "size": len(people), **times, "peak_gb": peak}
 
 
-def measure(people: Sequence[int], crop: str, seconds: float) -> pd.DataFrame:
+def measure(people: Sequence[str], crop: str, seconds: float) -> pd.DataFrame:
+    """people: how many to draw, or where a prepared cohort lies."""
     rows = []
-    for count in people:
-        command = [sys.executable, "-m", "benchmarks.scale", "-", "--one", str(count), "--crop", crop]
+    for source in people:
+        command = [sys.executable, "-m", "benchmarks.scale", "-", "--one", source, "--crop", crop]
         done = subprocess.run([*command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
-        rows.append({"what": "people", "size": count, **json.loads(done.stdout.splitlines()[-1])})
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
     for count in COUNTS:
         training = training_of(draw_people(2 * BATCH, count, crop), crop, BATCH)
         each = processor_seconds(training.run_round, seconds)
@@ -156,15 +168,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--people", default="300,1000,5000", metavar="N,N,...")
+    parser.add_argument("--prepared", nargs="+", metavar="DIR", help="people of prepared cohorts instead")
     parser.add_argument("--crop", choices=tuple(CROPS), default="hippocampi")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     if arguments.one:
-        print(json.dumps(measure_people(arguments.one, arguments.crop, arguments.seconds)))
+        one, crop = arguments.one, arguments.crop
+        splits = draw_people(int(one), MODALITIES, crop) if one.isdecimal() else read_people(one, crop)
+        print(json.dumps(measure_people(splits, crop, arguments.seconds)))
         return 0
-    table = measure([int(n) for n in arguments.people.split(",")], arguments.crop, arguments.seconds)
+    table = measure(arguments.prepared or arguments.people.split(","), arguments.crop, arguments.seconds)
     fitted = slopes(table)
     arguments.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.out / "scale.tsv", sep="\t", index=False, lineterminator="\n", float_format="%.4g")

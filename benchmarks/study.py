@@ -1,11 +1,12 @@
 """The paper's Figure 6 on a prepared cohort: CE, Soft-HGR and TCGM at 10 % and 50 % of the labels, five seeds.
 
-`python -m benchmarks.study PREPARED OUT [--minutes 8] [--packed 4] [--measure-only]`: the paper's network on 64³ crops
-(`adni_voxels_gpu`), 30 runs. First a few rounds of each method are timed and the time of the whole study that they
-imply is printed. Then runs start, `--packed` at a time on the one device, and after `--minutes` those that are not done
-are ended. Each goes on from its last state when the same command is given again; the status is 75 until all are done.
-Writes OUT/speed.tsv, OUT/runs/… and OUT/figure6.tsv: accuracy of "all" on the test people, mean and SD over the seeds
-finished so far. Beside it stand the paper's figures, on other people: theirs were ADNI's, these may be simulated.
+`python -m benchmarks.study PREPARED OUT [--minutes 8] [--packed 4] [--measure-only] [--set KEY=VALUE]`: the network of
+the paper on 64³ crops (`adni_voxels_gpu`), 30 runs. First a few rounds of each method are timed and the time of the
+whole study that they imply is printed. Then runs start, `--packed` at a time on the one device, and after `--minutes`
+those that are not done are ended. Each goes on from its last state when the same command is given again; the status is
+75 until all are done. Writes OUT/speed.tsv, OUT/runs/… and OUT/figure6.tsv: accuracy of "all" on the test people, mean
+and SD over the seeds finished so far. Beside it stand the paper's figures, on other people: theirs were ADNI's, these
+may be simulated.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import torch
 from adni_tcgm.storage import is_complete, load_run
 from adni_tcgm.tcgm.execution import arithmetic, choose_device
 from adni_tcgm.tcgm.trainer import Training
-from pipelines.config import Settings, load_settings
+from pipelines.config import Settings
+from pipelines.run import parse_arguments, settings_of
 from pipelines.training import run_name
 
 METHODS, LABEL_RATES, SEEDS = ("ce", "soft_hgr", "tcgm"), (0.1, 0.5), range(5)
@@ -37,27 +39,34 @@ TIMED_ROUNDS = 3
 Run = tuple[str, float, int]
 
 
-def settings_of(arguments: argparse.Namespace, label_rate: float) -> Settings:
-    overrides = {"data.path": str(arguments.prepared), "data.label_rate": label_rate, "train.device": arguments.device}
-    overrides |= {"warm_start": "none"}  # the paper's network, from scratch
-    return load_settings(arguments.config, overrides)
-
-
 def list_runs() -> list[Run]:
     """Seed by seed, so that what is there early is whole seeds."""
     return [(method, rate, seed) for seed in SEEDS for rate in LABEL_RATES for method in METHODS]
 
 
-def folder_of(arguments: argparse.Namespace, run: Run) -> Path:
+def options_of(arguments: argparse.Namespace, run: Run) -> list[str]:
+    """Of `pipelines.run`. The paper's network starts from scratch."""
     method, rate, seed = run
-    return arguments.out / "runs" / run_name(settings_of(arguments, rate), method, seed)
+    options = [arguments.config, "--method", method, "--label-rate", str(rate), "--seed", str(seed)]
+    options += ["--data", str(arguments.prepared), "--out", str(arguments.out), "--device", arguments.device]
+    return options + [f"--set={pair}" for pair in ("warm_start=none", *arguments.set)]
+
+
+def settings_for(arguments: argparse.Namespace, run: Run) -> Settings:
+    return settings_of(parse_arguments(options_of(arguments, run)))
+
+
+def folder_of(arguments: argparse.Namespace, run: Run) -> Path:
+    method, _, seed = run
+    return arguments.out / "runs" / run_name(settings_for(arguments, run), method, seed)
 
 
 def measure_speed(arguments: argparse.Namespace) -> pd.DataFrame:
     """Seconds of a full round of each method, warmed up, and those of a run of them; validation is not counted."""
-    settings, device, rows = settings_of(arguments, LABEL_RATES[-1]), choose_device(arguments.device), []
-    splits = settings.load(0)
+    device, splits, rows = choose_device(arguments.device), None, []
     for method in METHODS:
+        settings = settings_for(arguments, (method, LABEL_RATES[-1], 0))
+        splits = splits or settings.load(0)
         config = settings.train_for(method)
         with torch.random.fork_rng(), arithmetic(device, config.deterministic):
             training = Training(settings.method(method), splits, config, settings.augmentation())
@@ -107,11 +116,10 @@ def train_for(arguments: argparse.Namespace, seconds: float) -> int:
 def start_run(arguments: argparse.Namespace, run: Run) -> subprocess.Popen:
     """A process of its own: several share the device, and one that is ended goes on from its last state."""
     method, rate, seed = run
-    command = [sys.executable, "-m", "pipelines.run", arguments.config, "--method", method, "--seed", str(seed)]
-    command += ["--label-rate", str(rate), "--data", str(arguments.prepared), "--out", str(arguments.out)]
     log = (arguments.out / f"{method}-r{rate:g}-s{seed}.log").open("ab")
     with log:
-        return subprocess.Popen([*command, "--device", arguments.device], stdout=log, stderr=log)
+        command = [sys.executable, "-m", "pipelines.run", *options_of(arguments, run)]
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def tabulate(arguments: argparse.Namespace) -> pd.DataFrame:
@@ -143,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--minutes", type=float, default=8.0, help="of training in this call")
     parser.add_argument("--packed", type=int, default=1, help="runs at a time on the device")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in pipelines.run")
     parser.add_argument("--measure-only", action="store_true")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)

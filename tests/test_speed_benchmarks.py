@@ -13,8 +13,10 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121
 
+import pipelines.run
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from benchmarks import gpu, scale, study, train_step
+from pipelines.training import run_name
 
 
 def test_both_loops_train_networks_of_the_same_size_and_operations() -> None:
@@ -118,6 +120,18 @@ def test_a_study_has_thirty_runs_whole_seeds_first() -> None:
     assert len(runs) == len(set(runs)) == 30
     assert [seed for *_, seed in runs] == sorted(seed for *_, seed in runs)
     assert {(method, rate) for method, rate, _ in runs} == set(study.PAPER)
+
+
+def test_the_runs_of_a_study_are_the_papers_network_from_scratch_where_they_are_looked_for(tmp_path) -> None:
+    sets = ["train.precision=bfloat16"]
+    arguments = argparse.Namespace(config="adni_voxels_gpu", prepared=tmp_path, out=tmp_path, device="cpu", set=sets)
+    settings = study.settings_for(arguments, ("tcgm", 0.5, 3))
+    assert (settings.network, settings.warm_start, settings.data.label_rate) == ("paper", "none", 0.5)
+    train = settings.train_for("tcgm")
+    assert (train.rounds, train.batch_size_labeled, train.precision) == (600, 12, "bfloat16")
+    started = pipelines.run.parse_arguments(study.options_of(arguments, ("tcgm", 0.5, 3)))
+    name = run_name(pipelines.run.settings_of(started), started.method, started.seed)
+    assert started.out / "runs" / name == study.folder_of(arguments, ("tcgm", 0.5, 3))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
