@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,12 +14,14 @@ from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.lmf import LMF
 from adni_tcgm.methods.method import Spec
 from adni_tcgm.methods.tcgm import TCGM
+from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
+from adni_tcgm.tcgm import trainer
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.execution import choose_precision, in_pieces, kept_running_statistics, set_micro_batch
-from adni_tcgm.tcgm.trainer import TrainConfig, fit, predict
+from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit, predict
 
 DENSENET = DenseNet3DConfig(blocks=(1, 1), growth=4, init=4, bottleneck=2)
 LINEAR = MLPConfig(hidden=(8,), dropout=0.3)
@@ -207,6 +210,20 @@ def test_complete_samples_are_known_without_a_look_at_them_once_they_are_on_a_de
     assert gaps.select(torch.tensor([1, 2])).complete
     meta = batch.to("meta")
     assert meta.complete and meta.with_inputs(dict(meta.inputs)).complete
+
+
+@pytest.mark.parametrize("method", [CrossEntropy(DENSENET), TCGM(DENSENET)])
+def test_a_round_of_complete_samples_never_waits_for_its_device(method, monkeypatch) -> None:
+    """The stand-in for a GPU is a device without values, on which every question for one is an error."""
+    monkeypatch.setattr(trainer, "place", lambda samples, device: samples.to(device))
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
+    config = replace(ROUNDS, rounds=100, validate_every=100, device="meta", precision="float32")
+    training = Training(method, splits_of((12, 12, 12)), config, Augment3D.paper((8, 8, 8), margin=2))
+    for _ in range(3):
+        training.run_round()
+    pending = training.losses_l.pending + training.losses_u.pending
+    assert len(pending) == (3 if isinstance(method, CrossEntropy) else 3 + 2)  # one round of warm-up
+    assert all(loss.device.type == "meta" for _, loss in pending)
 
 
 def test_only_networks_that_gain_by_it_are_compiled_and_only_when_asked(monkeypatch) -> None:
