@@ -50,6 +50,9 @@ class SoftHGR:
         features = _features(model, batch)
         objective = features[:0].sum()  # zero, but still part of the graph if no two modalities meet
         for a, b in combinations(range(len(features)), 2):
+            if batch.complete and len(batch) >= 2:  # nothing to look up, which would wait for a GPU
+                objective = objective + soft_hgr(features[a], features[b])
+                continue
             both = batch.present[:, a] & batch.present[:, b]
             if both.sum() >= 2:
                 objective = objective + soft_hgr(features[a, both], features[b, both])
@@ -89,6 +92,8 @@ class _Projected(nn.Module):
 
 def _features(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
     """(M, B, dimension); zeros where a modality is absent."""
+    if batch.complete and len(batch):
+        return torch.stack([model.classifiers[name].features(x).float() for name, x in batch.inputs.items()])
     rows = []
     for name, inputs in batch.inputs.items():
         index = model.seen(batch, name).nonzero().squeeze(1)

@@ -13,6 +13,7 @@ from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.lmf import LMF
 from adni_tcgm.methods.method import Spec
+from adni_tcgm.methods.soft_hgr import SoftHGR
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
@@ -212,7 +213,7 @@ def test_complete_samples_are_known_without_a_look_at_them_once_they_are_on_a_de
     assert meta.complete and meta.with_inputs(dict(meta.inputs)).complete
 
 
-@pytest.mark.parametrize("method", [CrossEntropy(DENSENET), TCGM(DENSENET)])
+@pytest.mark.parametrize("method", [CrossEntropy(DENSENET), SoftHGR(DENSENET), TCGM(DENSENET)])
 def test_a_round_of_complete_samples_never_waits_for_its_device(method, monkeypatch) -> None:
     """The stand-in for a GPU is a device without values, on which every question for one is an error."""
     monkeypatch.setattr(trainer, "place", lambda samples, device: samples.to(device))
