@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("prepared", type=Path, help="a prepared cohort, as `pipelines.simulate` or `run_adni` write it")
+    parser.add_argument("prepared", type=Path, help="a prepared cohort: the folder with manifest.tsv")
     parser.add_argument("out", type=Path)
     parser.add_argument("--config", default="adni_voxels_gpu")
     parser.add_argument("--device", default="auto")
