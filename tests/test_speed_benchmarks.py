@@ -140,6 +140,37 @@ def test_without_a_gpu_nothing_is_written(tmp_path, capsys) -> None:
     assert "nothing was measured" in capsys.readouterr().err and not (tmp_path / "gpu").exists()
 
 
+def test_the_gpu_table_has_every_figure_of_every_step(tmp_path, monkeypatch) -> None:
+    main = train_step.main
+
+    def on_a_cpu(options: list[str]) -> int:
+        status = main([options[0], "--device", "cpu", "--repeats", "2"])
+        (tmp_path / "train_step" / "train_step-cpu.tsv").rename(tmp_path / "train_step" / "train_step-cuda.tsv")
+        return status
+
+    monkeypatch.setattr(train_step, "main", on_a_cpu)
+    monkeypatch.setattr(train_step, "seconds_of", lambda *_: 2.0)
+    monkeypatch.setattr(train_step, "seconds_of_convolutions", lambda *_: 0.5)
+    monkeypatch.setattr(train_step, "count_gflop", lambda *_: 1000.0)
+    monkeypatch.setattr(train_step, "ceilings", lambda _: {"float32": 1000.0, "bfloat16": 4000.0, "copy": 2e-6})
+    for loop in ("monai_loop", "our_round"):
+        monkeypatch.setattr(train_step, loop, lambda *_, **__: lambda: torch.zeros(500) + 1)
+    rows = {what: value for what, value, _ in gpu.steps(tmp_path, argparse.Namespace())}
+    ours = {what.rpartition(": ")[2]: value for what, value in rows.items() if "CE, bfloat16" in what}
+    assert ours.pop("peak MB") > 0
+    assert ours == pytest.approx(
+        {
+            "samples/s": 6,
+            "times the MONAI loop": 1,
+            "share of the product's ceiling": 1000 / 2 / 4000,
+            "share of the convolutions' ceiling": 0.25,
+            # 500 numbers written as zeros, read and written again.
+            "share of the copy's ceiling": 3 * 2000 / 1e9 / 2 / 2e-6,
+        }
+    )
+    assert rows["ours, TCGM, bfloat16: samples/s"] == 12 and rows["ceiling: convolutions in float32"] == 2000
+
+
 def test_a_part_that_fails_is_a_row_and_the_others_go_on(tmp_path, monkeypatch) -> None:
     def fails(_: Path, __: argparse.Namespace):
         raise torch.OutOfMemoryError("no room")
