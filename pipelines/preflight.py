@@ -1,7 +1,8 @@
 """What a training will take, before it starts: two samples go through the real networks once, and the rest is counted.
 
-Memory: weights, gradients, moments of two optimizers and the best weights so far; the samples; and what the networks
-keep for the gradient of a batch. Time: steps times the seconds of a sample.
+Memory: weights, gradients, moments of two optimizers and the best weights so far; what the networks keep for the
+gradient of a batch; and the samples, where they move to a GPU. Time: steps times the seconds of a sample. What volumes
+take in main memory is said before they are read.
 """
 
 from __future__ import annotations
@@ -79,12 +80,23 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def describe_volumes(needed: int, free: float | None) -> str:
+    """What the volumes of all people will fill of the main memory. needed, free: bytes; free None: unknown."""
+    there = "unknown" if free is None else f"{free / 1e9:.1f} GB free"
+    line = f"volumes   {needed / 1e9:.2g} GB in main memory, {there}"
+    if free is None or needed <= USABLE * free:
+        return line
+    return f"{line}\nwarning   memory may run out while they are read; fewer people or a smaller data.crop take less"
+
+
 def estimate(method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> Estimate:
     """Builds the model aside and takes two samples through both steps, without a step of an optimizer.
 
     The caller's random state is left as it was.
     """
     device = choose_device(config.device)
+    # A CPU's memory holds the samples already; a GPU's will, and is asked before.
+    free = free_bytes(device)
     with torch.random.fork_rng():
         training = Training(method, splits, replace(config, micro_batch=None), augment)
         set_micro_batch(training.model, None)
@@ -100,7 +112,7 @@ def estimate(method: Method, splits: Splits, config: TrainConfig, augment: Augme
     rounds = config.rounds, max(0, config.rounds - config.warm_up_rounds)
     return Estimate(
         parameters=sum(p.numel() for p in training.model.parameters()),
-        data=sum(values.nbytes for part in (splits.train, splits.validation) for values in part.inputs.values()),
+        data=sum(v.nbytes for v in training.stream_u.samples.inputs.values() if v.device.type == "cuda"),
         per_sample=max(labeled[0], unlabeled[0]) / len(samples),
         batch_size=max(sizes),
         micro_batch=config.micro_batch,
@@ -108,7 +120,7 @@ def estimate(method: Method, splits: Splits, config: TrainConfig, augment: Augme
             r * size * s / len(samples) for r, size, (_, s) in zip(rounds, sizes, (labeled, unlabeled), strict=True)
         ),
         device="GPU" if device.type == "cuda" else "CPU",
-        free=_free_bytes(device),
+        free=free,
     )
 
 
@@ -140,7 +152,8 @@ def _probe(loss_of, training: Training, samples: MultimodalBatch) -> tuple[int, 
     return sum(kept.values()), perf_counter() - start
 
 
-def _free_bytes(device: torch.device) -> float | None:
+def free_bytes(device: torch.device) -> float | None:
+    """Of that device's memory; None where the system does not say."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     free = available_memory_gb()

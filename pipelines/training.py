@@ -32,7 +32,7 @@ from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
 from adni_tcgm.tcgm.warm_start import WarmStart, beside_loss, pretrain, with_targets
 from pipelines.config import NO_WARM_START, Settings
-from pipelines.preflight import estimate
+from pipelines.preflight import describe_volumes, estimate, free_bytes
 from pipelines.truth import Truth
 
 
@@ -79,6 +79,8 @@ def _train(
     progress: bool,
     tensorboard: Path | None,
 ) -> Path:
+    if settings.dataset == "adni" and settings.volumes and progress:
+        print(describe_volumes(adni.volume_bytes(settings.data), free_bytes(torch.device("cpu"))))
     splits = settings.load(seed)
     manifest = split_manifest(splits.rows, _drawn_from(settings, config))
     check_manifest(manifest, run_dir.parent)

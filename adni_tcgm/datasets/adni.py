@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,15 @@ def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:
         return fold_splits(labels, groups, config.folds, seed, len(CLASSES))
     raw = people.kind.eq("raw").to_numpy()
     return draw_splits(labels, groups, np.random.default_rng([seed, 0]), first=raw, classes=len(CLASSES))
+
+
+def volume_bytes(config: AdniConfig) -> int:
+    """What the volumes of everybody whom `load` reads take in memory; 0 for regions."""
+    if config.features != "voxels":
+        return 0
+    people, _ = read_people(config.path, pool=config.pool)
+    voxels = prod(size + 2 * config.margin_voxels for size in config.crop_shape)
+    return len(people) * len(MODALITIES) * voxels * np.dtype(np.float32).itemsize
 
 
 def fingerprint(config: AdniConfig) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from adni_tcgm.datasets.adni import CLASSES, AdniConfig, load, load_people, read_people
+from adni_tcgm.datasets.adni import CLASSES, AdniConfig, load, load_people, read_people, volume_bytes
 from adni_tcgm.tcgm.batch import UNLABELED
 from tests.datasets.conftest import PreparedFolder, write_prepared
 
@@ -240,6 +240,13 @@ def test_voxels_are_loaded_with_their_margin_and_standardized_over_training(prep
         seen = values[splits.train.present[:, column]]
         assert seen.dtype == torch.float32
         assert seen.mean().item() == pytest.approx(0, abs=1e-4) and seen.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_what_volumes_will_take_is_known_before_they_are_read(prepared_maps):
+    config = AdniConfig(str(prepared_maps.path), margin=1)
+    read = [values for batch in batches(load(config, seed=0)).values() for values in batch.inputs.values()]
+    assert volume_bytes(config) == sum(values.nbytes for values in read)
+    assert volume_bytes(regions(prepared_maps)) == 0
 
 
 def test_people_exist_once_whatever_their_split(prepared_maps):

@@ -13,9 +13,10 @@ from adni_tcgm.methods.method import Spec
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.trainer import TrainConfig, fit
+from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit
 from benchmarks.gain import measure_memory
-from pipelines.preflight import Estimate, estimate
+from pipelines import preflight
+from pipelines.preflight import Estimate, describe_volumes, estimate
 
 NET = DenseNet3DConfig(blocks=(2, 2), growth=8, init=8)
 CONFIG = TrainConfig(rounds=100, warm_up_rounds=50, batch_size_labeled=8, batch_size_unlabeled=8, device="cpu")
@@ -78,6 +79,21 @@ def test_short_memory_names_the_largest_micro_batch_that_fits() -> None:
     assert replace(short, micro_batch=5).fits
     assert replace(room, free=1e6).fitting_micro_batch == 1
     assert replace(room, free=None).fits and "unknown" in str(replace(room, free=None))
+
+
+def test_samples_that_are_in_memory_already_are_not_counted_again(splits, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(preflight, "free_bytes", lambda device: asked.append(device.type) or 1e9)
+    monkeypatch.setattr(preflight, "Training", lambda *given: asked.append("model") or Training(*given))
+    expected = estimate(CrossEntropy(NET), splits, CONFIG, None)
+    assert asked == ["cpu", "model"]  # what is free, before the model takes some of it
+    assert expected.data == 0 and expected.fixed == preflight.COPIES * 4 * expected.parameters
+
+
+def test_volumes_that_may_not_fit_are_told_of() -> None:
+    assert describe_volumes(14_000_000_000, 20e9) == "volumes   14 GB in main memory, 20.0 GB free"
+    assert "warning   memory may run out" in describe_volumes(14_000_000_000, 15e9)
+    assert "unknown" in describe_volumes(14_000_000_000, None)
 
 
 def test_tensorboard_holds_every_finite_number_of_the_history(tmp_path) -> None:
