@@ -30,7 +30,7 @@ MANIFEST = "split.json"
 DIRECTIONS = 32
 FALSE_ALARMS = 1e-4
 POOLED_VOLUME, POOLED_VECTOR = (6, 6, 6), 256
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE, SAMPLES_AT_ONCE = 1024, 32
 # Norms fitted on others than the training samples leave their mean further from 0 than this.
 LARGEST_MEAN = 1e-3
 # A feature that is constant in every class says nothing about leaks where a class has fewer samples.
@@ -202,8 +202,9 @@ def _check_norms(splits: Splits) -> None:
         values, present = splits.train.inputs[modality.name], splits.train.present[:, column]
         if not present.any():
             continue
-        each = values.double() if values.ndim == 2 else values.flatten(1).mean(1, keepdim=True, dtype=torch.float64)
-        off = float(each[present].mean(0).abs().max())
+        # One volume at a time: a mean in double makes a double copy of what it reads.
+        each = values if values.ndim == 2 else torch.stack([x.mean(dtype=torch.float64).view(1) for x in values])
+        off = float(each[present].double().mean(0).abs().max())
         if off > LARGEST_MEAN:
             raise LeakError(
                 f"modality {modality.name!r}: the training samples lie {off:.3g} SD from mean 0; their norms were "
@@ -281,8 +282,8 @@ def _content_ids(values: Sequence[tuple[Tensor, np.ndarray]]) -> list[np.ndarray
 def _describe(values: Tensor, rows: np.ndarray) -> list[np.ndarray]:
     """Of (N, …) the n rows -> (n, d): vectors in at most POOLED_VECTOR numbers; volumes in coarse cells, whatever the
     scale of their intensities, and a second time mirrored along their first axis."""
-    # A chunk at a time: a second copy of thousands of volumes might not fit.
-    cells = torch.cat([_pool(values[chunk]) for chunk in torch.from_numpy(rows).split(ROWS_AT_ONCE)]).double()
+    # A few at a time: a second copy of thousands of volumes might not fit.
+    cells = torch.cat([_pool(values[few]) for few in torch.from_numpy(rows).split(SAMPLES_AT_ONCE)]).double()
     if values.ndim != 5:
         return [cells.numpy()]
     both = [part.flatten(1) for part in (cells, cells.flip(2))]

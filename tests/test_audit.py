@@ -27,6 +27,7 @@ from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig, fit
+from benchmarks.gain import measure_memory
 
 SIZES = {"train": 60, "validation": 20, "test": 20}
 CLASSES = ("stable", "converter")
@@ -94,6 +95,12 @@ def drawn() -> Cohort:
     labels = [i % 2 for i in range(size)]
     shown = [part != "train" or i < 18 for i, part in enumerate(parts)]
     return Cohort(names, list(names), parts, labels, shown, volumes | {"table": rng.normal(size=(size, 12))})
+
+
+def test_the_audit_makes_no_copy_of_all_volumes(cohort):
+    splits = cohort.splits()
+    volumes = sum(splits.train.inputs[name].nbytes for name in ("mri", "pet"))
+    assert 1e6 * measure_memory(lambda: audit_splits(splits, strict=True), "cpu") < volumes / 2
 
 
 def test_a_cohort_without_a_leak_passes_and_the_record_says_what_was_compared(cohort: Cohort) -> None:
