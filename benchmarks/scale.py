@@ -144,6 +144,7 @@ def throughput_kept(table: pd.DataFrame) -> float:
 def draw_plot(table: pd.DataFrame, file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     figure, axes = pyplot.subplots(1, 3, figsize=(9, 3), constrained_layout=True)
     panels = (
@@ -155,9 +156,12 @@ def draw_plot(table: pd.DataFrame, file: Path) -> None:
         part = table[table.what == what]
         axis.loglog(part["size"], part[column], "o-", color="tab:blue")
         axis.loglog(part["size"], part[column].iloc[0] * part["size"] / part["size"].iloc[0], ":", color="gray")
-        axis.set(xlabel=what, ylabel="processor seconds", title=title)
+        axis.set(xlabel=what, ylabel="processor seconds", title=f"{title} (dotted: linear)")
         axis.set_xticks(part["size"], [str(size) for size in part["size"]])
-        axis.minorticks_off()
+        axis.set_xticks([], minor=True)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_yticks([], minor=True)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
 
