@@ -159,8 +159,8 @@ def member_loss(encoders: Encoders, batch: MultimodalBatch, tasks: Sequence[str]
     """Each member of each encoder by itself, or they would learn to make up for each other."""
     losses = []
     for net, name, seen in with_modality(encoders.nets, batch):
-        inputs = batch.inputs[name][seen]
-        losses += [task_loss(member(inputs), batch.select(seen), name, tasks) for member in cast(Encoder, net).members]
+        part = batch if len(seen) == len(batch) else batch.select(seen)
+        losses += [task_loss(member(part.inputs[name]), part, name, tasks) for member in cast(Encoder, net).members]
     return torch.stack(losses).mean()
 
 
