@@ -202,9 +202,10 @@ def _check_norms(splits: Splits) -> None:
         values, present = splits.train.inputs[modality.name], splits.train.present[:, column]
         if not present.any():
             continue
-        # One volume at a time: a mean in double makes a double copy of what it reads.
-        each = values if values.ndim == 2 else torch.stack([x.mean(dtype=torch.float64).view(1) for x in values])
-        off = float(each[present].double().mean(0).abs().max())
+        # One volume at a time: a mean in double makes a double copy of what it reads. Kept as numbers: a tensor behind
+        # each copy would hold its place in memory.
+        means = [[x.mean(dtype=torch.float64).item()] for x in values] if values.ndim > 2 else values
+        off = float(torch.as_tensor(means, dtype=torch.float64)[present].mean(0).abs().max())
         if off > LARGEST_MEAN:
             raise LeakError(
                 f"modality {modality.name!r}: the training samples lie {off:.3g} SD from mean 0; their norms were "
