@@ -32,7 +32,7 @@ from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
 from adni_tcgm.tcgm.warm_start import WarmStart, beside_loss, pretrain, with_targets
 from pipelines.config import NO_WARM_START, Settings
-from pipelines.preflight import describe_volumes, estimate, free_bytes
+from pipelines.training_cost import describe_volumes, estimate, free_bytes
 from pipelines.truth import Truth
 
 

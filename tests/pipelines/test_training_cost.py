@@ -15,8 +15,8 @@ from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit
 from benchmarks.gain import measure_memory
-from pipelines import preflight
-from pipelines.preflight import Estimate, describe_volumes, estimate
+from pipelines import training_cost
+from pipelines.training_cost import Estimate, describe_volumes, estimate
 
 NET = DenseNet3DConfig(blocks=(2, 2), growth=8, init=8)
 CONFIG = TrainConfig(rounds=100, warm_up_rounds=50, batch_size_labeled=8, batch_size_unlabeled=8, device="cpu")
@@ -83,11 +83,11 @@ def test_short_memory_names_the_largest_micro_batch_that_fits() -> None:
 
 def test_samples_that_are_in_memory_already_are_not_counted_again(splits, monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(preflight, "free_bytes", lambda device: asked.append(device.type) or 1e9)
-    monkeypatch.setattr(preflight, "Training", lambda *given: asked.append("model") or Training(*given))
+    monkeypatch.setattr(training_cost, "free_bytes", lambda device: asked.append(device.type) or 1e9)
+    monkeypatch.setattr(training_cost, "Training", lambda *given: asked.append("model") or Training(*given))
     expected = estimate(CrossEntropy(NET), splits, CONFIG, None)
     assert asked == ["cpu", "model"]  # what is free, before the model takes some of it
-    assert expected.data == 0 and expected.fixed == preflight.COPIES * 4 * expected.parameters
+    assert expected.data == 0 and expected.fixed == training_cost.COPIES * 4 * expected.parameters
 
 
 def test_volumes_that_may_not_fit_are_told_of() -> None:
