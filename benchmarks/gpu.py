@@ -63,7 +63,7 @@ def determinism(_: Path, __: argparse.Namespace) -> Iterator[Row]:
 
 
 def memory(_: Path, __: argparse.Namespace) -> Iterator[Row]:
-    """Leaves the training room for a third of its batch, so that it must help itself."""
+    """Leaves the training 45 % of the memory that it needs, so that it must help itself."""
     whole = torch.cuda.mem_get_info()[1]
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

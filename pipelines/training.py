@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -84,11 +84,7 @@ def _train(
     splits = settings.load(seed)
     manifest = split_manifest(splits.rows, _drawn_from(settings, config))
     check_manifest(manifest, run_dir.parent)
-    judges = {}
-    if evaluation is not None:
-        # Nobody in the evaluation set trains, so no margin for shifts is read.
-        config_of_set = replace(settings.data, margin=0)
-        judges["evaluation"] = adni.load_people(config_of_set, splits.norms, evaluation, splits.adjustment)
+    judges = _read_judges(settings, splits, evaluation)
     audit = audit_splits(splits, strict=settings.dataset == "adni", **judges)
     title = f"training {settings.variant}, {method}" if progress else None
     # Beside the run folder, until that is there.
@@ -105,15 +101,7 @@ def _train(
     if settings.dataset == "adni":
         parts["train"] = censored_people(splits)
     scores, predictions = _judge(fitted, calibration, parts)
-    metrics = _about(settings, method, seed, splits, truth) | scores
-    if settings.warm_start != NO_WARM_START:
-        metrics["warm_start"] = settings.describe_start()
-    if fitted.history:
-        metrics |= {"best_round": fitted.best_round, "unlabeled_from": fitted.unlabeled_from}
-    if fitted.execution:
-        metrics["execution"] = fitted.execution
-    if restarts:
-        metrics["restarts"] = describe(restarts)
+    metrics = _about(settings, method, seed, splits, truth) | scores | _about_fit(settings, fitted, restarts)
     adjustment = getattr(splits, "adjustment", None)
     save_run(
         run_dir,
@@ -131,6 +119,29 @@ def _train(
     )
     shutil.rmtree(unfinished, ignore_errors=True)
     return run_dir
+
+
+def _read_judges(settings: Settings, splits: Splits, evaluation: Path | None) -> dict[str, MultimodalBatch]:
+    """ "evaluation" -> the people of that folder, treated as those of `splits`; nothing where there is no folder."""
+    if evaluation is None:
+        return {}
+    # Nobody in the evaluation set trains, so no margin for shifts is read.
+    config = replace(settings.data, margin=0)
+    return {"evaluation": adni.load_people(config, splits.norms, evaluation, splits.adjustment)}
+
+
+def _about_fit(settings: Settings, fitted: Fitted, restarts: Sequence[Restart]) -> dict:
+    """How the training began, which round was kept, how it was computed: what there is to say of each."""
+    about: dict = {}
+    if settings.warm_start != NO_WARM_START:
+        about["warm_start"] = settings.describe_start()
+    if fitted.history:
+        about |= {"best_round": fitted.best_round, "unlabeled_from": fitted.unlabeled_from}
+    if fitted.execution:
+        about["execution"] = fitted.execution
+    if restarts:
+        about["restarts"] = describe(restarts)
+    return about
 
 
 def _judge(fitted: Fitted, calibration: Calibration, parts: Mapping[str, MultimodalBatch]) -> tuple[dict, pd.DataFrame]:

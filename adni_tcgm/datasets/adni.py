@@ -17,6 +17,7 @@ import torch
 
 from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
+from adni_tcgm.datasets.adni_norms import fit_norms, standardize
 from adni_tcgm.datasets.adni_regions import region_features
 from adni_tcgm.datasets.folds import check_folds, fold_splits
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
@@ -141,7 +142,7 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     _adjust(inputs, present, adjustment, people, features)
     _warn_of_other_sites(present, adjustment, people)
     norms = fit_norms(inputs, present, trains, features)
-    _standardize(inputs, present, norms, features)
+    standardize(inputs, present, norms, features)
     targets = _read_targets(config, people, present, trains)
     parts = {}
     for name in SHARES:
@@ -206,7 +207,7 @@ def load_people(
     inputs, present, features = _read_inputs(config, people)
     _adjust(inputs, present, adjustment, people, features)
     _warn_of_other_sites(present, adjustment, people)
-    _standardize(inputs, present, norms, features)
+    standardize(inputs, present, norms, features)
     return _batch(people, inputs, present, _class_index(people), slice(None))
 
 
@@ -335,49 +336,6 @@ def _warn_of_other_sites(present: np.ndarray, adjustment: Adjustment | None, peo
                 "people, or none: they are not harmonized",
                 stacklevel=3,
             )
-
-
-def fit_norms(
-    inputs: dict[str, torch.Tensor], present: np.ndarray, rows: np.ndarray, features: dict[str, list[str]]
-) -> pd.DataFrame:
-    """Mean and SD of each feature over the samples in `rows` ((N,) bool) that have the modality; labels play no part.
-
-    Volumes have one feature, "voxel": one mean and SD over all their voxels, which keeps the contrast between places.
-    """
-    records = []
-    for column, (name, values) in enumerate(inputs.items()):
-        chosen = np.flatnonzero(rows & present[:, column])
-        if not len(chosen):
-            raise ValueError(f"no training sample has modality {name!r}; its norms cannot be measured")
-        # One person at a time: a double copy of all volumes would not fit beside them.
-        people = [values[row].numpy().reshape(-1, len(features[name])) for row in chosen]
-        mean = np.nanmean([person.mean(0, dtype=np.float64) for person in people], axis=0)
-        sd = np.sqrt(np.nanmean([np.square(person - mean).mean(0) for person in people], axis=0))
-        records += [
-            {"modality": name, "feature": feature, "mean": float(m), "sd": float(s), "n": len(chosen)}
-            for feature, m, s in zip(features[name], mean, sd, strict=True)
-        ]
-    return pd.DataFrame(records)
-
-
-def _standardize(
-    inputs: dict[str, torch.Tensor], present: np.ndarray, norms: pd.DataFrame, features: dict[str, list[str]]
-) -> None:
-    """(value - mean) / sd in place, since 2,000 people fill gigabytes; absent rows go back to zero."""
-    for column, (name, values) in enumerate(inputs.items()):
-        rows = norms[norms.modality == name]
-        if rows.feature.tolist() != features[name]:
-            raise ValueError(
-                f"norms of modality {name!r} are for features {rows.feature.tolist()}; the data have {features[name]}"
-            )
-        mean = torch.tensor(rows["mean"].to_numpy(), dtype=torch.float32)
-        # A feature that never varied carries nothing; dividing by 1 keeps it at zero.
-        sd = torch.tensor(rows["sd"].replace(0, 1).to_numpy(), dtype=torch.float32)
-        values.sub_(mean).div_(sd)
-        values[torch.from_numpy(~present[:, column])] = 0
-        if values.ndim == 2:
-            # A region outside the field of view stands at the training mean.
-            values.nan_to_num_(0)
 
 
 def _batch(

@@ -50,12 +50,12 @@ class SoftHGR:
         features = _features(model, batch)
         objective = features[:0].sum()  # zero, but still part of the graph if no two modalities meet
         for a, b in combinations(range(len(features)), 2):
-            if batch.complete and len(batch) >= 2:  # nothing to look up, which would wait for a GPU
-                objective = objective + soft_hgr(features[a], features[b])
-                continue
-            both = batch.present[:, a] & batch.present[:, b]
-            if both.sum() >= 2:
-                objective = objective + soft_hgr(features[a, both], features[b, both])
+            f, g = features[a], features[b]
+            if not batch.complete:  # to look that up where it is known would wait for a GPU
+                both = batch.present[:, a] & batch.present[:, b]
+                f, g = f[both], g[both]
+            if len(f) >= 2:
+                objective = objective + soft_hgr(f, g)
         return -self.weight * objective
 
     def after_step(self, model: ModalityClassifiers) -> None:
