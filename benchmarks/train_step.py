@@ -37,7 +37,8 @@ from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.execution import PRECISIONS, arithmetic
+from adni_tcgm.tcgm.execution import arithmetic
+from adni_tcgm.tcgm.precision import PRECISIONS
 from adni_tcgm.tcgm.trainer import TrainConfig, Training
 from benchmarks.gain import measure_memory
 
@@ -203,7 +204,7 @@ def _seconds_of_convolution(
     conv: nn.Conv3d, shape: torch.Size, device: str, precision: torch.dtype, differentiate_input: bool
 ) -> float:
     weight, x = (torch.randn(size, device=device, dtype=precision) for size in (conv.weight.shape, shape))
-    if precision == torch.bfloat16 or device == "cuda":  # the layout of the training
+    if device == "cuda":  # the layout of the training
         weight, x = (values.contiguous(memory_format=torch.channels_last_3d) for values in (weight, x))
     wanted = [weight.requires_grad_(), x.requires_grad_()] if differentiate_input else [weight.requires_grad_()]
 

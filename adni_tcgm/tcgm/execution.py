@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.processes import largest
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Of the free memory of a GPU, what the volumes may fill: the rest is for weights and activations.
 RESIDENT_SHARE = 0.4
 
@@ -25,20 +24,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """ "auto": bfloat16 on a GPU that computes in it, else float32. Raises ValueError for a name that is unknown."""
-    if name == "auto":
-        # Older GPUs emulate it, and are slower with it than without.
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    if name not in PRECISIONS:
-        raise ValueError(f"precision is {name!r}; choose one of auto, {', '.join(PRECISIONS)}")
-    return PRECISIONS[name]
-
-
 @contextmanager
 def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
-    """On a GPU: only kernels that repeat to the bit, or whichever is fastest. A CPU repeats to the bit anyway."""
+    """On a GPU: only kernels that repeat to the bit, or whichever is fastest. A CPU repeats to the bit in float32."""
     if device.type != "cuda":
         yield
         return
@@ -55,7 +43,7 @@ def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
 
 
 def lay_out(model: nn.Module) -> None:
-    """Weights of 3D convolutions with the channels last: the layout in which bfloat16 kernels are fastest."""
+    """Weights of 3D convolutions with the channels last: the layout in which a GPU's bfloat16 kernels are fastest."""
     for parameter in model.parameters():
         if parameter.ndim == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)

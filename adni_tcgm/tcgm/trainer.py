@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
@@ -18,7 +20,6 @@ from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.execution import (
     arithmetic,
     choose_device,
-    choose_precision,
     compile_networks,
     frozen_running_statistics,
     halved,
@@ -26,7 +27,17 @@ from adni_tcgm.tcgm.execution import (
     place,
     set_micro_batch,
 )
-from adni_tcgm.tcgm.processes import average_gradients, rank, seed_round, share, share_statistics, sharing, world
+from adni_tcgm.tcgm.precision import Probe, choose_precision, probe_bfloat16
+from adni_tcgm.tcgm.processes import (
+    average_gradients,
+    largest,
+    rank,
+    seed_round,
+    share,
+    share_statistics,
+    sharing,
+    world,
+)
 from adni_tcgm.tcgm.state import (
     Best,
     Journal,
@@ -105,7 +116,8 @@ class TrainConfig:
     prior_smoothing: what `label_prior` adds to the count of each class.
     device: "auto", "cpu" or "cuda".
     precision: of the networks: "float32", "bfloat16" (autocast; losses, gain and weights stay float32) or "auto",
-        bfloat16 on a GPU. Predictions are made in float32.
+        bfloat16 on a GPU. On a CPU, bfloat16 is tried in every layer first, and float32 takes its place, with a
+        warning, where the processor computes it wrongly. Predictions are made in float32.
     deterministic: the same bits in every run on a GPU, too, where that costs time.
     compile: compile the networks first; pays in long trainings on a GPU.
     micro_batch: samples that go through a network at once; losses are still those of the whole batch, exactly. Saves
@@ -210,6 +222,7 @@ class Training:
 
     def __init__(self, method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> None:
         self.method, self.config, self.device = method, config, choose_device(config.device)
+        self.augment = augment
         self.precision = choose_precision(config.precision, self.device)
         if world() > 1 and not getattr(method, "shares_batches", False):
             raise ValueError(f"{type(method).__name__} as set cannot share its batches among {world()} processes")
@@ -238,7 +251,7 @@ class Training:
     def _prepare_model(self) -> None:
         if world() > 1:
             share_statistics(self.model)
-        if self.device.type == "cuda" or self.precision == torch.bfloat16:
+        if self.device.type == "cuda":
             lay_out(self.model)
         if self.config.compile:
             compile_networks(self.model)
@@ -246,14 +259,41 @@ class Training:
             raise ValueError(
                 f"micro_batch is {self.micro_batch}, but {type(self.method).__name__} knows no micro-batches"
             )
+        probe = self._probe_precision()
+        if probe.fault is not None:
+            self.precision = torch.float32
+            note = f"float32 instead of bfloat16, which this processor computes wrongly: {probe.fault}"
+            warnings.warn(note, stacklevel=2)
+        exact_cpu = self.device.type == "cpu" and (self.precision == torch.float32 or probe.repeatable)
         self.execution: dict[str, Any] = {
             "device": self.device.type,
             "precision": str(self.precision).removeprefix("torch."),
-            "deterministic": self.device.type == "cpu" or self.config.deterministic,
+            "bfloat16_fault": probe.fault,
+            "deterministic": exact_cpu or (self.device.type != "cpu" and self.config.deterministic),
             "processes": world(),
             "micro_batch": self.micro_batch,
             "out_of_memory": [],
         }
+
+    def _probe_precision(self) -> Probe:
+        """On a CPU that is to compute in bfloat16: whether it can, in the shapes of both batches."""
+        if self.device.type != "cpu" or self.precision != torch.bfloat16:
+            return Probe()
+        sizes = sorted({-(-stream.size // world()) for stream in (self.stream_l, self.stream_u) if stream.size})
+        probes = [probe_bfloat16(self.model, partial(self._look_at, size)) for size in sizes]
+        fault = next((probe.fault for probe in probes if probe.fault), None)
+        with sharing():
+            if largest(fault is not None) and fault is None:
+                fault = "found by another process"
+        return Probe(fault, all(probe.repeatable for probe in probes))
+
+    def _look_at(self, size: int) -> None:
+        """A forward pass of the first `size` training samples, cut to what the networks see."""
+        batch = self.stream_u.samples.select(torch.arange(size))
+        if self.augment is not None:
+            batch = self.augment.center(batch)
+        with torch.autocast(self.device.type, self.precision):
+            self.method.predict(self.model, batch.in_float32())
 
     @property
     def done(self) -> bool:
@@ -359,7 +399,9 @@ class Training:
         self.stream_l.restore(take_below("stream_l", tensors))
         self.stream_u.restore(take_below("stream_u", tensors))
         restore_random(take_below("random", tensors), self.device)
-        self.execution = values["execution"] | {"processes": world()}
+        before, here = values["execution"], {name: self.execution[name] for name in ("precision", "bfloat16_fault")}
+        same = before["precision"] == here["precision"]
+        self.execution = before | here | {"processes": world(), "deterministic": before["deterministic"] and same}
         self.micro_batch = self.execution["micro_batch"]
         set_micro_batch(self.model, self.micro_batch)
         self.round, self.start = values["round"], perf_counter() - values["seconds"]

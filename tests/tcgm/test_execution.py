@@ -21,7 +21,8 @@ from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.tcgm import trainer
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.execution import choose_precision, in_pieces, kept_running_statistics, set_micro_batch
+from adni_tcgm.tcgm.execution import in_pieces, kept_running_statistics, set_micro_batch
+from adni_tcgm.tcgm.precision import Probe, choose_precision
 from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit, predict
 
 DENSENET = DenseNet3DConfig(blocks=(1, 1), growth=4, init=4, bottleneck=2)
@@ -162,7 +163,8 @@ def test_prediction_goes_on_with_smaller_chunks_where_memory_runs_out() -> None:
         torch.testing.assert_close(found[name], value)
 
 
-def test_bfloat16_is_for_the_networks_alone_and_losses_gain_and_weights_stay_float32() -> None:
+def test_bfloat16_is_for_the_networks_alone_and_losses_gain_and_weights_stay_float32(monkeypatch) -> None:
+    monkeypatch.setattr(trainer, "probe_bfloat16", lambda model, forward: Probe())  # types, on any processor
     kinds: dict[str, set[torch.dtype]] = {"logits": set(), "features": set()}
     method = TCGM(DENSENET)
 
@@ -181,16 +183,16 @@ def test_bfloat16_is_for_the_networks_alone_and_losses_gain_and_weights_stay_flo
     assert kinds == {"logits": {torch.bfloat16}, "features": {torch.bfloat16}}
     assert {value.dtype for value in fitted.model.parameters()} == {torch.float32}
     assert fitted.execution["precision"] == "bfloat16"
-    stem = fitted.model.classifiers["mri"].body.stem[0].weight
-    assert stem.is_contiguous(memory_format=torch.channels_last_3d)
+    # Channels last is for GPUs: on a CPU, bfloat16 gradients in that layout were found wrong.
+    assert fitted.model.classifiers["mri"].body.stem[0].weight.is_contiguous()
 
 
 def test_bfloat16_trains_to_nearly_the_same_predictions_as_float32() -> None:
     splits = splits_of((8, 8, 8))
-    exact, rough = (
-        predict(fit(TCGM(DENSENET), splits, replace(ROUNDS, precision=name)), splits.test)
-        for name in ("float32", "bfloat16")
-    )
+    fits = [fit(TCGM(DENSENET), splits, replace(ROUNDS, precision=name)) for name in ("float32", "bfloat16")]
+    if fits[1].execution["bfloat16_fault"]:
+        pytest.skip(f"bfloat16 on this processor: {fits[1].execution['bfloat16_fault']}")
+    exact, rough = (predict(fitted, splits.test) for fitted in fits)
     difference = (exact["all"].exp() - rough["all"].exp()).abs().max()
     assert 0 < difference < 0.05
 
