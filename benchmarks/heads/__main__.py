@@ -1,0 +1,108 @@
+"""Measurements against truth that this project did not make: `python -m benchmarks.heads OUT --brains DIR`.
+
+Judges (`--judge`, repeatable; default: all):
+  heads     T1s drawn from label maps of real heads, in two renderings, against the heads' own labels
+  retest    a second session of each head, and real T1s on another grid, against the first
+  real      a real T1 against the segmentation that came with it
+  pet       SUVR against uptake drawn from the heads' labels; simulated people and a real FDG template against
+            published means of 537 normal scans
+  msd       real hippocampus crops with manual labels
+  response  known changes put into real images (with --bidsgate COMMAND also by that tool)
+
+DIR holds label_maps/, t1/, hippocampus_msd/, fdg_template/, mni152_2mm/ and fdg_cn_region_summary.csv. Writes
+OUT/heads.tsv, one row a measure, and OUT/values.tsv, every pair of values with the verdict of quality control. What is
+prepared is not prepared again. The last four heads and two thirds of the crops are locked: they are left out unless
+--locked asks for them alone, and each such look belongs into RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.heads import crops, injected, judges, pet
+from benchmarks.heads.agreement import COLUMNS, summarize
+from benchmarks.simulated_cohort import NOBODY_ELSE, prepare
+from preprocessing import register
+from preprocessing.simulated.people import CohortDesign
+
+JUDGES = ("heads", "retest", "real", "pet", "msd", "response")
+NORMAL_PEOPLE = 60
+PRINTED = [column for column in COLUMNS if column not in ("judge", "measure")]
+
+
+def collect(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Pairs of values, and rows of the table that are finished already; None where a judge has none of a kind."""
+    brains, out, locked = arguments.brains, arguments.out, arguments.locked
+    if judge in ("heads", "retest", "pet"):
+        kinds = {"heads": ("first", "second"), "retest": ("first", "again"), "pet": ("first",)}[judge]
+        heads = judges.heads_of(brains, locked)
+        judges.prepare_heads(heads, out, kinds, arguments.jobs)
+    if judge == "heads":
+        return judges.judge_heads(heads, out), None
+    if judge == "retest":
+        return judges.judge_retest(heads, {} if locked else judges.real_scans(brains, out)[0], out), None
+    if judge == "pet":
+        return judges.judge_pet(heads, out), None if locked else _pet_from_outside(brains, out, arguments.jobs)
+    if judge == "real":
+        return (None if locked else judges.judge_real(brains, out)), None
+    return _judge_crops(judge, arguments)
+
+
+def _judge_crops(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    segment, folder = crops.product_segmentation(), arguments.brains / "hippocampus_msd"
+    values, rows = [], None
+    if segment is None:
+        rows = pd.DataFrame([{"judge": judge, "measure": crops.NO_SEGMENTATION, "n": 0}])
+    elif judge == "msd":
+        values.append(crops.judge_msd(segment, folder, arguments.locked))
+    else:
+        values.append(crops.judge_response(segment, folder, locked=arguments.locked))
+    if judge == "response" and arguments.bidsgate and not arguments.locked:
+        scans, labels = judges.real_scans(arguments.brains, arguments.out)
+        values.append(injected.judge_injected(arguments.bidsgate, scans["segmented"], labels, arguments.out))
+    return pd.concat(values, ignore_index=True) if values else None, rows
+
+
+def _pet_from_outside(brains: Path, out: Path, jobs: int) -> pd.DataFrame:
+    summary = brains / "fdg_cn_region_summary.csv"
+    nobody = NOBODY_ELSE | {"converters": 0, "stable": 0, "normal": NORMAL_PEOPLE}
+    prepared = prepare(out / "normal", CohortDesign(**nobody, missing_pet=0.0, seed=20_000), jobs)
+    people = pd.read_csv(prepared / "regions.tsv", sep="\t")
+    rows = [pet.compare_simulated(people, summary), pet.compare_template(brains, out / "prepared", summary)]
+    return pd.concat(rows, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--brains", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--judge", action="append", choices=JUDGES)
+    parser.add_argument("--locked", action="store_true", help="the locked heads and crops, and these alone")
+    parser.add_argument("--bidsgate", type=Path, metavar="COMMAND", help="of an environment of its own")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    register.make_repeatable()
+    values, rows = [], []
+    for judge in arguments.judge or JUDGES:
+        pairs, finished = collect(judge, arguments)
+        if pairs is not None:
+            values.append(pairs)
+            rows.append(summarize(pairs))
+        if finished is not None:
+            rows.append(finished)
+    table = pd.concat(rows, ignore_index=True).reindex(columns=COLUMNS)
+    stem = "locked_" if arguments.locked else ""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(arguments.out / f"{stem}heads.tsv", sep="\t", index=False, float_format="%.4f")
+    if values:
+        pd.concat(values).to_csv(arguments.out / f"{stem}values.tsv", sep="\t", index=False, float_format="%.4f")
+    with pd.option_context("display.width", 250, "display.max_rows", None, "display.max_columns", None):
+        print(table.to_string(index=False, na_rep="", float_format="%.3g"))
+
+
+if __name__ == "__main__":
+    main()

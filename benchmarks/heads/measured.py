@@ -1,0 +1,133 @@
+"""What the default recipe finds in a scan, and what the labels of the head say: long tables of one kind.
+
+Both have the columns `measure side value`; volumes in mL.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from preprocessing import quality, register, template
+from preprocessing.outcome import StepFailed
+from preprocessing.structure import transforms_of
+from preprocessing.subject import preprocess_subject
+from preprocessing.task import SubjectTask, map_path, read_map, regions_path
+
+# FreeSurfer's labels, (left, right), of what CerebrA has under the same name.
+SIDED = {
+    "hippocampus": ((17,), (53,)),
+    "amygdala": ((18,), (54,)),
+    "thalamus": ((10,), (49,)),
+    "lateral_ventricle": ((4,), (43,)),
+}
+TISSUE_LABELS = {
+    "grey matter": (3, 42, 8, 47, 17, 53, 18, 54, 10, 49, 11, 50, 12, 51, 13, 52, 26, 58),
+    "white matter": (2, 41, 7, 46, 16, 28, 60, 85, 25, 57),
+    "CSF": (4, 5, 14, 15, 24, 43, 44, 72, 136, 137, 163, 164),
+}
+VESSELS = (30, 62)
+# Besides the volume that is reported (the Jacobian's sum over the atlas mask): tissue within the same mask.
+TISSUE_WITHIN = {"hippocampus": "GM", "amygdala": "GM", "lateral_ventricle": "CSF"}
+SIDES = ("left", "right")
+COLUMNS = ["measure", "side", "value"]
+
+
+def true_volumes(labels: nib.Nifti1Image) -> pd.DataFrame:
+    """Volumes of the labels, mL."""
+    counts = np.bincount(np.asarray(labels.dataobj).ravel(), minlength=1000)
+    voxel_ml = abs(np.linalg.det(labels.affine[:3, :3])) / 1000
+
+    def volume_ml(names: tuple[int, ...]) -> float:
+        return float(counts[list(names)].sum() * voxel_ml)
+
+    rows = []
+    for region, both in SIDED.items():
+        found = [(side, volume_ml(names)) for side, names in zip(SIDES, both, strict=True)]
+        rows += [(region, side, value) for side, value in found]
+        if region in TISSUE_WITHIN:
+            rows += [(_within(region), side, value) for side, value in found]
+    rows += [(name, "both", volume_ml(names)) for name, names in TISSUE_LABELS.items()]
+    rows.append(("intracranial", "both", volume_ml(tuple({n for t in TISSUE_LABELS.values() for n in t}) + VESSELS)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def prepare(task: SubjectTask, prepared: Path) -> None:
+    """The default recipe on one scan, unless its files are there. A scan that fails leaves the error beside them."""
+    failed = failure_path(task, prepared)
+    if regions_path(task, prepared).is_file() or failed.is_file():
+        return
+    try:
+        preprocess_subject(task, prepared)
+    except StepFailed as error:
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        failed.write_text(f"{error}\n", encoding="utf-8")
+
+
+def failure_path(task: SubjectTask, prepared: Path) -> Path:
+    return task.folder(prepared) / f"{task.name}_failed.txt"
+
+
+def verdict(task: SubjectTask, prepared: Path) -> str:
+    """The worst quality check of the scan, with the names of those not passed; or the error that ended it."""
+    if failure_path(task, prepared).is_file():
+        return "failed: " + failure_path(task, prepared).read_text(encoding="utf-8").strip()
+    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text(encoding="utf-8"))
+    raised = [check for check in checks if check["verdict"] != "pass"]
+    worst = "fail" if any(check["verdict"] == "fail" for check in raised) else "warn" if raised else "pass"
+    return " ".join([worst, *(check["name"] for check in raised)])
+
+
+def found_volumes(task: SubjectTask, prepared: Path) -> pd.DataFrame:
+    """Volumes that were reported for the scan, and those of tissue within the atlas masks; none where it failed."""
+    if failure_path(task, prepared).is_file():
+        return pd.DataFrame(columns=COLUMNS)
+    regions = pd.read_csv(regions_path(task, prepared), sep="\t").set_index(["region", "side"]).volume_ml
+    anat = task.folder(prepared) / "anat"
+    about = json.loads(
+        map_path(task, anat, "desc-jacobian_map").with_suffix("").with_suffix(".json").read_text(encoding="utf-8")
+    )
+    jacobian = read_map(map_path(task, anat, "desc-jacobian_map"))
+    rows = [(region, side, regions[region, side]) for region in SIDED for side in SIDES]
+    for region, tissue in TISSUE_WITHIN.items():
+        modulated = read_map(map_path(task, anat, f"label-{tissue}_probseg")) * jacobian
+        for side in SIDES:
+            mask = template.region_mask(region, side=side)
+            rows.append((_within(region), side, modulated[mask].sum() * template.VOXEL_ML))
+    rows += [
+        ("grey matter", "both", about["GM_mL"]),
+        ("white matter", "both", about["WM_mL"]),
+        ("CSF", "both", about["CSF_mL"]),
+        ("intracranial", "both", about["TIV_mL"]),
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.DataFrame:
+    """Dice of each atlas mask, carried to the T1, with the head's label on the T1's grid: `measure side dice`."""
+    if failure_path(task, prepared).is_file():
+        return pd.DataFrame(columns=["measure", "side", "dice"])
+    transforms = transforms_of(task, task.folder(prepared) / "anat")
+    numbers = np.asarray(labels.dataobj)
+    rows = []
+    for region, both in SIDED.items():
+        for side, names in zip(SIDES, both, strict=True):
+            mask = template.region_mask(region, side=side).astype(np.float32)
+            found = register.to_native(mask, transforms, labels) > 0.5
+            rows.append((region, side, quality.dice(found, np.isin(numbers, names))))
+    return pd.DataFrame(rows, columns=["measure", "side", "dice"])
+
+
+def found_suvr(task: SubjectTask, prepared: Path) -> pd.DataFrame:
+    """SUVR by region and side, as reported: `region side suvr`."""
+    if failure_path(task, prepared).is_file():
+        return pd.DataFrame(columns=["region", "side", "suvr"])
+    return pd.read_csv(regions_path(task, prepared), sep="\t")[["region", "side", "suvr"]]
+
+
+def _within(region: str) -> str:
+    return f"{region} ({TISSUE_WITHIN[region]} x J)"

@@ -1,0 +1,214 @@
+"""The comparison with truth from outside, small: its statistics, its drawn heads, and its crops with a stand-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from benchmarks.heads import crops, measured, pet, rendering
+from benchmarks.heads.agreement import agreement, summarize
+from preprocessing import template
+
+TRUE = np.array([2.0, 2.5, 3.0, 3.6, 4.4])
+
+
+def pairs(left: np.ndarray, right: np.ndarray, judge: str = "heads") -> pd.DataFrame:
+    """Found values of five heads whose true sides are TRUE and TRUE reversed."""
+    sides = (("left", TRUE, left), ("right", TRUE[::-1], right))
+    return pd.DataFrame(
+        [
+            {"judge": judge, "head": i, "measure": "m", "side": side, "true": t, "found": f, "dice": 0.8}
+            for side, true, found in sides
+            for i, (t, f) in enumerate(zip(true, found, strict=True))
+        ]
+    )
+
+
+def test_values_that_are_a_tenth_too_large_have_that_bias_and_perfect_correlation() -> None:
+    row = agreement(TRUE, 1.1 * TRUE)
+    expected = {"bias_percent": 10, "error_percent": 10, "r": 1, "spearman": 1, "slope": 1.1}
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+    assert row["ratio_sd_percent"] < 1e-9 and row["loa_percent"] < 1e-9 and 0.5 < row["icc"] < 0.97
+
+
+def test_values_that_ignore_the_truth_have_no_correlation_whatever_their_mean() -> None:
+    row = agreement(TRUE, TRUE.mean() + np.array([0.1, -0.1, -0.1, 0.1, 0.0]))
+    assert abs(row["r"]) < 0.5 and abs(row["slope"]) < 0.1 and row["icc"] < 0.2
+
+
+def test_exchanged_sides_are_wrong_in_every_head_and_correlate_inversely() -> None:
+    table = summarize(pairs(TRUE[::-1], TRUE)).set_index("measure")
+    assert table.loc["m, both", "bias_percent"] == pytest.approx(0)
+    assert table.loc["m, both", "share_right"] == 0 and table.loc["m, left - right", "r"] == pytest.approx(-1)
+    same = summarize(pairs(TRUE, TRUE[::-1])).set_index("measure")
+    assert same.loc["m, both", "share_right"] == 1 and same.loc["m, both", "side_error_percent"] == pytest.approx(0)
+    assert same.loc["m, both", "dice"] == pytest.approx(0.8) and same.loc["m, both", "n"] == 5
+
+
+def test_a_head_that_failed_is_left_out_of_the_count() -> None:
+    left = TRUE.copy()
+    left[2] = np.nan
+    table = summarize(pairs(left, TRUE[::-1])).set_index("measure")
+    assert list(table.n) == [4, 5, 4, 4]
+
+
+def test_changes_are_subtracted_and_not_divided() -> None:
+    table = summarize(pairs(TRUE - 1, TRUE[::-1] - 1, judge="response")).set_index("measure")
+    assert table.loc["m, left", "error_percent"] == pytest.approx(1) and np.isnan(table.loc["m, left", "bias_percent"])
+
+
+@pytest.fixture(scope="module")
+def head() -> nib.Nifti1Image:
+    """A ball of scalp, fluid, cortex and white matter with a left and a larger right hippocampus, 1 mm voxels."""
+    x, y, z = np.indices((64, 64, 64)) - 31.5
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    numbers = np.zeros(radius.shape, np.int16)
+    for size, label in ((28, 507), (25, 24), (22, 3), (18, 2)):
+        numbers[radius < size] = label
+    numbers[(radius < 22) & (radius >= 18) & (x > 0)] = 42
+    for label, place, size in ((17, -9, 4), (53, 9, 6)):
+        numbers[np.sqrt((x - place) ** 2 + y**2 + z**2) < size] = label
+    numbers[np.sqrt(x**2 + y**2 + (z + 11) ** 2) < 6] = 16
+    return nib.Nifti1Image(numbers, np.diag([1.0, 1, 1, 1]))
+
+
+def test_true_volumes_are_counts_of_labels_in_ml(head) -> None:
+    volumes = measured.true_volumes(head).set_index(["measure", "side"]).value
+    counts = np.bincount(np.asarray(head.dataobj).ravel(), minlength=60)
+    assert volumes["hippocampus", "left"] == counts[17] / 1000 < volumes["hippocampus", "right"] == counts[53] / 1000
+    assert volumes["grey matter", "both"] == pytest.approx(counts[[3, 42, 17, 53]].sum() / 1000)
+    assert volumes["intracranial", "both"] == pytest.approx(counts[[24, 3, 42, 2, 17, 53, 16]].sum() / 1000)
+
+
+@pytest.mark.parametrize("render", [rendering.first_rendering, rendering.second_rendering, rendering.second_session])
+def test_a_rendering_shows_each_label_where_it_says_that_it_lies(head, render) -> None:
+    scan = render(head, 3)
+    image, numbers = scan.image.get_fdata(), np.asarray(scan.labels.dataobj)
+    assert np.allclose(scan.image.affine, scan.labels.affine)
+    inside = {label: np.median(image[ndimage.binary_erosion(numbers == label)]) for label in (2, 17, 53, 24)}
+    assert inside[24] < min(inside[17], inside[53]) and max(inside[17], inside[53]) < inside[2]
+    volume = (numbers == 53).sum() * abs(np.linalg.det(scan.labels.affine[:3, :3]))
+    assert volume == pytest.approx((np.asarray(head.dataobj) == 53).sum(), rel=0.05)
+    again = render(head, 3)
+    assert np.array_equal(again.image.get_fdata(), image)
+
+
+def test_true_suvr_is_of_the_noiseless_image_at_the_resolution_of_the_pet(head, monkeypatch) -> None:
+    monkeypatch.setattr(pet, "_parcels_on", lambda labels: np.zeros(labels.shape, int))
+    monkeypatch.setattr(pet, "CORTICAL", ())
+    monkeypatch.setattr(pet, "JUDGED", ("hippocampus",))
+    monkeypatch.setattr(pet, "REFERENCE_EROSION_MM", 2)
+    drawn, numbers = rendering.render_pet(head, 0), np.asarray(head.dataobj)
+    reference = drawn.noiseless[ndimage.binary_erosion(numbers == 16, iterations=2)].mean()
+    found = pet.true_suvr(head, 0).set_index("side").suvr
+    assert found["left"] == pytest.approx(drawn.noiseless[numbers == 17].mean() / reference)
+    # The small side loses more of its uptake to the white matter around it: 6 mm of blur are in the truth.
+    sharp = rendering.UPTAKE[17, 53][0] / rendering.UPTAKE[16, 28, 60][0]
+    assert found["left"] < sharp
+
+
+def test_the_pet_lies_in_a_pose_of_its_own_and_is_noisy(head) -> None:
+    drawn = rendering.render_pet(head, 1)
+    total = drawn.pet.get_fdata().sum() * abs(np.linalg.det(drawn.pet.affine[:3, :3]))
+    assert total == pytest.approx(5000 * drawn.noiseless.sum(), rel=0.05)
+    centre = nib.affines.apply_affine(drawn.pet.affine, ndimage.center_of_mass(drawn.pet.get_fdata()))
+    assert 0.5 < np.linalg.norm(centre - ndimage.center_of_mass(drawn.noiseless)) < 30
+
+
+@pytest.fixture(scope="module")
+def crop_folder(tmp_path_factory) -> Path:
+    """Twelve crops of ellipsoids, bright on dark, whose front half is label 1; one without a label."""
+    folder = tmp_path_factory.mktemp("crops")
+    (folder / "images").mkdir(), (folder / "labels").mkdir()
+    for number in range(1, 13):
+        place = 14 if number % 2 else 20
+        x, y, z = (
+            np.indices((36, 50, 36)).astype(float) - np.array([place, 25, 18])[:, None, None, None]
+        ) / np.reshape([5.5 + number / 10, 14, 6], (3, 1, 1, 1))
+        inside = x**2 + y**2 + z**2 < 1
+        labels = np.where(inside, np.where(y > 0, 1, 2), 0).astype(np.int16)
+        image = ndimage.gaussian_filter(np.where(inside, 100.0, 0), 0.7).astype(np.float32)
+        name = f"hippocampus_{number:03d}.nii.gz"
+        nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "images" / name)
+        if number != 12:
+            nib.save(nib.Nifti1Image(labels, np.eye(4)), folder / "labels" / name)
+    return folder
+
+
+def threshold(image: np.ndarray, side: str) -> np.ndarray:
+    """The stand-in: what is brighter than half."""
+    assert image.shape == crops.BOX and side in ("left", "right")
+    return image > 50
+
+
+def test_a_fixed_third_of_the_crops_is_for_development_and_the_rest_is_locked(crop_folder) -> None:
+    assert [crop.number for crop in crops.crops(crop_folder)] == [3, 6, 9]
+    assert [crop.number for crop in crops.crops(crop_folder, locked=True)] == [1, 2, 4, 5, 7, 8, 10, 11]
+
+
+def test_crops_are_measured_by_volume_and_overlap_and_their_side_is_that_of_the_label(crop_folder) -> None:
+    table = crops.judge_msd(threshold, crop_folder)
+    assert list(table.side) == ["left", "right", "left"] and (table.dice > 0.95).all()
+    assert np.allclose(table.found, table.true, rtol=0.03) and (table.true > 1).all()
+    nothing = crops.judge_msd(lambda image, side: np.zeros(image.shape, bool), crop_folder)
+    assert (nothing.dice == 0).all() and (nothing.found == 0).all()
+
+
+def test_a_segmentation_that_sees_change_has_slope_one_and_one_that_is_blind_has_none(crop_folder) -> None:
+    table = summarize(crops.judge_response(threshold, crop_folder)).set_index("measure")
+    for end in ("anterior", "posterior"):
+        assert table.loc[f"change, {end}, left", "slope"] == pytest.approx(1, abs=0.1)
+    assert table.loc["interpolation, left", "error_percent"] < 4
+    fixed = np.zeros(crops.BOX, bool)
+    fixed[20:40, 20:40, 20:40] = True
+    blind = crops.judge_response(lambda image, side: fixed, crop_folder)
+    assert (blind.found == 0).all() and blind.true.abs().max() > 5
+
+
+@pytest.mark.parametrize("strength", [-0.4, 0.0, 0.3])
+def test_the_true_change_is_that_of_the_label_carried_through_the_field(crop_folder, strength: float) -> None:
+    crop = next(crops.crops(crop_folder))
+    label = crops.boxed(crop.labels, "constant") > 0
+    centre = np.argwhere(crops.boxed(crop.labels, "constant") == crops.ANTERIOR).mean(0)
+    soft = ndimage.gaussian_filter(label.astype(float), 0.7)
+    counted = (crops.warp(soft, centre, strength) > 0.5).sum() / (crops.warp(soft, centre, 0.0) > 0.5).sum() - 1
+    assert crops.true_change(label, centre, strength) == pytest.approx(counted, abs=0.015)
+
+
+def test_the_strength_gives_the_wanted_change(crop_folder) -> None:
+    label = crops.boxed(next(crops.crops(crop_folder)).labels, "constant") > 0
+    for wanted in (-0.1, 0.05):
+        strength = crops.strength_for(label, np.argwhere(label).mean(0), wanted)
+        assert crops.true_change(label, np.argwhere(label).mean(0), strength) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_large_and_small_images_come_to_lie_in_the_middle_of_the_box() -> None:
+    for shape in ((36, 80, 64), (10, 10, 90)):
+        image = np.zeros(shape)
+        image[tuple(n // 2 for n in shape)] = 1
+        assert np.argwhere(crops.boxed(image))[0] == pytest.approx(np.array(crops.BOX) // 2, abs=1)
+
+
+def test_simulated_people_are_held_against_published_means_and_spreads(tmp_path) -> None:
+    rows = [("pons", 0.9, 0.01)]
+    for number, name in enumerate(pet.PUBLISHED):
+        rows += [(f"{name}_{side}", 0.9 * (1 + number / 50), 0.09 + number / 1000) for side in ("left", "right")]
+    summary = tmp_path / "summary.csv"
+    pd.DataFrame(rows, columns=["region", "mean_suvr_pons", "sd_suvr_pons"]).to_csv(summary, index=False)
+    level = {part: 1 + number / 50 for number, parts in enumerate(pet.PUBLISHED.values()) for part in parts}
+    table = template.region_table()[["region", "side"]]
+    people = pd.concat(
+        [
+            table.assign(participant_id=f"sub-{i}", suvr=table.region.map(level).fillna(1.0) + shift)
+            for i, shift in enumerate((-0.1, 0.0, 0.1))
+        ]
+    )
+    exact = pet.compare_simulated(people, summary).set_index("measure")
+    assert exact.share_right.tolist() == [1.0, 1.0] and exact.r.iloc[0] == pytest.approx(1)
+    wide = people.assign(suvr=1.1 + 3 * (people.suvr - 1))
+    assert pet.compare_simulated(wide, summary).share_right.tolist() == [pytest.approx(0, abs=0.1), 0]
