@@ -1,4 +1,7 @@
-"""Does preprocessing find what was put in? People of known volumes and uptake go through the whole registration path.
+"""Does preprocessing find what the simulation put in? People of drawn volumes and uptake go through the whole path.
+
+Truth and finding are Jacobians over the same atlas, so this shows self-consistency and not accuracy: whether a volume
+is that of the head's own structure is a question for `benchmarks.heads`.
 
 `python -m benchmarks.known_answers OUT --subjects 24`: hippocampal volume and SUVR against the truth, left against
 right, transforms there and back, grey matter before and after modulation, and the same people written directly on the

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-import pytest
-import torch
+# Read when the libraries are loaded, here and in every process that a test starts. Two threads of BLAS on matrices of a
+# few numbers spend their time waiting for each other: they doubled the processor time of some tests.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -11,6 +11,7 @@ import pytest
 from scipy import ndimage
 
 from benchmarks.heads import crops, measured, pet, rendering
+from benchmarks.heads.__main__ import quality_of, write_beside
 from benchmarks.heads.agreement import agreement, summarize
 from preprocessing import template
 
@@ -50,11 +51,26 @@ def test_exchanged_sides_are_wrong_in_every_head_and_correlate_inversely() -> No
     assert same.loc["m, both", "dice"] == pytest.approx(0.8) and same.loc["m, both", "n"] == 5
 
 
+def test_verdicts_are_counted_by_judge_and_by_head() -> None:
+    table = pairs(TRUE, TRUE).assign(qc=["pass", "warn misfit_mm", "pass", "failed: register", "pass"] * 2)
+    assert quality_of(table).splitlines()[1] == "heads: 1 fail, 3 pass, 1 warn"
+
+
 def test_a_head_that_failed_is_left_out_of_the_count() -> None:
     left = TRUE.copy()
     left[2] = np.nan
     table = summarize(pairs(left, TRUE[::-1])).set_index("measure")
     assert list(table.n) == [4, 5, 4, 4]
+
+
+def test_a_later_call_keeps_what_other_judges_found_and_replaces_its_own(tmp_path) -> None:
+    path = tmp_path / "heads.tsv"
+    for judge, n in (("heads", 3), ("pet", 4), ("heads", 5)):
+        write_beside(pd.DataFrame({"judge": [judge], "measure": ["m"], "n": [n]}), path)
+    assert dict(zip(*[pd.read_csv(path, sep="\t")[name] for name in ("judge", "n")], strict=True)) == {
+        "pet": 4,
+        "heads": 5,
+    }
 
 
 def test_changes_are_subtracted_and_not_divided() -> None:

@@ -9,11 +9,13 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import statsmodels.api as sm
 from scipy.special import logit
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+from statsmodels.tools.tools import add_constant
 
 # Beyond these a probability has no finite log-odds to regress on.
 SMALLEST, LARGEST = 1e-6, 1 - 1e-6
@@ -51,11 +53,11 @@ def calibration_line(labels: np.ndarray, probability: np.ndarray) -> Calibration
         return None
     if odds[labels == 1].min() >= odds[labels == 0].max() or odds[labels == 1].max() <= odds[labels == 0].min():
         return None
-    family = sm.families.Binomial()
+    family = Binomial()
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
-        level = sm.GLM(labels, np.ones((len(labels), 1)), family=family, offset=odds).fit()
-        line = sm.GLM(labels, sm.add_constant(odds), family=family).fit()
+        level = GLM(labels, np.ones((len(labels), 1)), family=family, offset=odds).fit()
+        line = GLM(labels, add_constant(odds), family=family).fit()
     return CalibrationLine(
         Estimate(float(level.params[0]), *map(float, level.conf_int()[0])),
         Estimate(float(line.params[1]), *map(float, line.conf_int()[1])),

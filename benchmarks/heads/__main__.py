@@ -39,7 +39,7 @@ def collect(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | N
     brains, out, locked = arguments.brains, arguments.out, arguments.locked
     if judge in ("heads", "retest", "pet"):
         kinds = {"heads": ("first", "second"), "retest": ("first", "again"), "pet": ("first",)}[judge]
-        heads = judges.heads_of(brains, locked)
+        heads = judges.heads_of(brains, locked)[: arguments.heads]
         judges.prepare_heads(heads, out, kinds, arguments.jobs)
     if judge == "heads":
         return judges.judge_heads(heads, out), None
@@ -50,6 +50,23 @@ def collect(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | N
     if judge == "real":
         return (None if locked else judges.judge_real(brains, out)), None
     return _judge_crops(judge, arguments)
+
+
+def write_beside(table: pd.DataFrame, path: Path) -> None:
+    """Write the table, and keep what an earlier call found by other judges."""
+    if path.is_file():
+        before = pd.read_csv(path, sep="\t")
+        table = pd.concat([before[~before.judge.isin(table.judge)], table], ignore_index=True)
+    table.to_csv(path, sep="\t", index=False, float_format="%.4f")
+
+
+def quality_of(values: pd.DataFrame) -> str:
+    """How many heads of each judge passed quality control, were warned of, or failed: one line a judge."""
+    each = values[values.qc != ""].drop_duplicates(["judge", "head"])
+    verdicts = each.qc.str.extract(r"^(pass|warn|fail)")[0]
+    counts = pd.crosstab(each.judge, verdicts)
+    lines = [f"{judge}: {', '.join(f'{n} {name}' for name, n in row.items() if n)}" for judge, row in counts.iterrows()]
+    return "quality control\n" + "\n".join(lines)
 
 
 def _judge_crops(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
@@ -82,6 +99,7 @@ def main() -> None:
     parser.add_argument("--brains", type=Path, required=True, metavar="DIR")
     parser.add_argument("--judge", action="append", choices=JUDGES)
     parser.add_argument("--locked", action="store_true", help="the locked heads and crops, and these alone")
+    parser.add_argument("--heads", type=int, metavar="N", help="the first N heads only, for a quick look")
     parser.add_argument("--bidsgate", type=Path, metavar="COMMAND", help="of an environment of its own")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -97,9 +115,11 @@ def main() -> None:
     table = pd.concat(rows, ignore_index=True).reindex(columns=COLUMNS)
     stem = "locked_" if arguments.locked else ""
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(arguments.out / f"{stem}heads.tsv", sep="\t", index=False, float_format="%.4f")
+    write_beside(table, arguments.out / f"{stem}heads.tsv")
     if values:
-        pd.concat(values).to_csv(arguments.out / f"{stem}values.tsv", sep="\t", index=False, float_format="%.4f")
+        every = pd.concat(values, ignore_index=True)
+        print(quality_of(every))
+        write_beside(every, arguments.out / f"{stem}values.tsv")
     with pd.option_context("display.width", 250, "display.max_rows", None, "display.max_columns", None):
         print(table.to_string(index=False, na_rep="", float_format="%.3g"))
 

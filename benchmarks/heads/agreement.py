@@ -108,7 +108,10 @@ def _sided_rows(part: pd.DataFrame, measure: str, changes: bool) -> list[dict[st
     if changes or not len(true):
         return [row]
     difference = _correlations((true.left - true.right).to_numpy(), (found.left - found.right).to_numpy())
+    sided = sides(true, found)
+    if measure.startswith("SUVR"):  # the clear difference is one of volumes
+        sided["share_right"] = np.nan
     return [
-        row | sides(true, found),
+        row | sided,
         {"measure": f"{measure}, {LEFT_MINUS_RIGHT}", "n": len(true), **difference},
     ]

@@ -113,12 +113,17 @@ def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.D
         return pd.DataFrame(columns=["measure", "side", "dice"])
     transforms = transforms_of(task, task.folder(prepared) / "anat")
     numbers = np.asarray(labels.dataobj)
-    rows = []
-    for region, both in SIDED.items():
-        for side, names in zip(SIDES, both, strict=True):
-            mask = template.region_mask(region, side=side).astype(np.float32)
-            found = register.to_native(mask, transforms, labels) > 0.5
-            rows.append((region, side, quality.dice(found, np.isin(numbers, names))))
+    structures = [
+        (region, side, names) for region, both in SIDED.items() for side, names in zip(SIDES, both, strict=True)
+    ]
+    atlas = np.zeros(template.GRID_SHAPE, np.float32)
+    for number, (region, side, _) in enumerate(structures, start=1):
+        atlas[template.region_mask(region, side=side)] = number
+    carried = register.to_native(atlas, transforms, labels, "nearestNeighbor").round()
+    rows = [
+        (region, side, quality.dice(carried == number, np.isin(numbers, names)))
+        for number, (region, side, names) in enumerate(structures, start=1)
+    ]
     return pd.DataFrame(rows, columns=["measure", "side", "dice"])
 
 

@@ -106,14 +106,20 @@ def _parcels_on(labels: nib.Nifti1Image) -> np.ndarray:
         for values, affine in ((head, labels.affine), (atlas, cerebra.affine))
     )
     found = ants.registration(
-        fixed, moving, "SyN", syn_metric="meansquares", reg_iterations=(40, 20, 10), aff_metric="meansquares"
+        fixed,
+        moving,
+        "SyN",
+        syn_metric="meansquares",
+        reg_iterations=(40, 20, 0),
+        aff_iterations=(300, 150, 50, 0),
+        aff_metric="meansquares",
     )
     grid = register.to_ants(nib.Nifti1Image(numbers.astype(np.float32), labels.affine))
     parcels = ants.apply_transforms(
         grid,
         register.to_ants(nib.Nifti1Image(np.asarray(cerebra.dataobj).astype(np.float32), cerebra.affine)),
         found["fwdtransforms"],
-        interpolator="genericLabel",
+        interpolator="nearestNeighbor",
     )
     return parcels.numpy().astype(int)
 

@@ -20,7 +20,7 @@ from pipelines.config import METHODS, load_settings
 from pipelines.run import main
 from pipelines.training import train_run
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -117,11 +117,11 @@ def test_a_dry_run_trains_nothing(config, capsys):
     assert "60 rounds" in capsys.readouterr().out and not (config.parent / "out").exists()
 
 
-def test_the_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
-    text = README.read_text(encoding="utf-8")
+def test_the_example_of_the_documentation_runs_as_it_stands(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "modalities.md").read_text(encoding="utf-8")
     script, settings = (re.search(rf"```{kind}\n(.*?digits.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml"))
     monkeypatch.chdir(tmp_path)
-    exec(compile(script, "README.md", "exec"), {})  # noqa: S102 (the example of our own README)
+    exec(compile(script, "modalities.md", "exec"), {})  # noqa: S102 (the example of our own documentation)
     (tmp_path / "digits.yaml").write_text(settings, encoding="utf-8")
     assert len([line for line in settings.splitlines() if line.strip()]) <= 10
     accuracy = {}
@@ -143,7 +143,7 @@ def test_two_processes_of_torchrun_end_with_the_run_of_one_and_only_the_first_wr
     (alone,) = runs_of(config)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "pipelines.run", str(config), "--device", "cpu", "--out", str(config.parent / "two")]
-    environment = os.environ | {"PYTHONPATH": str(README.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, cwd=config.parent, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test samples") == 1

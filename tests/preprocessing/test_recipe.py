@@ -278,9 +278,12 @@ def test_a_pet_that_quality_control_fails_costs_the_pet_only(template_subject, m
     assert table.suvr.isna().all() and (table.volume_ml > 0).all()
 
 
-def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject):
+def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject, monkeypatch):
     task, prepared = template_subject
     copy = prepared.with_name("fine")
+    # The registration of the 2 mm run, which another resolution does not change.
+    shutil.copytree(task.folder(prepared) / "anat", task.folder(copy) / "anat")
+    monkeypatch.setattr(structure, "_register", lambda task, folder, brain: structure.transforms_of(task, folder))
     fine = replace(task, recipe=replace(task.recipe, resolution_mm=1))
     assert not list(prepared.rglob("*_res-1_*"))
     subject.preprocess_subject(fine, copy)

@@ -13,6 +13,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from reports.gathering import redraw_calibration
+
 AFFINE = np.array([[2.0, 0, 0, -80], [0, 2.0, 0, -102], [0, 0, 2.0, -92], [0, 0, 0, 1]])
 REGIONS = ("hippocampus", "entorhinal", "lateral_ventricle", "isthmus_cingulate", "precuneus", "inferior_parietal")
 SPLIT_SIZES = {"train": 40, "validation": 10, "test": 12}
@@ -164,6 +166,12 @@ def build_outputs(root: Path, simulated: bool = True, change=None) -> Path:
         write_run(root / "runs" / f"{features}-{method}-r0.1-s0", table, simulated, generator)
     write_bars(root / "runs" / "bars-r0.1-s0")
     return root
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch) -> None:
+    """Twenty draws of the calibration and not two hundred: no test here is about the width of an interval."""
+    monkeypatch.setattr(redraw_calibration, "__defaults__", (20,))
 
 
 @pytest.fixture(scope="session")
