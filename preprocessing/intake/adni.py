@@ -7,6 +7,7 @@ anywhere beneath. Every expected scan (person x modality) ends as exactly one le
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,15 @@ from pathlib import Path
 import pandas as pd
 
 from preprocessing.intake.acquisition import TRACER, FieldStrengths, read_field_strengths
+from preprocessing.intake.catalog import PTID, read_tables
 from preprocessing.intake.clinical import read_scores
+from preprocessing.intake.columns import is_hidden
 from preprocessing.intake.formats import NO_IMAGES, usable_image
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
-from preprocessing.intake.tables import PTID, read_collection, read_deaths, read_groups, read_histories
+from preprocessing.intake.tables import read_collection, read_deaths, read_groups, read_histories
 from preprocessing.intake.verdicts import Verdicts, read_verdicts
+from preprocessing.intake.visits import FLAGGED_MONTHS, Calendar, read_calendar
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 
@@ -90,9 +94,19 @@ def index_images(folders: Sequence[Path]) -> dict[str, list[Path]]:
     index: dict[str, list[Path]] = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
         match = re.search(r"_I(\d+)\.[^/]*$", path.name) or re.fullmatch(r"I(\d+)", path.parent.name)
-        if match and path.is_file() and path.suffix.lower() not in NO_IMAGES:
+        if match and path.is_file() and path.suffix.lower() not in NO_IMAGES and not is_hidden(path):
             index.setdefault(match[1], []).append(path)
     return index
+
+
+def image_days(index: Mapping[str, Sequence[Path]]) -> dict[str, pd.Timestamp]:
+    """image id -> the day that its folder is named after (2006-03-01_10_22_33.0)."""
+    days = {}
+    for image_id, paths in index.items():
+        match = re.match(r"\d{4}-\d\d-\d\d(?=_\d\d_\d\d_\d\d)", paths[0].parent.parent.name)
+        if match:
+            days[image_id] = pd.to_datetime(match[0], errors="coerce")
+    return days
 
 
 def read_download(
@@ -101,27 +115,31 @@ def read_download(
     rule: LabelRule | None = None,
     pair_days: int = PAIR_DAYS,
     given: frozenset[str] = frozenset(),
+    dates: str | None = None,
 ) -> Intake:
     """Plan the work on a download. `given` names participants who arrive prepared; without a folder here they are left
-    out.
+    out. `dates` (dmy or mdy): what comes first in columns of dates that do not prove it.
 
     Raises FileNotFoundError or ValueError that name the table, its column and the spellings that are known.
     """
     given = frozenset(ptid_of(name) for name in given)
-    folders = _person_folders(raw)
-    where = tables or raw
-    collection = read_collection(where, required=bool(folders))
-    everybody = set(collection.ptid) | set(folders) | given
-    baselines = collection[collection.month == 0].groupby("ptid").date.min()
-    histories, deaths = read_histories(where, everybody), read_deaths(where, everybody, baselines)
+    indices = {ptid: index_images(found) for ptid, found in _person_folders(raw).items()}
+    days = {image_id: day for index in indices.values() for image_id, day in image_days(index).items()}
+    where = read_tables(tables or raw, dates, days)
+    collection = read_collection(where, required=bool(indices))
+    collection["date"] = pd.to_datetime(collection.date).fillna(pd.to_datetime(collection.image_id.map(days)))
+    everybody = set(collection.ptid) | set(indices) | given
+    calendar = read_calendar(where, everybody, collection)
+    collection = _place_images(collection, calendar)
+    histories, deaths = read_histories(where, everybody, calendar), read_deaths(where, everybody, calendar)
     groups, verdicts, strengths = read_groups(where), read_verdicts(where), read_field_strengths(where)
     people, ledger = [], []
     expected = set(collection.ptid[~collection.archive.astype(bool)])
-    for ptid in sorted((expected - given) | set(folders)):
+    for ptid in sorted((expected - given) | set(indices)):
         plan = _Plan(
             ptid=ptid,
             rows=collection[collection.ptid == ptid],
-            index=index_images(folders.get(ptid, [])),
+            index=indices.get(ptid, {}),
             history=histories.get(ptid, []),
             death_month=deaths.get(ptid),
             verdicts=verdicts,
@@ -131,9 +149,23 @@ def read_download(
         )
         person = plan.choose(groups.get(ptid, participant_id(ptid)), ledger)
         people += [person] if person else []
-    scores = read_scores(where, everybody)
+    scores = read_scores(where, everybody, calendar)
     scores = scores.assign(participant_id=scores.participant_id.map(participant_id))
     return Intake(people, ledger, _by_participant(histories), _by_participant(deaths), scores)
+
+
+def _place_images(images: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
+    """Images with `month`, `wrong` and `note` of `place_visits`; those with a note are counted in a warning."""
+    placed = calendar.place(images.ptid, images.date, images.visit.str.strip().str.lower())
+    noted = placed.note[placed.note != ""]
+    if len(noted):
+        first = images.loc[noted.index[0]]
+        warnings.warn(
+            f"{len(noted)} images lie more than {FLAGGED_MONTHS} months from where their visit code puts them, the "
+            f"first {first.ptid}, I{first.image_id}: {noted.iloc[0]}; the date counts",
+            stacklevel=2,
+        )
+    return images.join(placed)
 
 
 def _person_folders(raw: Path) -> dict[str, list[Path]]:
@@ -218,17 +250,26 @@ class _Plan:
         mri = mri.assign(rank=[rank_t1(text) for text in mri.description]).dropna(subset=["rank"])
         if mri.empty:
             return None, None, "no_t1", f"no accepted T1 series among {len(self.rows)} images in the collection CSV"
-        known = mri.dropna(subset=["month"])
+        right = mri[mri.wrong == ""]
+        if right.empty:
+            return None, None, "wrong_month", f"image I{mri.image_id.iloc[0]} under {self.ptid}: {mri.wrong.iloc[0]}"
+        known = right.dropna(subset=["month"])
         if known.empty:
-            visits = ", ".join(sorted(set(mri.visit)))
-            return None, None, "unknown_visit", f"visit code {visits!r} gives no month from baseline"
+            visits = ", ".join(sorted(set(right.visit)))
+            missing = "acquisition date" if right.date.isna().all() else "date of a baseline examination"
+            return (
+                None,
+                None,
+                "unknown_visit",
+                f"visit {visits!r} gives no month from baseline, and there is no {missing}",
+            )
         passed, why = self._without_failed(known)
         if passed.empty:
             return None, None, "failed_qc", f"every accepted T1 {why}"
-        mci = [diagnosis_at(self.history, month) == "MCI" for month in passed.month]
+        mci = [diagnosis_at(self.history, month, self.rule.scan_months) == "MCI" for month in passed.month]
         ordered = passed.assign(not_mci=[not yes for yes in mci]).sort_values(["not_mci", "month", "rank", "image_id"])
         row, path, code, reason = self._find(ordered)
-        return row, Choice(path, row.description, row.image_id, 0) if path else None, code, reason
+        return row, Choice(path, row.description, row.image_id, 0, row.note) if path else None, code, reason
 
     def _choose_pet(self, t1: pd.Series) -> tuple[Choice | None, str, str]:
         """The best FDG series within `pair_days` of the T1, the nearest of equals."""
@@ -245,7 +286,14 @@ class _Plan:
         accepted = pet.dropna(subset=["rank"])
         if accepted.empty:
             return None, pet.code.iloc[0], pet.reason.iloc[0]
-        passed, why = self._without_failed(accepted)
+        right = accepted[accepted.wrong == ""]
+        if right.empty:
+            return (
+                None,
+                "wrong_month",
+                f"image I{accepted.image_id.iloc[0]} under {self.ptid}: {accepted.wrong.iloc[0]}",
+            )
+        passed, why = self._without_failed(right)
         if passed.empty:
             return None, "failed_qc", f"every accepted FDG {why}"
         near = passed[passed.gap <= self.pair_days].sort_values(["rank", "gap", "image_id"])
@@ -253,4 +301,4 @@ class _Plan:
             days = int(passed.gap.min()) if passed.gap.notna().any() else "an unknown number of"
             return None, "pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed"
         row, path, code, reason = self._find(near)
-        return Choice(path, row.description, row.image_id, row.gap) if path else None, code, reason
+        return Choice(path, row.description, row.image_id, row.gap, row.note) if path else None, code, reason
