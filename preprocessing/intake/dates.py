@@ -16,8 +16,8 @@ import pandas as pd
 from preprocessing.intake.columns import is_missing
 
 ORDERS = ("dmy", "mdy")
-YEAR_FIRST = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ].*)?|(\d{4})(\d\d)(\d\d)")
-YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d\d)(?:[T ].*)?")
+YEAR_FIRST = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[t ].*)?|(\d{4})(\d\d)(\d\d)")
+YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d\d)(?:[t ].*)?")
 DAY_WORD = re.compile(r"(\d{1,2})[-\s.]*([a-z]{3})[a-z]*[-\s.,]*(\d{4}|\d\d)")
 WORD_DAY = re.compile(r"([a-z]{3})[a-z]*[-\s.]*(\d{1,2})[-\s,]+(\d{4}|\d\d)")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

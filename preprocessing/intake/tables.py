@@ -131,7 +131,7 @@ def _diagnoses(table: pd.DataFrame, path: Path, names: tuple[str, ...]) -> pd.Se
     for name in names:
         column = find_column(table, path, (name,), required=False)
         if column:
-            codes = table[column].map(read_number).map(DIAGNOSIS_CODES.get(name, {}))
+            codes = table[column].map(read_number).map(DIAGNOSIS_CODES.get(name, {})).astype(object)
             words = read_diagnoses(table[column].mask(codes.notna(), ""), f"{path}: column {column!r}")
             result = result.where(result != "", codes.fillna(words))
     return result
