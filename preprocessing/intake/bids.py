@@ -19,7 +19,7 @@ import pandas as pd
 
 from adni_tcgm.limits import read_json
 from preprocessing.intake.acquisition import FDG, TRACER, read_field_strength
-from preprocessing.intake.columns import find_column, is_hidden, read_text_table
+from preprocessing.intake.columns import find_column, is_hidden, read_number, read_text_table
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
 from preprocessing.intake.labels import (
     LabelRule,
@@ -191,7 +191,7 @@ class _Plan:
             t1=t1,
             pet=pet,
             label=derive_label(self.history, session.month or 0.0, self.rule, self.death_month),
-            age=float(pd.to_numeric(about.get("age", ""), errors="coerce")),
+            age=read_number(about.get("age", "")),
             sex=read_sex(about.get("sex", "")),
             site=about.get("site", ""),
             group_id=about.get("group_id", "") or self.participant,

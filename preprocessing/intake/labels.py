@@ -110,7 +110,7 @@ def read_diagnoses(texts: pd.Series, place: str) -> pd.Series:
 def parse_history(text: str) -> list[Visit]:
     """Visits written in one cell: "0:MCI 12:MCI 24:AD" (months from baseline). Raises ValueError."""
     visits = []
-    for part in re.split(r"[\s;,|]+", text.strip()):
+    for part in re.split(r"[\s;,|]+", re.sub(r"\s*:\s*", ":", text.strip())):
         match = re.fullmatch(r"[mM]?(\d+(?:\.\d+)?):([A-Za-z]+)", part)
         if part and not (match and read_diagnosis(match[2])):
             raise ValueError(f"diagnosis history {text!r}: {part!r} is not like 12:MCI (month:CN|MCI|AD)")

@@ -16,17 +16,32 @@ PAIR_DAYS = 90
 DAYS_A_MONTH = 30.44
 
 SCORE_COLUMNS = ("participant_id", "score", "month", "value")
-CHOSEN_COLUMNS = ("participant_id", "session_id", "modality", "image_id", "series", "days_from_t1", "note")
+CHOSEN_COLUMNS = (
+    "participant_id",
+    "session_id",
+    "modality",
+    "image_id",
+    "series",
+    "days_from_t1",
+    "why",
+    "rejected",
+    "note",
+)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The scan picked for a person: its file (or DICOM folder), the series it came from, and what to know about it."""
+    """The scan picked for a person: its file (or DICOM folder) and the series it came from.
+
+    why: what spoke for it; rejected: the other candidates, each with a reason; note: what to know about its month.
+    """
 
     path: Path
     description: str = ""
     image_id: str = ""
     days_from_t1: float | None = None
+    why: str = ""
+    rejected: str = ""
     note: str = ""
 
 
@@ -113,6 +128,8 @@ def chosen_scans(people: Sequence[Person]) -> pd.DataFrame:
             scan.image_id,
             scan.description,
             scan.days_from_t1,
+            scan.why,
+            scan.rejected,
             scan.note,
         )
         for person in people

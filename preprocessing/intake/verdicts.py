@@ -22,10 +22,15 @@ VERDICTS = {"series_quality": {4}, "SCANQLTY": {0}, "PASS": {0}, "QUALITY": {0},
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Sentences about images that failed, by image id and, for PET, by (RID, date)."""
+    """Sentences about images that failed, by image id and, for PET, by (RID, date); Mayo's word on the others.
+
+    selected: image ids of the series that Mayo selected; grades: 1 (excellent) to 3 (fair) by image id.
+    """
 
     by_image: Mapping[str, str] = field(default_factory=dict)
     by_date: Mapping[tuple[int, pd.Timestamp], str] = field(default_factory=dict)
+    selected: frozenset[str] = frozenset()
+    grades: Mapping[str, float] = field(default_factory=dict)
 
     def why_failed(self, ptid: str, modality: str, image_id: str, date: pd.Timestamp) -> str:
         """The sentence about an image that failed, "" for any other."""
@@ -38,9 +43,16 @@ def read_verdicts(where: Path | Tables) -> Verdicts:
     tables = read_tables(where)
     by_image: dict[str, str] = {}
     days: dict[tuple[int, pd.Timestamp], list[str]] = {}
+    selected: set[str] = set()
+    grades: dict[str, float] = {}
     for path, table in tables.of("image quality"):
         ids = read_ids(table[find_column(table, path, IMAGE_IDS)])
         by_image |= dict.fromkeys(ids[_failed(table, path) & (ids != "")], _sentence(path))
+        if column := find_column(table, path, ("series_selected",), required=False):
+            selected |= set(ids[read_numbers(table[column]) == 1])
+        if column := find_column(table, path, ("series_quality",), required=False):
+            grade = read_numbers(table[column])
+            grades |= dict(zip(ids[grade.between(1, 3)], grade[grade.between(1, 3)], strict=True))
     for path, table in tables.of("day quality"):
         if _is_of_mri(table, path):
             continue
@@ -50,7 +62,8 @@ def read_verdicts(where: Path | Tables) -> Verdicts:
             if pd.notna(one) and pd.notna(day):
                 days.setdefault((int(one), day), []).append(_sentence(path) if bad else "")
     # A day with a repeated scan has failed only if every scan of that day has.
-    return Verdicts(by_image, {day: found[0] for day, found in days.items() if all(found)})
+    by_date = {day: found[0] for day, found in days.items() if all(found)}
+    return Verdicts(by_image, by_date, frozenset(selected), grades)
 
 
 def _sentence(path: Path) -> str:

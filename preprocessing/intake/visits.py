@@ -51,16 +51,26 @@ def place_visits(dates: pd.Series, codes: pd.Series, baselines: pd.Series) -> pd
     by_date = by_date.mask(by_date.between(-SCREENING_MONTHS, 0), 0.0)
     by_code = pd.to_numeric(codes.map(person_month)).astype(float)
     apart = (by_date - by_code).abs()
-    columns = zip(by_date, by_code, codes, strict=True)
-    both = pd.Series([f"month {d:.0f} by date, {c:.0f} by visit code {text!r}" for d, c, text in columns], dates.index)
-    wrong = pd.Series("", dates.index).mask(
-        apart > EXCLUDED_MONTHS, both + f"; they may be {EXCLUDED_MONTHS} months apart"
-    )
-    early = (-by_date).map("{:.0f} months before the baseline examination".format)
-    early += f"; screening may be {SCREENING_MONTHS} months before it"
-    wrong = wrong.mask((wrong == "") & (by_date < 0), early)
-    note = both.where((apart > FLAGGED_MONTHS) & (wrong == ""), "")
+    both = [
+        f"month {date:.0f} by date, {code:.0f} by visit code {text!r}"
+        for date, code, text in zip(by_date, by_code, codes, strict=True)
+    ]
+    rows = list(zip(by_date, apart, both, strict=True))
+    wrong = [_why_wrong(date, difference, text) for date, difference, text in rows]
+    note = [
+        text if difference > FLAGGED_MONTHS and not why else ""
+        for (_, difference, text), why in zip(rows, wrong, strict=True)
+    ]
     return pd.DataFrame({"month": by_date.fillna(by_code), "wrong": wrong, "note": note}, index=dates.index)
+
+
+def _why_wrong(by_date: float, apart: float, both: str) -> str:
+    if apart > EXCLUDED_MONTHS:
+        return f"{both}; they may be {EXCLUDED_MONTHS} months apart"
+    if by_date < 0:
+        early = f"{-by_date:.0f} months before the baseline examination"
+        return f"{early}; screening may be {SCREENING_MONTHS} months before it"
+    return ""
 
 
 @dataclass(frozen=True)

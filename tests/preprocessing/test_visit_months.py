@@ -232,3 +232,12 @@ def test_scores_lie_at_the_month_of_their_date(download):
     write(raw, "MMSE.csv", PTID=[PERSON], VISCODE=["y2"], VISDATE=[day(85)], MMSCORE=[21])
     scores = adni.read_download(raw).scores
     assert scores[["score", "month", "value"]].to_numpy().tolist() == [["mmse", 85, 21]]
+
+
+def test_a_download_of_tables_only_gives_the_histories_of_people_who_arrive_prepared(download):
+    add_course(download)
+    raw = download.write()
+    (raw / "MCI_collection_1_01_2020.csv").unlink()
+    intake = adni.read_download(raw, given=frozenset({"sub-ADNI011S4105"}))
+    assert (intake.people, intake.ledger) == ([], [])
+    assert [visit.month for visit in intake.histories["sub-ADNI011S4105"]] == [0, 12, 24, 48, 60, 84]
