@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -204,33 +204,40 @@ class _Plan:
         columns = zip(images.modality, images.image_id, images.date, strict=True)
         return [self.verdicts.why_failed(self.ptid, *row) for row in columns]
 
-    def _find(self, ordered: pd.DataFrame, order: Mapping[str, str]) -> tuple[pd.Series, Path, str]:
-        """The first image that is there and can be read, its file, and why the others are not taken.
+    def _find(
+        self, candidates: pd.DataFrame, ordered: pd.DataFrame, order: Mapping[str, str]
+    ) -> tuple[pd.Series, Choice]:
+        """The first of `ordered` that is there and can be read; the choice lists the other candidates with a reason.
 
         Raises ScanError with the reason of the first.
         """
-        errors: dict[str, ScanError] = {}
+        reasons = {row.image_id: row.wrong or row.failed or row.out for row in candidates.itertuples()}
+        errors = []
         for _, row in ordered.iterrows():
             try:
                 path = usable_image(self.index.get(row.image_id, []))
             except ScanError as error:
                 message = f"image I{row.image_id} under folder {self.ptid}: {error.message}"
-                errors[row.image_id] = ScanError(error.reason_code, message)
+                errors.append(ScanError(error.reason_code, message))
+                reasons[row.image_id] = error.message
                 continue
-            others = [other for _, other in ordered.iterrows() if other.image_id != row.image_id]
-            reasons = [
-                f"I{other.image_id} {other.description} ({_reason(errors.get(other.image_id), other, row, order)})"
-                for other in others
+            for _, other in ordered.iterrows():
+                reasons[other.image_id] = reasons[other.image_id] or why_not(other, row, order)
+            rejected = [
+                f"I{other.image_id} {other.description} ({reasons[other.image_id]})"
+                for other in candidates.itertuples()
+                if other.image_id != row.image_id
             ]
-            return row, path, "; ".join(reasons)
-        raise next((e for e in errors.values() if e.reason_code in FAILURES), next(iter(errors.values())))
+            return row, Choice(path, row.description, row.image_id, rejected="; ".join(rejected), note=row.note)
+        raise next((error for error in errors if error.reason_code in FAILURES), errors[0])
 
     def _choose_t1(self, pets: pd.DataFrame) -> tuple[pd.Series, Choice]:
         """The best T1 of the earliest visit with MCI and an FDG, else with MCI, else of the earliest visit."""
         if self.rows.empty:
             raise ScanError("not_in_collection", f"folder {self.ptid} has no row in the collection CSV")
         mri = self.rows[self.rows.modality == "mri"]
-        mri = mri.assign(rank=[rank_t1(text) for text in mri.description]).dropna(subset=["rank"])
+        mri = mri.assign(rank=[rank_t1(text) for text in mri.description], failed=self._why_failed(mri))
+        mri = mri.dropna(subset=["rank"])
         if mri.empty:
             raise ScanError("no_t1", f"no accepted T1 series among {len(self.rows)} images in the collection CSV")
         right = self._right(mri)
@@ -240,7 +247,6 @@ class _Plan:
             missing = "acquisition date" if right.date.isna().all() else "date of a baseline examination"
             reason = f"visit {visits!r} gives no month from baseline, and there is no {missing}"
             raise ScanError("unknown_visit", reason)
-        known = known.assign(failed=self._why_failed(known))
         passed = known[known.failed == ""]
         if passed.empty:
             raise ScanError("failed_qc", f"every accepted T1 {known.failed.iloc[0]}")
@@ -250,9 +256,9 @@ class _Plan:
         passed = passed.assign(not_mci=[not yes for yes in mci], unpaired=[not yes for yes in near])
         tesla = [self._tesla(row) for row in passed.itertuples()]
         ordered = sort_t1(passed, self.verdicts.selected, self.verdicts.grades, tesla)
-        row, path, rejected = self._find(ordered, T1_ORDER)
-        about = {"why": describe_t1(row), "rejected": rejected, "note": row.note}
-        return row, Choice(path, row.description, row.image_id, 0, **about)
+        candidates = mri.assign(out=["its month is unknown" if unknown else "" for unknown in mri.month.isna()])
+        row, choice = self._find(candidates, ordered, T1_ORDER)
+        return row, replace(choice, days_from_t1=0, why=describe_t1(row))
 
     def _right(self, images: pd.DataFrame) -> pd.DataFrame:
         """Images whose month may be right. Raises ScanError where none is."""
@@ -278,10 +284,6 @@ class _Plan:
         if near.empty:
             days = int(passed.gap.min()) if passed.gap.notna().any() else "an unknown number of"
             raise ScanError("pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed")
-        row, path, rejected = self._find(sort_fdg(near), FDG_ORDER)
-        about = {"why": "near the T1", "rejected": rejected, "note": row.note}
-        return Choice(path, row.description, row.image_id, int(row.gap), **about)
-
-
-def _reason(error: ScanError | None, image: pd.Series, chosen: pd.Series, order: Mapping[str, str]) -> str:
-    return error.reason_code if error else why_not(image, chosen, order)
+        candidates = accepted.assign(out=["" if k in near.index else "too far from the T1" for k in accepted.index])
+        row, choice = self._find(candidates, sort_fdg(near), FDG_ORDER)
+        return replace(choice, days_from_t1=int(row.gap), why="near the T1")

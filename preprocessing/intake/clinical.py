@@ -6,6 +6,7 @@ needed. ADNI writes -1 and -4 for what is missing: whatever lies outside a score
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,17 @@ def _read_table(
     tables: Tables, calendar: Calendar, path: Path, table: pd.DataFrame, ptids: set[str]
 ) -> list[pd.DataFrame]:
     people, parts = match_people(table, path, ptids), []
-    for name, score in SCORES.items():
-        value = _values(table, path, name, score.spellings)
+    values = {name: _values(table, path, name, score.spellings) for name, score in SCORES.items()}
+    try:
+        months = calendar.place_rows(tables, path, table, people)["month"]
+    except ValueError as error:  # nothing but a comparison is made of scores: they stop nobody
+        warnings.warn(f"{error}; scores that change with time are left out", stacklevel=2)
+        months = pd.Series(float("nan"), table.index)
+    for name, value in values.items():
         if value is None:
             continue
-        month = float("nan") if score.constant else calendar.place_rows(tables, path, table, people)["month"]
+        score = SCORES[name]
+        month = float("nan") if score.constant else months
         part = pd.DataFrame({"participant_id": people, "score": name, "month": month, "value": value})
         known = part["value"].between(score.lowest, score.highest) & people.isin(ptids)
         parts.append(part[known & (score.constant | part["month"].notna())])

@@ -115,6 +115,15 @@ def test_a_failed_mri_says_nothing_of_a_pet_on_the_same_day(pair):
     assert found(quietly(raw)) == GOOD
 
 
+def test_scores_whose_dates_cannot_be_read_stop_nobody(pair):
+    raw = pair.write()
+    rows = {"PTID": [PERSON] * 2, "VISCODE2": ["bl"] * 2, "EXAMDATE": ["03/20/2006", "20/03/2006"], "MMSCORE": [27, 28]}
+    pd.DataFrame(rows | {"PTEDUCAT": [16, 16]}).to_csv(raw / "MMSE.csv", index=False)
+    intake = with_warning(raw, "scores that change with time are left out")
+    assert set(intake.scores.score) == {"education"}
+    assert found(intake) == GOOD
+
+
 def test_scores_are_found_under_any_name(tmp_path):
     pd.DataFrame({"PTID": [PERSON], "VISCODE2": ["bl"], "MMSCORE": ["27"]}).to_csv(tmp_path / "All_Subjects_MMSE.csv")
     pd.DataFrame({"RID": ["4105.0"], "GENOTYPE": ["3/4"]}).to_csv(tmp_path / "x.csv")

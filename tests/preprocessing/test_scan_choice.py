@@ -158,12 +158,28 @@ def test_the_list_says_why_each_scan_was_chosen_and_the_others_not(download):
     mri, pet = chosen_scans([chosen(download)]).to_dict("records")
     assert (mri["image_id"], mri["why"]) == ("100003", "MCI at its visit, FDG near enough")
     assert mri["rejected"].split("; I") == [
-        f"I100001 {SCALED} (missing_file)",
+        "I100000 MPRAGE (another processing is preferred)",
+        f"100001 {SCALED} (no image file)",
         f"100002 {REPEAT} (a repeated scan)",
-        "100000 MPRAGE (another processing is preferred)",
         f"100004 {SCALED} (it has no FDG near enough)",
     ]
     assert pet["rejected"].split("; I") == [
-        f"I100006 {FDG_8MM} (farther from the T1)",
-        f"100005 {FDG_AVERAGED} (another processing is preferred)",
+        f"I100005 {FDG_AVERAGED} (another processing is preferred)",
+        f"100006 {FDG_8MM} (farther from the T1)",
     ]
+
+
+def test_the_list_names_candidates_that_could_not_be_used_with_the_reason(download):
+    download.add_image(PERSON, SCALED)
+    download.add_image(PERSON, SCALED, visit="m36")
+    download.add_image(PERSON, SCALED, visit="v11", date="")
+    download.add_image(PERSON, "MPRAGE")
+    for date in ("2006-03-01", "2006-07-01"):
+        download.add_image(PERSON, FDG_8MM, visit="", date=date, modality="PET")
+    person = chosen(download, loni_image=["100003"], series_quality=[4])
+    assert person.t1.rejected.split("; I") == [
+        f"I100001 {SCALED} (month 0 by date, 36 by visit code 'm36'; they may be 9 months apart)",
+        f"100002 {SCALED} (its month is unknown)",
+        "100003 MPRAGE (failed ADNI's quality control (MAYOADIRL_MRI_IMAGEQC.csv))",
+    ]
+    assert person.pet.rejected == f"I100005 {FDG_8MM} (too far from the T1)"
