@@ -336,9 +336,10 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path, encoding, line_end):
     assert read_text_table(tmp_path / "a.csv").to_numpy().tolist() == [["Zürich", "71,5"]]
 
 
-def test_the_first_of_two_columns_of_one_name_counts(pair):
+@pytest.mark.parametrize("second", ["DIAGNOSIS", "diagnosis", " Diagnosis_"])
+def test_the_first_of_two_columns_of_one_name_counts(pair, second):
     raw = pair.write()
-    edit(raw, DXSUM, lambda text: text.replace("\n", ",1\n").replace("DIAGNOSIS,1", "DIAGNOSIS,DIAGNOSIS"))
+    edit(raw, DXSUM, lambda text: text.replace("\n", ",1\n").replace("DIAGNOSIS,1", f"DIAGNOSIS,{second}"))
     assert found(quietly(raw)) == GOOD
 
 

@@ -122,7 +122,15 @@ def test_the_field_strength_of_the_phase_comes_first_and_is_stated(download, dat
 
 @pytest.mark.parametrize(
     "description",
-    ["Sag MPRAGE +Gd", "MPRAGE post contrast", "T1 GAD", "MPRAGE MIP", "Jacobian of MPR; Scaled", "FreeSurfer T1"],
+    [
+        "Sag MPRAGE +Gd",
+        "MPRAGE post contrast",
+        "T1 GAD",
+        "MPRAGE Gadolinium",
+        "MPRAGE MIP",
+        "Jacobian of MPR; Scaled",
+        "FreeSurfer T1",
+    ],
 )
 def test_contrast_medium_and_derived_images_are_never_taken(download, description):
     download.add_image(PERSON, description)

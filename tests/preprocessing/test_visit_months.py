@@ -189,10 +189,10 @@ def test_the_label_counts_from_the_scan_and_from_the_dates_of_the_visits(downloa
 
 
 def test_months_to_conversion_are_those_between_scan_and_visit(download):
-    download.add_image(PERSON, SCALED, visit="bl", date=day(2))
+    download.add_image(PERSON, SCALED, visit="bl", date=day(1))
     add_course(download, [("v03", "bl", 0, 2), ("v11", "m12", 14, 3)])
     (person,) = adni.read_download(download.write()).people
-    assert (person.label.label, person.label.months_to_conversion) == ("converter", 12)
+    assert (person.label.label, person.label.months_to_conversion) == ("converter", 13)
 
 
 def test_the_date_of_a_visit_that_the_diagnostic_table_leaves_blank_is_registrys(download):
