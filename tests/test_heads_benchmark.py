@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from benchmarks.heads import crops, measured, pet, rendering
+from benchmarks.heads import crops, judges, measured, pet, rendering
 from benchmarks.heads.__main__ import quality_of, write_beside
 from benchmarks.heads.agreement import agreement, summarize
 from preprocessing import template
+from preprocessing.task import SubjectTask
 
 TRUE = np.array([2.0, 2.5, 3.0, 3.6, 4.4])
 
@@ -228,3 +229,23 @@ def test_simulated_people_are_held_against_published_means_and_spreads(tmp_path)
     assert exact.share_right.tolist() == [1.0, 1.0] and exact.r.iloc[0] == pytest.approx(1)
     wide = people.assign(suvr=1.1 + 3 * (people.suvr - 1))
     assert pet.compare_simulated(wide, summary).share_right.tolist() == [pytest.approx(0, abs=0.1), 0]
+
+
+def test_the_last_four_of_twenty_heads_are_left_out_unless_the_locked_ones_are_asked_for(tmp_path) -> None:
+    (tmp_path / "label_maps").mkdir()
+    for number in range(1, 21):
+        (tmp_path / "label_maps" / f"seg_{number:02d}.nii.gz").touch()
+    open_heads, locked = (judges.heads_of(tmp_path, locked) for locked in (False, True))
+    assert [head.number for head in open_heads] == list(range(16)) and {h.judge for h in open_heads} == {"heads"}
+    assert [head.name for head in locked] == [f"head {n}" for n in (17, 18, 19, 20)]
+    assert {head.judge for head in locked} == {"locked"}
+
+
+def test_a_scan_that_fails_is_recorded_with_its_error_and_measures_nothing(tmp_path) -> None:
+    path = tmp_path / "flat.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.eye(4)), path)
+    task = SubjectTask("sub-flat", "ses-M000", path)
+    measured.prepare(task, tmp_path / "prepared")
+    assert measured.verdict(task, tmp_path / "prepared").startswith("failed: orient")
+    assert measured.found_volumes(task, tmp_path / "prepared").empty
+    assert measured.found_suvr(task, tmp_path / "prepared").empty
