@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +20,7 @@ AFFINE = np.array([[2.0, 0, 0, -80], [0, 2.0, 0, -102], [0, 0, 2.0, -92], [0, 0,
 REGIONS = ("hippocampus", "entorhinal", "lateral_ventricle", "isthmus_cingulate", "precuneus", "inferior_parietal")
 SPLIT_SIZES = {"train": 40, "validation": 10, "test": 12}
 RUNS = {("voxels", "tcgm"): 0.61, ("regions", "tcgm"): 0.55, ("voxels", "ce"): 0.50, ("regions", "ce"): 0.66}
+DRAWS = 20
 WITHOUT_PET, RAW, FAILED, OLD = 51, 50, 52, 53  # rows of test people
 
 
@@ -168,10 +170,12 @@ def build_outputs(root: Path, simulated: bool = True, change=None) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def few_draws() -> Iterator[None]:
     """Twenty draws of the calibration and not two hundred: no test here is about the width of an interval."""
-    monkeypatch.setattr(redraw_calibration, "__defaults__", (20,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redraw_calibration, "__defaults__", (DRAWS,))
+        yield
 
 
 @pytest.fixture(scope="session")

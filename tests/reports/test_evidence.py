@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports.evidence import describe_evidence, labeled_rows, tabulate_operating_point
-from reports.gathering import gather_cohort, redraw_calibration
+from reports.gathering import CALIBRATION_DRAWS, gather_cohort, redraw_calibration
 from reports.probability import is_calibrated, probability_section
 from reports.records import load_prepared, load_run
 from tests.reports.conftest import RAW, WITHOUT_PET, run_folders
@@ -98,7 +98,7 @@ def test_a_prevalence_of_17_percent_must_be_written_as_a_share(outputs):
 
 
 def test_intervals_come_from_the_runs_own_validation_people(cohort, outputs):
-    assert len(cohort.calibrations) == 200
+    assert len(cohort.calibrations) == 20 and CALIBRATION_DRAWS == 200  # few_draws; what reports draw
     changed = load_run(outputs / "runs" / "regions-tcgm-r0.1-s0")
     test = changed.predictions["split"] == "test"
     changed.predictions.loc[test, "label"] = "stable"
