@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -286,6 +287,7 @@ def environment() -> dict:
     }
 
 
+@cache
 def _code_sha256() -> str:
     """Of every line of ours that a result depends on, committed or not."""
     root, total = Path(__file__).parents[1], hashlib.sha256()
@@ -303,6 +305,7 @@ def _torch_state() -> dict:
     return {"threads": torch.get_num_threads(), "gpu": gpu}
 
 
+@cache  # what a process runs is what it found at its start, whatever is committed meanwhile
 def _git_state() -> dict:
     """The commit of this source tree, and whether it is what was run; None when installed elsewhere, or without git."""
     here = Path(__file__).resolve()

@@ -27,12 +27,10 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.files import SCRATCH_PREFIX
-from pipelines import run_adni
 from preprocessing import regions, template, tissue
 from preprocessing.ledger import LedgerRow, write_image, write_table
 from preprocessing.outcome import Outcome, write_done
 from preprocessing.recipe import Recipe, preprocess_cohort
-from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.subject import preprocess_subject
 from preprocessing.task import SubjectTask, regions_path
@@ -126,6 +124,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def run_whole(jobs: int, out: Path) -> None:
     """`run_adni` on a cohort of SmallDesign, its raw scan prepared by the real steps with a short registration."""
+    from pipelines import run_adni
+
     run_adni.CohortDesign, run_adni.recipe_of = SmallDesign, lambda _: COARSE
     # What is printed is not what is compared.
     with (out.parent / "terminal.txt").open("a") as terminal:
@@ -197,6 +197,10 @@ def main() -> int:
     given = arguments.out / "given"
     given.mkdir()
     if arguments.whole:
+        # Here, so that the forked runs find both loaded, and the workers of the stand-in need not load either.
+        import pipelines.run_adni  # noqa: F401
+        from preprocessing.simulated.cohort import write_cohort
+
         write_cohort(given, SmallDesign(), jobs=arguments.jobs)
         work, look = partial(run_whole, arguments.jobs), whole_contents
     else:

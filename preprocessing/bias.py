@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ants
 import nibabel as nib
 import numpy as np
 
+from preprocessing import lazy_ants as ants
 from preprocessing.register import to_ants
 
 SHRINK_FACTOR = 4

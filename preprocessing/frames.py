@@ -10,11 +10,11 @@ import math
 import tempfile
 from pathlib import Path
 
-import ants
 import nibabel as nib
 import numpy as np
 
 from adni_tcgm.limits import read_json
+from preprocessing import lazy_ants as ants
 from preprocessing import orient, register
 from preprocessing.orient import ScanError
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import ants
 import nibabel as nib
 import numpy as np
 
+from preprocessing import lazy_ants as ants
 from preprocessing import template
 from preprocessing.orient import crop_to
 

@@ -142,7 +142,9 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_finishes_with_the_same_byt
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "interrupted: what is finished is kept" in message
     assert "Traceback" not in message
-    time.sleep(0.5)
+    deadline = time.monotonic() + 20
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert len(workers) >= 2 and not any(map(lives, workers))
     prepare(raw, tmp_path / "prepared", 0, False)
     assert contents(tmp_path / "prepared") == contents(tmp_path / "undisturbed")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+from adni_tcgm.tcgm.processes import largest, sharing
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # bfloat16 keeps 8 bits: correct gradients lie within 1 % of those in float32, wrong ones differ by 100 % or are NaN.
@@ -64,6 +67,18 @@ def probe_bfloat16(model: nn.Module, forward: Callable[[], object]) -> Probe:
                 return Probe(f"{name} ({type(layer).__name__} of {maps}) {_amount(worst)}", False)
             repeatable &= all(torch.equal(a, b) for rough in tries[1:] for a, b in zip(rough, tries[0], strict=True))
     return Probe(repeatable=repeatable)
+
+
+def probe_batches(model: nn.Module, forward: Callable[[int], object], sizes: Iterable[int]) -> Probe:
+    """`probe_bfloat16` with batches of each of these sizes; `forward` is given the size. Processes that share a
+    training agree: what one of them finds wrong is wrong for all.
+    """
+    probes = [probe_bfloat16(model, partial(forward, size)) for size in sorted(set(sizes))]
+    fault = next((probe.fault for probe in probes if probe.fault), None)
+    with sharing():
+        if largest(fault is not None) and fault is None:
+            fault = "found by another process"
+    return Probe(fault, all(probe.repeatable for probe in probes))
 
 
 def _layers_in_use(model: nn.Module, forward: Callable[[], object]) -> Iterator[tuple[str, nn.Module, tuple[int, ...]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
@@ -27,10 +26,9 @@ from adni_tcgm.tcgm.execution import (
     place,
     set_micro_batch,
 )
-from adni_tcgm.tcgm.precision import Probe, choose_precision, probe_bfloat16
+from adni_tcgm.tcgm.precision import Probe, choose_precision, probe_batches
 from adni_tcgm.tcgm.processes import (
     average_gradients,
-    largest,
     rank,
     seed_round,
     share,
@@ -259,7 +257,10 @@ class Training:
             raise ValueError(
                 f"micro_batch is {self.micro_batch}, but {type(self.method).__name__} knows no micro-batches"
             )
-        probe = self._probe_precision()
+        probe = Probe()
+        if self.device.type == "cpu" and self.precision == torch.bfloat16:
+            sizes = [-(-stream.size // world()) for stream in (self.stream_l, self.stream_u) if stream.size]
+            probe = probe_batches(self.model, self._look_at, sizes)
         if probe.fault is not None:
             self.precision = torch.float32
             note = f"float32 instead of bfloat16, which this processor computes wrongly: {probe.fault}"
@@ -274,18 +275,6 @@ class Training:
             "micro_batch": self.micro_batch,
             "out_of_memory": [],
         }
-
-    def _probe_precision(self) -> Probe:
-        """On a CPU that is to compute in bfloat16: whether it can, in the shapes of both batches."""
-        if self.device.type != "cpu" or self.precision != torch.bfloat16:
-            return Probe()
-        sizes = sorted({-(-stream.size // world()) for stream in (self.stream_l, self.stream_u) if stream.size})
-        probes = [probe_bfloat16(self.model, partial(self._look_at, size)) for size in sizes]
-        fault = next((probe.fault for probe in probes if probe.fault), None)
-        with sharing():
-            if largest(fault is not None) and fault is None:
-                fault = "found by another process"
-        return Probe(fault, all(probe.repeatable for probe in probes))
 
     def _look_at(self, size: int) -> None:
         """A forward pass of the first `size` training samples, cut to what the networks see."""

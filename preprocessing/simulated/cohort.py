@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import lru_cache
@@ -66,7 +67,7 @@ def write_cohort(
     """Write the cohort of `design` under `out`, or nothing if it is already there.
 
     `anatomies`: a folder of label maps whose people lend their heads; people of one anatomy share a group.
-    Raises ValueError if `out` holds a cohort of another design.
+    `jobs`: processes; 0: in this very process. Raises ValueError if `out` holds a cohort of another design.
     """
     stamp = out / "truth" / "design.json"
     signature = {"version": VERSION, **asdict(design), "anatomies": anatomies.name if anatomies else None}
@@ -104,10 +105,9 @@ def write_direct(out: Path, design: CohortDesign, folder: Path, anatomies: Path 
 
 
 def _run(tasks: list[_Assignment], jobs: int, progress: bool) -> list[dict[str, pd.DataFrame | dict | None]]:
-    with process_pool(jobs) as pool:
-        results = pool.map(_write_person, tasks, chunksize=1)
-        bar = tqdm(results, total=len(tasks), desc="simulating", unit="person", disable=not progress)
-        return list(bar)
+    with process_pool(jobs) if jobs else nullcontext() as pool:
+        results = pool.map(_write_person, tasks, chunksize=1) if pool else map(_write_person, tasks)
+        return list(tqdm(results, total=len(tasks), desc="simulating", unit="person", disable=not progress))
 
 
 def _cache(out: Path) -> Path:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import ants
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from adni_tcgm.files import whole_file
 from adni_tcgm.processes import process_pool
+from preprocessing import lazy_ants as ants
 from preprocessing import register, template
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.deformation import displaced

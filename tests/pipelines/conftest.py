@@ -29,5 +29,5 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def simulate(out: Path) -> None:
     design = CohortDesign(converters=20, stable=20, censored=2, reverting=1, normal=1, dementia=0, raw=0, truncated=0)
-    write_cohort(out, design, jobs=2, progress=False)
-    preprocess_cohort(out / "raw", out / "prepared", jobs=2, progress=False)
+    write_cohort(out, design, jobs=0, progress=False)
+    preprocess_cohort(out / "raw", out / "prepared", jobs=0, progress=False)

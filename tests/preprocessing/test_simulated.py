@@ -40,7 +40,7 @@ def person() -> model.Person:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cohort")
-    write_cohort(out, SMALL, jobs=2, progress=False)
+    write_cohort(out, SMALL, jobs=0, progress=False)
     return out
 
 
@@ -208,7 +208,7 @@ def test_tables_of_the_download_name_everybody(written: Path) -> None:
 
 def test_second_call_writes_nothing_and_another_design_is_refused(written: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in written.rglob("*") if path.is_file()}
-    write_cohort(written, SMALL, jobs=1, progress=False)
+    write_cohort(written, SMALL, jobs=0, progress=False)
     assert before == {path: path.stat().st_mtime_ns for path in written.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="another design .seed differ"):
         write_cohort(written, CohortDesign(**{**SMALL.__dict__, "seed": 1}), progress=False)

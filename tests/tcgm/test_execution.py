@@ -19,7 +19,7 @@ from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
-from adni_tcgm.tcgm import trainer
+from adni_tcgm.tcgm import precision, trainer
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.execution import in_pieces, kept_running_statistics, set_micro_batch
 from adni_tcgm.tcgm.precision import Probe, choose_precision
@@ -164,7 +164,7 @@ def test_prediction_goes_on_with_smaller_chunks_where_memory_runs_out() -> None:
 
 
 def test_bfloat16_is_for_the_networks_alone_and_losses_gain_and_weights_stay_float32(monkeypatch) -> None:
-    monkeypatch.setattr(trainer, "probe_bfloat16", lambda model, forward: Probe())  # types, on any processor
+    monkeypatch.setattr(precision, "probe_bfloat16", lambda model, forward: Probe())  # types, on any processor
     kinds: dict[str, set[torch.dtype]] = {"logits": set(), "features": set()}
     method = TCGM(DENSENET)
 
@@ -199,9 +199,9 @@ def test_bfloat16_trains_to_nearly_the_same_predictions_as_float32() -> None:
 
 def test_precision_follows_the_device_and_an_unknown_one_is_refused(monkeypatch) -> None:
     assert choose_precision("auto", torch.device("cpu")) == torch.float32
-    for native, precision in ((True, torch.bfloat16), (False, torch.float32)):
+    for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native)
-        assert choose_precision("auto", torch.device("cuda")) == precision
+        assert choose_precision("auto", torch.device("cuda")) == expected
     with pytest.raises(ValueError, match="precision is 'half'"):
         TrainConfig(precision="half")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adni_tcgm.methods.tcgm import TCGM
-from adni_tcgm.tcgm import trainer
+from adni_tcgm.tcgm import precision
 from adni_tcgm.tcgm.precision import Probe, probe_bfloat16
 from adni_tcgm.tcgm.trainer import fit
 from tests.tcgm.test_execution import DENSENET, ROUNDS, splits_of, weights
@@ -81,7 +81,7 @@ def test_a_probe_leaves_the_model_and_the_random_state_alone() -> None:
 def test_where_bfloat16_is_wrong_training_is_that_of_float32_and_says_so(monkeypatch) -> None:
     splits, rounds = splits_of((8, 8, 8)), replace(ROUNDS, rounds=3)
     exact = fit(TCGM(DENSENET), splits, replace(rounds, precision="float32"))
-    monkeypatch.setattr(trainer, "probe_bfloat16", lambda model, forward: Probe("stem differs", False))
+    monkeypatch.setattr(precision, "probe_bfloat16", lambda model, forward: Probe("stem differs", False))
     with pytest.warns(UserWarning, match="float32 instead of bfloat16, .* computes wrongly: stem differs"):
         fallen = fit(TCGM(DENSENET), splits, replace(rounds, precision="bfloat16"))
     assert weights(fallen.model) == weights(exact.model)
@@ -91,7 +91,7 @@ def test_where_bfloat16_is_wrong_training_is_that_of_float32_and_says_so(monkeyp
 
 def test_bfloat16_is_called_deterministic_only_where_it_repeats(monkeypatch) -> None:
     for repeatable in (True, False):
-        monkeypatch.setattr(trainer, "probe_bfloat16", lambda model, forward, r=repeatable: Probe(None, r))
+        monkeypatch.setattr(precision, "probe_bfloat16", lambda model, forward, r=repeatable: Probe(None, r))
         fitted = fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1, precision="bfloat16"))
         assert fitted.execution["deterministic"] is repeatable and fitted.execution["precision"] == "bfloat16"
 
@@ -109,6 +109,6 @@ def test_every_layer_is_tried_in_the_shapes_of_both_batches(monkeypatch) -> None
         hook.remove()
         return Probe()
 
-    monkeypatch.setattr(trainer, "probe_bfloat16", watch)
+    monkeypatch.setattr(precision, "probe_bfloat16", watch)
     fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1, precision="bfloat16"))
     assert seen == [(6, 1, 8, 8, 8), (9, 1, 8, 8, 8)]
