@@ -21,6 +21,7 @@ import warnings
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,7 @@ def _work(format_name: str, first: int, last: int, seed: int, answers: object) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _warm_up(form)
+        answers.send("ready")
         for number in range(first, last):
             answers.send((number, _attempt(form, *_content(form, format_name, number, seed))))
     answers.close()
@@ -133,7 +135,10 @@ def _warm_up(form: Format) -> None:
 
 
 def fuzz(format_name: str, each: int, seed: int = 0) -> Result:
-    """`each` mutations of one format; a process that dies is a finding, and the next one goes on behind it."""
+    """`each` mutations of one format; a process that dies is a finding, and the next one goes on behind it.
+
+    Raises RuntimeError where not even the good file is read.
+    """
     result, number, start = Result(), 0, time.perf_counter()
     context = multiprocessing.get_context("fork")
     while number < each:
@@ -141,6 +146,9 @@ def fuzz(format_name: str, each: int, seed: int = 0) -> Result:
         worker = context.Process(target=_work, args=(format_name, number, each, seed, sender))
         worker.start()
         sender.close()
+        if not _is_ready(receiver):
+            worker.kill()
+            raise RuntimeError(f"{format_name}: the file without any fault is not read")
         try:
             while number < each:
                 if not receiver.poll(3 * SECONDS):
@@ -156,6 +164,13 @@ def fuzz(format_name: str, each: int, seed: int = 0) -> Result:
         worker.join()
     result.seconds = time.perf_counter() - start
     return result
+
+
+def _is_ready(answers: Connection) -> bool:
+    try:
+        return answers.poll(3 * SECONDS) and answers.recv() == "ready"
+    except EOFError:
+        return False
 
 
 def _count(result: Result, number: int, answer: str) -> None:

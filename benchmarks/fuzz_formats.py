@@ -144,17 +144,18 @@ def read_list_table(path: Path) -> None:
 def read_download_tables(path: Path) -> None:
     """The broken table of a download beside its good ones; who is in the collection ends in it or in the ledger."""
     from preprocessing.intake.adni import participant_id, read_download
+    from preprocessing.intake.catalog import read_tables
     from preprocessing.intake.tables import read_collection
 
     for name in ("DXSUM_1.csv", "MCI_1.csv"):
         if name != path.name:
             make_one_table(name)(path.parent)
-    scan = path.parent / "ADNI" / "001_S_0001" / "MPR" / "2006" / "I1" / "ADNI_001_S_0001_MR_I1.nii"
+    scan = path.parent / "ADNI" / "001_S_0001" / "MPR" / "2006-01-02_10_00_00.0" / "I1" / "ADNI_001_S_0001_MR_I1.nii"
     scan.parent.mkdir(parents=True)
     scan.touch()
     intake = read_download(path.parent)
     named = {person.participant_id for person in intake.people} | {row.participant_id for row in intake.ledger}
-    expected = read_collection(path.parent)
+    expected = read_collection(read_tables(path.parent, order="mdy"))
     if lost := {participant_id(p) for p in expected.ptid[~expected.archive.astype(bool)]} - named:
         raise RuntimeError(f"lost: {sorted(lost)}")
 

@@ -27,6 +27,7 @@ from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.plan import PEAK_GIB, Plan
 from pipelines.restoring import RECIPE, describe_recipe
+from preprocessing.intake.dates import ORDERS
 from preprocessing.intake.labels import REVERSIONS, LabelRule
 from preprocessing.intake.people import PAIR_DAYS
 from preprocessing.intake.source import count_people
@@ -58,6 +59,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bids", type=Path, metavar="DIR", help="instead of --data: a BIDS data set with T1w and PET")
     parser.add_argument("--list", type=Path, metavar="FILE", help="instead of --data: a table of subject, t1, pet")
     parser.add_argument("--tables", type=Path, help="folder of the ADNI tables; default: found under --data")
+    parser.add_argument(
+        "--dates",
+        choices=ORDERS,
+        help="what comes first in dates like 03/01/2006 that prove it nowhere in their column",
+    )
     parser.add_argument("--out", type=Path, default=Path("out/adni"))
     parser.add_argument("--stage", choices=STAGES, default="all")
     parser.add_argument("--method", choices=REPORTED, default="tcgm", help="trained beside the baseline ce")
@@ -95,6 +101,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--anatomies shapes the simulated cohort; it does not go with --{given[0]}")
     if arguments.tables and arguments.layout != "adni":
         parser.error(f"--tables are those of an ADNI download; they do not go with --{given[0]}")
+    if arguments.dates and arguments.layout != "adni":
+        parser.error(f"--dates are those of an ADNI download's tables; they do not go with --{given[0]}")
     if arguments.subject_reports not in ("all", "none") and not arguments.subject_reports.isdigit():
         parser.error(f"--subject-reports is {arguments.subject_reports!r}; it must be all, none or a number")
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
@@ -108,6 +116,13 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("who is labeled what")
     group.add_argument("--horizon", type=float, default=LabelRule.horizon_months, metavar="MONTHS", help="default: 36")
     group.add_argument("--minimum-follow-up", type=float, default=0.0, metavar="MONTHS", help="default: 0")
+    group.add_argument(
+        "--scan-months",
+        type=float,
+        default=LabelRule.scan_months,
+        metavar="MONTHS",
+        help="from a scan to the visit whose diagnosis is the scan's, at most; default: 3",
+    )
     group.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
     group.add_argument("--classes", default=",".join(LabelRule.classes), help="e.g. cn,stable,converter,ad")
     group.add_argument("--pair-days", type=int, default=PAIR_DAYS, metavar="DAYS", help="T1 to PET; default: 90")
@@ -216,6 +231,7 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         layout=arguments.layout,
         scheduler=arguments.scheduler,
         limits=limits_of(arguments),
+        dates=arguments.dates,
     )
     # Every run on this folder takes a copy along: a new person's scans must be prepared in the same way.
     write_json(describe_recipe(recipe_of(arguments), rule_of(arguments)), arguments.out / "prepared" / RECIPE)
@@ -229,6 +245,7 @@ def rule_of(arguments: argparse.Namespace) -> LabelRule:
         minimum_follow_up_months=arguments.minimum_follow_up,
         reversion=arguments.reversion,
         classes=tuple(name.strip() for name in arguments.classes.split(",")),
+        scan_months=arguments.scan_months,
     )
 
 

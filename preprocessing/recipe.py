@@ -75,23 +75,25 @@ def preprocess_cohort(
     layout: str = "adni",
     scheduler: str | None = None,
     limits: Limits | None = None,
+    dates: str | None = None,
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
     `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
-    labeled what. `scheduler`: the address of a running Dask scheduler, whose workers then take the place of processes
-    here. Writes manifest.tsv, ledger.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables
-    have such scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes
-    nobody whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for
-    `preprocess_subject`. Raises only for missing or strange tables and for a disk that is too small; a bad scan is a
-    ledger row.
+    labeled what. `dates` (dmy or mdy): what comes first in dates of an ADNI table that do not prove it. `scheduler`:
+    the address of a running Dask scheduler, whose workers then take the place of processes here. Writes manifest.tsv,
+    ledger.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such scores,
+    clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody whose scans
+    and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for `preprocess_subject`.
+    Raises only for missing or strange tables and for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
     recipe, rule = recipe or Recipe(), rule or LabelRule()
     prepared.mkdir(parents=True, exist_ok=True)
     remove_leftovers(prepared, deep=False)
     given_people = given.read_people(prepared)
-    intake = read_people(layout, raw, prepared, tables, rule, pair_days, frozenset(given_people.participant_id))
+    given_names = frozenset(given_people.participant_id)
+    intake = read_people(layout, raw, prepared, tables, rule, pair_days, given_names, dates)
     tasks = {person.participant_id: _task(person, recipe) for person in intake.people}
     given_people = given_people[~given_people.participant_id.isin(set(tasks))]
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}

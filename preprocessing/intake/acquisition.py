@@ -13,13 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.limits import read_json
-from preprocessing.intake.columns import csv_files, find_column, read_text_table
+from preprocessing.intake.catalog import FIELD_STRENGTHS, IMAGE_IDS, Tables, read_tables
+from preprocessing.intake.columns import find_column, read_ids
 from preprocessing.intake.people import Choice, Person
 
 FDG = re.compile(r"fdg|fluorodeoxyglucose|fludeoxyglucose", re.IGNORECASE)
 TRACER = "18F-FDG"
-FIELD_STRENGTH = ("field_strength", "FLDSTRENG", "MagneticFieldStrength")
-IMAGE_IDS = ("LONIUID", "loni_image", "IMAGEUID", "image_id")
 GAUSS_A_TESLA = 1e4
 # Whole-body magnets; a number beyond them is something else.
 TESLA = (0.1, 12.0)
@@ -55,24 +54,24 @@ class FieldStrengths:
         return known or self.by_person.get(ptid)
 
 
-def read_field_strengths(folder: Path) -> FieldStrengths:
-    """All tables under `folder` that have a column of it; none is needed. A person with two magnets has none here."""
+def read_field_strengths(where: Path | Tables) -> FieldStrengths:
+    """All tables under a folder that have a column of it; none is needed. A person with two magnets has none here."""
+    tables = read_tables(where)
     by_image: dict[str, float] = {}
     by_person: dict[str, set[float]] = {}
-    for path in csv_files(folder):
-        kind = path.name.upper()
-        if not kind.startswith(("MAYOADIRL_MRI_IMAGEQC", "MRIQUALITY", "ADNIMERGE")):
-            continue
-        table = read_text_table(path)
-        strength = find_column(table, path, FIELD_STRENGTH, required=False)
-        who = find_column(table, path, ("PTID",) if kind.startswith("ADNIMERGE") else IMAGE_IDS, required=False)
-        for name, text in zip(table[who], table[strength], strict=True) if strength and who else ():
-            value = read_field_strength(text)
-            if value is not None and kind.startswith("ADNIMERGE"):
-                by_person.setdefault(name.strip(), set()).add(value)
-            elif value is not None:
-                by_image[name.strip().removeprefix("I")] = value
+    for path, table in tables.of("image strengths"):
+        ids = read_ids(table[find_column(table, path, IMAGE_IDS)])
+        by_image |= {name: tesla for name, tesla in zip(ids, _tesla(table, path), strict=True) if tesla is not None}
+    # A person's other scans may come from another magnet: only where no table of images says.
+    for path, table in tables.of("person strengths"):
+        for name, tesla in zip(table[find_column(table, path, ("PTID",))], _tesla(table, path), strict=True):
+            if tesla is not None:
+                by_person.setdefault(name.strip(), set()).add(tesla)
     return FieldStrengths(by_image, {name: min(found) for name, found in by_person.items() if len(found) == 1})
+
+
+def _tesla(table: pd.DataFrame, path: Path) -> list[float | None]:
+    return [read_field_strength(text) for text in table[find_column(table, path, FIELD_STRENGTHS)]]
 
 
 def from_sidecars(person: Person) -> Person:

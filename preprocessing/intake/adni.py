@@ -7,25 +7,27 @@ anywhere beneath. Every expected scan (person x modality) ends as exactly one le
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from preprocessing.intake.acquisition import TRACER, FieldStrengths, read_field_strengths
+from preprocessing.intake.catalog import PTID, read_tables
+from preprocessing.intake.choice import FDG_ORDER, T1_ORDER, describe_t1, rank_fdg, rank_t1, sort_fdg, sort_t1, why_not
 from preprocessing.intake.clinical import read_scores
+from preprocessing.intake.columns import is_hidden
 from preprocessing.intake.formats import NO_IMAGES, usable_image
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
-from preprocessing.intake.tables import PTID, read_collection, read_deaths, read_groups, read_histories
+from preprocessing.intake.tables import read_collection, read_deaths, read_groups, read_histories
 from preprocessing.intake.verdicts import Verdicts, read_verdicts
+from preprocessing.intake.visits import FLAGGED_MONTHS, Calendar, read_calendar
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 
-OTHER_TRACERS = re.compile(
-    r"av-?45|av-?1451|florbeta|flortau|\bpib\b|\bfbb\b|\btau\b|amyloid|mk-?6240|pi-?2620|nav-?4694"
-)
 # An image that exists and cannot be read is a failure; one that is not there, or not wanted, is left out.
 FAILURES = ("ecat", "unknown_format")
 
@@ -43,45 +45,6 @@ def ptid_of(participant: str) -> str:
     return f"{match[1]}_S_{match[2]}"
 
 
-def rank_t1(description: str) -> float | None:
-    """Order of preference of a T1 series (0 is best), None for what is no usable T1."""
-    text = re.sub(r"[_;,\s]+", " ", description.lower()).strip()
-    if re.search(r"mask|spatially norm|phantom|localizer|survey|calibration|scout|\bt2\b|flair|dti|fmri|\bnd\b", text):
-        return None
-    penalty = 0.5 if "repeat" in text else 0.0
-    if "scaled" in text:
-        return 0 + penalty
-    if "n3m" in text:
-        return 1 + penalty
-    if re.search(r"mp-?\s?rage|ir-?\s?f?spgr|\bmpr\b|\bt1\b", text):
-        return 2 + penalty
-    return None
-
-
-def rank_fdg(description: str) -> tuple[float | None, str, str]:
-    """Order of preference of a PET series (0 is best), or None with a reason code and a sentence."""
-    text = re.sub(r"[_;,\s]+", " ", description.lower()).strip()
-    if OTHER_TRACERS.search(text):
-        return None, "other_tracer", f"series {description!r} is not FDG"
-    if "early" in text:
-        return None, "early_frames", f"series {description!r} holds early frames only"
-    if "dynamic" in text or "raw" in text:
-        return (
-            None,
-            "dynamic",
-            f"series {description!r} holds single frames, not an average; in BIDS, with frame times, they are averaged",
-        )
-    if "uniform res" in text:
-        return 0, "", ""
-    if "uniform 6mm" in text:
-        return 1, "", ""
-    if re.search(r"stand?ardized image|std img", text):
-        return 2, "", ""
-    if re.search(r"(averaged|avg)", text):
-        return 3, "", ""
-    return None, "unknown_series", f"series {description!r} is none of the FDG series that are accepted"
-
-
 def index_images(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """image id -> files under a person's folders: by name (*_I123.*), else by the folder they lie in (I123/).
 
@@ -90,9 +53,19 @@ def index_images(folders: Sequence[Path]) -> dict[str, list[Path]]:
     index: dict[str, list[Path]] = {}
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
         match = re.search(r"_I(\d+)\.[^/]*$", path.name) or re.fullmatch(r"I(\d+)", path.parent.name)
-        if match and path.is_file() and path.suffix.lower() not in NO_IMAGES:
+        if match and path.is_file() and path.suffix.lower() not in NO_IMAGES and not is_hidden(path):
             index.setdefault(match[1], []).append(path)
     return index
+
+
+def image_days(index: Mapping[str, Sequence[Path]]) -> dict[str, pd.Timestamp]:
+    """image id -> the day that its folder is named after (2006-03-01_10_22_33.0)."""
+    days = {}
+    for image_id, paths in index.items():
+        match = re.match(r"\d{4}-\d\d-\d\d(?=_\d\d_\d\d_\d\d)", paths[0].parent.parent.name)
+        if match:
+            days[image_id] = pd.to_datetime(match[0], errors="coerce")
+    return days
 
 
 def read_download(
@@ -101,27 +74,31 @@ def read_download(
     rule: LabelRule | None = None,
     pair_days: int = PAIR_DAYS,
     given: frozenset[str] = frozenset(),
+    dates: str | None = None,
 ) -> Intake:
     """Plan the work on a download. `given` names participants who arrive prepared; without a folder here they are left
-    out.
+    out. `dates` (dmy or mdy): what comes first in columns of dates that do not prove it.
 
     Raises FileNotFoundError or ValueError that name the table, its column and the spellings that are known.
     """
     given = frozenset(ptid_of(name) for name in given)
-    folders = _person_folders(raw)
-    where = tables or raw
-    collection = read_collection(where, required=bool(folders))
-    everybody = set(collection.ptid) | set(folders) | given
-    baselines = collection[collection.month == 0].groupby("ptid").date.min()
-    histories, deaths = read_histories(where, everybody), read_deaths(where, everybody, baselines)
+    indices = {ptid: index_images(found) for ptid, found in _person_folders(raw).items()}
+    days = {image_id: day for index in indices.values() for image_id, day in image_days(index).items()}
+    where = read_tables(tables or raw, dates, days)
+    collection = read_collection(where, required=bool(indices))
+    collection["date"] = pd.to_datetime(collection.date).fillna(pd.to_datetime(collection.image_id.map(days)))
+    everybody = set(collection.ptid) | set(indices) | given
+    calendar = read_calendar(where, everybody, collection)
+    collection = _place_images(collection, calendar)
+    histories, deaths = read_histories(where, everybody, calendar), read_deaths(where, everybody, calendar)
     groups, verdicts, strengths = read_groups(where), read_verdicts(where), read_field_strengths(where)
     people, ledger = [], []
     expected = set(collection.ptid[~collection.archive.astype(bool)])
-    for ptid in sorted((expected - given) | set(folders)):
+    for ptid in sorted((expected - given) | set(indices)):
         plan = _Plan(
             ptid=ptid,
             rows=collection[collection.ptid == ptid],
-            index=index_images(folders.get(ptid, [])),
+            index=indices.get(ptid, {}),
             history=histories.get(ptid, []),
             death_month=deaths.get(ptid),
             verdicts=verdicts,
@@ -131,9 +108,23 @@ def read_download(
         )
         person = plan.choose(groups.get(ptid, participant_id(ptid)), ledger)
         people += [person] if person else []
-    scores = read_scores(where, everybody)
+    scores = read_scores(where, everybody, calendar)
     scores = scores.assign(participant_id=scores.participant_id.map(participant_id))
     return Intake(people, ledger, _by_participant(histories), _by_participant(deaths), scores)
+
+
+def _place_images(images: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
+    """Images with `month`, `wrong` and `note` of `place_visits`; those with a note are counted in a warning."""
+    placed = calendar.place(images.ptid, images.date, images.visit.str.strip().str.lower())
+    noted = placed.note[placed.note != ""]
+    if len(noted):
+        first = images.loc[noted.index[0]]
+        warnings.warn(
+            f"{len(noted)} images lie more than {FLAGGED_MONTHS} months from where their visit code puts them, the "
+            f"first {first.ptid}, I{first.image_id}: {noted.iloc[0]}; the date counts",
+            stacklevel=2,
+        )
+    return images.join(placed)
 
 
 def _person_folders(raw: Path) -> dict[str, list[Path]]:
@@ -165,15 +156,19 @@ class _Plan:
 
     def choose(self, group: str, ledger: list[LedgerRow]) -> Person | None:
         """The person's visit, or None; scans that are not used are added to `ledger`."""
-        t1_row, t1, code, reason = self._choose_t1()
-        if t1 is None:
-            ledger.append(self._row("mri", "", code, reason))
-            ledger.append(self._row("pet", "", "no_t1", "without a T1 a PET cannot be brought to the template"))
+        pets = self._fdg()
+        try:
+            t1_row, t1 = self._choose_t1(pets)
+        except ScanError as error:
+            ledger.append(self._row("mri", "", error))
+            without = ScanError("no_t1", "without a T1 a PET cannot be brought to the template")
+            ledger.append(self._row("pet", "", without))
             return None
-        session = session_id(t1_row.month)
-        pet, code, reason = self._choose_pet(t1_row)
-        if pet is None:
-            ledger.append(self._row("pet", session, code, reason))
+        session, pet = session_id(t1_row.month), None
+        try:
+            pet = self._choose_pet(t1_row, pets)
+        except ScanError as error:
+            ledger.append(self._row("pet", session, error))
         return Person(
             participant_id=participant_id(self.ptid),
             session_id=session,
@@ -185,72 +180,110 @@ class _Plan:
             site=self.ptid[:3],
             group_id=group,
             months_without_dementia=months_without_dementia(self.history, t1_row.month),
-            field_strength_t=self.strengths.find(t1_row.protocol, t1_row.image_id, self.ptid),
+            field_strength_t=self._tesla(t1_row),
             # A series is accepted only where its description is that of an FDG.
             tracer=TRACER if pet else "",
         )
 
-    def _row(self, modality: str, session: str, code: str, reason: str) -> LedgerRow:
+    def _row(self, modality: str, session: str, error: ScanError) -> LedgerRow:
+        code = error.reason_code
         status = "failed" if code in FAILURES else "excluded"
-        return LedgerRow(participant_id(self.ptid), session, modality, status, "intake", code, reason, self.ptid)
+        return LedgerRow(participant_id(self.ptid), session, modality, status, "intake", code, error.message, self.ptid)
 
-    def _without_failed(self, images: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-        """The images that ADNI's quality control did not fail, and why the first of the others did."""
-        columns = zip(images.modality, images.image_id, images.date, strict=True)
-        why = pd.Series([self.verdicts.why_failed(self.ptid, *row) for row in columns], index=images.index, dtype=str)
-        return images[why == ""], next((sentence for sentence in why if sentence), "")
+    def _tesla(self, image: pd.Series) -> float | None:
+        return self.strengths.find(image.protocol, image.image_id, self.ptid)
 
-    def _find(self, images: pd.DataFrame) -> tuple[object | None, Path | None, str, str]:
-        """The first image that is there and can be read, else the reason of the first."""
-        reasons = []
-        for row in images.itertuples():
-            try:
-                return row, usable_image(self.index.get(row.image_id, [])), "", ""
-            except ScanError as error:
-                reasons.append((error.reason_code, f"image I{row.image_id} under folder {self.ptid}: {error.message}"))
-        return None, None, *next((r for r in reasons if r[0] in FAILURES), reasons[0])
-
-    def _choose_t1(self) -> tuple[pd.Series | None, Choice | None, str, str]:
-        """The best T1 of the earliest visit with MCI, else of the earliest visit."""
-        if self.rows.empty:
-            return None, None, "not_in_collection", f"folder {self.ptid} has no row in the collection CSV"
-        mri = self.rows[self.rows.modality == "mri"]
-        mri = mri.assign(rank=[rank_t1(text) for text in mri.description]).dropna(subset=["rank"])
-        if mri.empty:
-            return None, None, "no_t1", f"no accepted T1 series among {len(self.rows)} images in the collection CSV"
-        known = mri.dropna(subset=["month"])
-        if known.empty:
-            visits = ", ".join(sorted(set(mri.visit)))
-            return None, None, "unknown_visit", f"visit code {visits!r} gives no month from baseline"
-        passed, why = self._without_failed(known)
-        if passed.empty:
-            return None, None, "failed_qc", f"every accepted T1 {why}"
-        mci = [diagnosis_at(self.history, month) == "MCI" for month in passed.month]
-        ordered = passed.assign(not_mci=[not yes for yes in mci]).sort_values(["not_mci", "month", "rank", "image_id"])
-        row, path, code, reason = self._find(ordered)
-        return row, Choice(path, row.description, row.image_id, 0) if path else None, code, reason
-
-    def _choose_pet(self, t1: pd.Series) -> tuple[Choice | None, str, str]:
-        """The best FDG series within `pair_days` of the T1, the nearest of equals."""
+    def _fdg(self) -> pd.DataFrame:
+        """The person's PETs with rank, code and reason (why a series is no FDG), and `failed` (by quality control)."""
         pet = self.rows[self.rows.modality == "pet"]
-        if pet.empty:
-            return None, "no_pet", "no PET in the collection CSV"
         ranks = [rank_fdg(text) for text in pet.description]
-        pet = pet.assign(
-            rank=[rank for rank, _, _ in ranks],
-            code=[code for _, code, _ in ranks],
-            reason=[reason for _, _, reason in ranks],
-            gap=(pet.date - t1.date).dt.days.abs(),
-        )
-        accepted = pet.dropna(subset=["rank"])
-        if accepted.empty:
-            return None, pet.code.iloc[0], pet.reason.iloc[0]
-        passed, why = self._without_failed(accepted)
+        columns = {name: [found[k] for found in ranks] for k, name in enumerate(("rank", "code", "reason"))}
+        return pet.assign(**columns, failed=self._why_failed(pet)).astype({"rank": float})
+
+    def _why_failed(self, images: pd.DataFrame) -> list[str]:
+        columns = zip(images.modality, images.image_id, images.date, strict=True)
+        return [self.verdicts.why_failed(self.ptid, *row) for row in columns]
+
+    def _find(
+        self, candidates: pd.DataFrame, ordered: pd.DataFrame, order: Mapping[str, str]
+    ) -> tuple[pd.Series, Choice]:
+        """The first of `ordered` that is there and can be read; the choice lists the other candidates with a reason.
+
+        Raises ScanError with the reason of the first.
+        """
+        reasons = {row.image_id: row.wrong or row.failed or row.out for row in candidates.itertuples()}
+        errors = []
+        for _, row in ordered.iterrows():
+            try:
+                path = usable_image(self.index.get(row.image_id, []))
+            except ScanError as error:
+                message = f"image I{row.image_id} under folder {self.ptid}: {error.message}"
+                errors.append(ScanError(error.reason_code, message))
+                reasons[row.image_id] = error.message
+                continue
+            for _, other in ordered.iterrows():
+                reasons[other.image_id] = reasons[other.image_id] or why_not(other, row, order)
+            rejected = [
+                f"I{other.image_id} {other.description} ({reasons[other.image_id]})"
+                for other in candidates.itertuples()
+                if other.image_id != row.image_id
+            ]
+            return row, Choice(path, row.description, row.image_id, rejected="; ".join(rejected), note=row.note)
+        raise next((error for error in errors if error.reason_code in FAILURES), errors[0])
+
+    def _choose_t1(self, pets: pd.DataFrame) -> tuple[pd.Series, Choice]:
+        """The best T1 of the earliest visit with MCI and an FDG, else with MCI, else of the earliest visit."""
+        if self.rows.empty:
+            raise ScanError("not_in_collection", f"folder {self.ptid} has no row in the collection CSV")
+        mri = self.rows[self.rows.modality == "mri"]
+        mri = mri.assign(rank=[rank_t1(text) for text in mri.description], failed=self._why_failed(mri))
+        mri = mri.dropna(subset=["rank"])
+        if mri.empty:
+            raise ScanError("no_t1", f"no accepted T1 series among {len(self.rows)} images in the collection CSV")
+        right = self._right(mri)
+        known = right.dropna(subset=["month"])
+        if known.empty:
+            visits = ", ".join(sorted(set(right.visit)))
+            missing = "acquisition date" if right.date.isna().all() else "date of a baseline examination"
+            reason = f"visit {visits!r} gives no month from baseline, and there is no {missing}"
+            raise ScanError("unknown_visit", reason)
+        passed = known[known.failed == ""]
         if passed.empty:
-            return None, "failed_qc", f"every accepted FDG {why}"
-        near = passed[passed.gap <= self.pair_days].sort_values(["rank", "gap", "image_id"])
+            raise ScanError("failed_qc", f"every accepted T1 {known.failed.iloc[0]}")
+        usable = pets[pets["rank"].notna() & (pets.wrong == "") & (pets.failed == "") & pets.image_id.isin(self.index)]
+        near = [((usable.date - day).dt.days.abs() <= self.pair_days).any() for day in passed.date]
+        mci = [diagnosis_at(self.history, month, self.rule.scan_months) == "MCI" for month in passed.month]
+        passed = passed.assign(not_mci=[not yes for yes in mci], unpaired=[not yes for yes in near])
+        tesla = [self._tesla(row) for row in passed.itertuples()]
+        ordered = sort_t1(passed, self.verdicts.selected, self.verdicts.grades, tesla)
+        candidates = mri.assign(out=["its month is unknown" if unknown else "" for unknown in mri.month.isna()])
+        row, choice = self._find(candidates, ordered, T1_ORDER)
+        return row, replace(choice, days_from_t1=0, why=describe_t1(row))
+
+    def _right(self, images: pd.DataFrame) -> pd.DataFrame:
+        """Images whose month may be right. Raises ScanError where none is."""
+        right = images[images.wrong == ""]
+        if right.empty:
+            first = images.iloc[0]
+            raise ScanError("wrong_month", f"image I{first.image_id} under {self.ptid}: {first.wrong}")
+        return right
+
+    def _choose_pet(self, t1: pd.Series, pets: pd.DataFrame) -> Choice:
+        """The best FDG series within `pair_days` of the T1, the nearest of equals. Raises ScanError."""
+        if pets.empty:
+            raise ScanError("no_pet", "no PET in the collection CSV")
+        accepted = pets.dropna(subset=["rank"])
+        if accepted.empty:
+            raise ScanError(pets.code.iloc[0], pets.reason.iloc[0])
+        right = self._right(accepted)
+        passed = right[right.failed == ""]
+        if passed.empty:
+            raise ScanError("failed_qc", f"every accepted FDG {right.failed.iloc[0]}")
+        passed = passed.assign(gap=(passed.date - t1.date).dt.days.abs())
+        near = passed[passed.gap <= self.pair_days]
         if near.empty:
             days = int(passed.gap.min()) if passed.gap.notna().any() else "an unknown number of"
-            return None, "pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed"
-        row, path, code, reason = self._find(near)
-        return Choice(path, row.description, row.image_id, row.gap) if path else None, code, reason
+            raise ScanError("pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed")
+        candidates = accepted.assign(out=["" if k in near.index else "too far from the T1" for k in accepted.index])
+        row, choice = self._find(candidates, sort_fdg(near), FDG_ORDER)
+        return replace(choice, days_from_t1=int(row.gap), why="near the T1")

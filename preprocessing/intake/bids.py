@@ -19,7 +19,7 @@ import pandas as pd
 
 from adni_tcgm.limits import read_json
 from preprocessing.intake.acquisition import FDG, TRACER, read_field_strength
-from preprocessing.intake.columns import find_column, read_text_table
+from preprocessing.intake.columns import find_column, is_hidden, read_number, read_text_table
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
 from preprocessing.intake.labels import (
     LabelRule,
@@ -28,7 +28,7 @@ from preprocessing.intake.labels import (
     diagnosis_at,
     months_without_dementia,
     parse_history,
-    read_diagnosis,
+    read_diagnoses,
 )
 from preprocessing.intake.people import DAYS_A_MONTH, PAIR_DAYS, Choice, Intake, Person, read_sex, without_t1
 from preprocessing.ledger import LedgerRow
@@ -96,13 +96,14 @@ def _read_phenotype(root: Path) -> dict[str, list[tuple[float | str, str]]]:
     if not path.is_file():
         return {}
     table = read_text_table(path, "\t").replace("n/a", "")
-    people, diagnosis = (table[find_column(table, path, (name,))] for name in ("participant_id", "diagnosis"))
+    people = table[find_column(table, path, ("participant_id",))]
+    diagnosis = read_diagnoses(table[find_column(table, path, ("diagnosis",))], f"{path}: column 'diagnosis'")
     months = find_column(table, path, MONTHS, required=False)
     when = table[months or find_column(table, path, ("session_id", *MONTHS))]
     found: dict[str, list[tuple[float | str, str]]] = {}
     for name, moment, word in zip(people, when, diagnosis, strict=True):
-        if moment and read_diagnosis(word):
-            found.setdefault(name, []).append((float(moment) if months else moment, read_diagnosis(word)))
+        if moment and word:
+            found.setdefault(name, []).append((float(moment) if months else moment, word))
     return found
 
 
@@ -134,7 +135,7 @@ def _read_sessions(folder: Path) -> tuple[list[Session], list[Visit]]:
         listed = _session_months(table, path, names)
         months |= {name: month for name, month in listed.items() if month is not None}
         diagnosis = find_column(table, path, ("diagnosis",), required=False)
-        words = table[diagnosis].map(read_diagnosis) if diagnosis else [""] * len(table)
+        words = read_diagnoses(table[diagnosis], f"{path}: column 'diagnosis'") if diagnosis else [""] * len(table)
         rows = [(listed[name], word) for name, word in zip(names, words, strict=True)]
         visits = [Visit(month, word) for month, word in rows if word and month is not None]
     sessions = [Session(name, path, months[name]) for name, path in named.items()]
@@ -190,7 +191,7 @@ class _Plan:
             t1=t1,
             pet=pet,
             label=derive_label(self.history, session.month or 0.0, self.rule, self.death_month),
-            age=float(pd.to_numeric(about.get("age", ""), errors="coerce")),
+            age=read_number(about.get("age", "")),
             sex=read_sex(about.get("sex", "")),
             site=about.get("site", ""),
             group_id=about.get("group_id", "") or self.participant,
@@ -206,7 +207,10 @@ class _Plan:
         with_t1 = [(s, images) for s in self.sessions if (images := _images(s.folder / "anat", "T1w"))]
         if not with_t1:
             raise ScanError("no_t1", f"no *_T1w image in {len(self.sessions)} sessions")
-        mci = [s.month is not None and diagnosis_at(self.history, s.month) == "MCI" for s, _ in with_t1]
+        mci = [
+            s.month is not None and diagnosis_at(self.history, s.month, self.rule.scan_months) == "MCI"
+            for s, _ in with_t1
+        ]
         session, images = with_t1[mci.index(True) if any(mci) else 0]
         path = usable_image(images)
         self._check_modality(path, "MR")
@@ -274,7 +278,8 @@ def _stem(path: Path) -> str:
 
 def _images(folder: Path, suffix: str) -> list[Path]:
     """Images of a kind: NIfTI first, those with fewer entities (no special acquisition), then by name."""
-    paths = [path for path in folder.glob(f"*_{suffix}.*") if path.suffix.lower() not in NO_IMAGES and path.is_file()]
+    found = [path for path in folder.glob(f"*_{suffix}.*") if path.is_file() and not is_hidden(path)]
+    paths = [path for path in found if path.suffix.lower() not in NO_IMAGES]
     return sorted(paths, key=lambda p: (not p.name.endswith(NIFTI), p.name.count("_"), p.name))
 
 

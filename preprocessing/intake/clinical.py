@@ -6,66 +6,65 @@ needed. ADNI writes -1 and -4 for what is missing: whatever lies outside a score
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.columns import csv_files, find_column, read_text_table
+from preprocessing.intake.catalog import Tables, match_people, read_tables
+from preprocessing.intake.columns import find_column, read_numbers
 from preprocessing.intake.people import SCORE_COLUMNS, month_of
-from preprocessing.intake.tables import match_people, visit_months
+from preprocessing.intake.visits import Calendar, read_calendar
 
 WINDOW_MONTHS = 6.0
 
 
 @dataclass(frozen=True)
 class Score:
-    """Where a score stands: the beginning of the table's name -> spellings of its column; its range; whether it stays
-    the same for life."""
+    """Spellings of a score's column, its range, and whether it stays the same for life."""
 
-    tables: dict[str, tuple[str, ...]]
+    spellings: tuple[str, ...]
     lowest: float
     highest: float
     constant: bool = False
 
 
 SCORES = {
-    "education": Score({"ADNIMERGE": ("PTEDUCAT",), "PTDEMOG": ("PTEDUCAT",)}, 0, 30, constant=True),
-    "apoe4": Score({"ADNIMERGE": ("APOE4",), "APOERES": ("APOE4",)}, 0, 2, constant=True),
-    "mmse": Score({"ADNIMERGE": ("MMSE",), "MMSE": ("MMSCORE", "MMSE")}, 0, 30),
-    "cdrsb": Score({"ADNIMERGE": ("CDRSB",), "CDR": ("CDRSB",)}, 0, 18),
-    "adas13": Score({"ADNIMERGE": ("ADAS13",), "ADAS": ("TOTAL13", "TOTALMOD")}, 0, 85),
+    "education": Score(("PTEDUCAT",), 0, 30, constant=True),
+    "apoe4": Score(("APOE4",), 0, 2, constant=True),
+    "mmse": Score(("MMSCORE", "MMSE"), 0, 30),
+    "cdrsb": Score(("CDRSB",), 0, 18),
+    "adas13": Score(("ADAS13", "TOTAL13", "TOTALMOD"), 0, 85),
 }
 CDR_BOXES = ("CDMEMORY", "CDORIENT", "CDJUDGE", "CDCOMMUN", "CDHOME", "CDCARE")
 
 
-def read_scores(folder: Path, ptids: set[str]) -> pd.DataFrame:
-    """Every score of these people under `folder`, one row a person, score and visit; columns SCORE_COLUMNS, with the
+def read_scores(where: Path | Tables, ptids: set[str], calendar: Calendar | None = None) -> pd.DataFrame:
+    """Every score of these people under a folder, one row a person, score and visit; columns SCORE_COLUMNS, with the
     PTID as participant_id and `month` (from baseline) NaN for what stays the same for life."""
-    parts = [pd.DataFrame(columns=list(SCORE_COLUMNS))]
-    for path in csv_files(folder):
-        wanted = {
-            name: spellings
-            for name, score in SCORES.items()
-            for kind, spellings in score.tables.items()
-            if path.name.upper().startswith(kind)
-        }
-        if wanted:
-            parts += _read_table(path, wanted, ptids)
-    filled = [part for part in parts if len(part)] or parts[:1]
-    return pd.concat(filled, ignore_index=True)
+    tables = read_tables(where)
+    calendar = calendar or read_calendar(tables, ptids)
+    parts = [_read_table(tables, calendar, path, table, ptids) for path, table in tables.of("scores")]
+    filled = [part for found in parts for part in found if len(part)]
+    return pd.concat(filled or [pd.DataFrame(columns=list(SCORE_COLUMNS))], ignore_index=True)
 
 
-def _read_table(path: Path, wanted: dict[str, tuple[str, ...]], ptids: set[str]) -> list[pd.DataFrame]:
-    table, parts = read_text_table(path), []
-    if find_column(table, path, ("PTID", "RID", "subject_id", "SubjectID"), required=False) is None:
-        return []
-    people = match_people(table, path, ptids)
-    for name, spellings in wanted.items():
-        score, value = SCORES[name], _values(table, path, name, spellings)
+def _read_table(
+    tables: Tables, calendar: Calendar, path: Path, table: pd.DataFrame, ptids: set[str]
+) -> list[pd.DataFrame]:
+    people, parts = match_people(table, path, ptids), []
+    values = {name: _values(table, path, name, score.spellings) for name, score in SCORES.items()}
+    try:
+        months = calendar.place_rows(tables, path, table, people)["month"]
+    except ValueError as error:  # nothing but a comparison is made of scores: they stop nobody
+        warnings.warn(f"{error}; scores that change with time are left out", stacklevel=2)
+        months = pd.Series(float("nan"), table.index)
+    for name, value in values.items():
         if value is None:
             continue
-        month = float("nan") if score.constant else visit_months(table, path, people)["month"]
+        score = SCORES[name]
+        month = float("nan") if score.constant else months
         part = pd.DataFrame({"participant_id": people, "score": name, "month": month, "value": value})
         known = part["value"].between(score.lowest, score.highest) & people.isin(ptids)
         parts.append(part[known & (score.constant | part["month"].notna())])
@@ -76,13 +75,13 @@ def _values(table: pd.DataFrame, path: Path, name: str, spellings: tuple[str, ..
     """The score of each row; where its column is missing, from what it is made of; None without that."""
     column = find_column(table, path, spellings, required=False)
     if column is not None:
-        return pd.to_numeric(table[column], errors="coerce")
+        return read_numbers(table[column])
     if name == "apoe4":
         return _count_e4(table, path)
     boxes = [find_column(table, path, (box,), required=False) for box in CDR_BOXES] if name == "cdrsb" else [None]
     if None in boxes:
         return None
-    numbers = table[boxes].apply(pd.to_numeric, errors="coerce")
+    numbers = table[boxes].apply(read_numbers)
     return numbers.where(numbers >= 0).sum(axis=1, skipna=False)
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from adni_tcgm.limits import MAX_COLUMNS, MAX_TABLE_BYTES, require_size
+
+# What tables write where they know nothing; -1 and -4 are ADNI's.
+MISSING = ("", "na", "n/a", "nan", "nat", "none", "null", "unknown", "-", "-1", "-4", "-1.0", "-4.0")
+NUMBER = re.compile(r"[<>≤≥]?=?\s*([+-]?\d+)(?:[.,](\d+))?\s*\+?")
 
 
 def plain(name: object) -> str:
@@ -18,48 +26,111 @@ def plain(name: object) -> str:
 
 
 def find_column(table: pd.DataFrame, path: Path, spellings: tuple[str, ...], required: bool = True) -> str | None:
-    """The table's own name of a column that is known by several spellings."""
-    known = {plain(name): name for name in table.columns}
+    """The table's own name of a column that is known by several spellings, in the order of these."""
+    known = {plain(name): name for name in reversed(table.columns)}
     found = next((known[plain(spelling)] for spelling in spellings if plain(spelling) in known), None)
     if found is None and required:
-        raise ValueError(f"{path}: no column {spellings[0]!r}; known spellings: {', '.join(spellings)}")
+        raise ValueError(f"{path}: {no_column(spellings)}")
     return found
 
 
+def no_column(spellings: tuple[str, ...]) -> str:
+    return f"no column {spellings[0]!r}; known spellings: {', '.join(spellings)}"
+
+
+def is_hidden(path: Path) -> bool:
+    """Files that a system keeps beside the data, as macOS's ._NAME; never an input."""
+    return path.name.startswith(".") or "__MACOSX" in path.parts
+
+
 def csv_files(folder: Path) -> list[Path]:
-    walked = ((Path(where), name) for where, _, names in os.walk(folder) for name in names)
-    return sorted(where / name for where, name in walked if name.lower().endswith(".csv"))
+    walked = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in walked if path.name.lower().endswith(".csv") and not is_hidden(path))
+
+
+def is_missing(text: object) -> bool:
+    return str(text).strip().lower() in MISSING
+
+
+def read_number(text: object) -> float:
+    """A number as tables write it, NaN where there is none.
+
+    >>> read_number("71,5"), read_number("89+"), read_number("N/A")
+    (71.5, 89.0, nan)
+    """
+    match = NUMBER.fullmatch(str(text).strip())
+    return float(f"{match[1]}.{match[2] or 0}") if match else float("nan")
+
+
+def read_numbers(texts: pd.Series) -> pd.Series:
+    return texts.map(read_number).astype(float)
+
+
+def read_ids(texts: pd.Series) -> pd.Series:
+    """Image ids as digits: without "I", and without the ".0" that spreadsheets add."""
+    return texts.str.strip().str.replace(r"^[Ii]?(\d+)(\.0*)?$", r"\1", regex=True)
 
 
 def read_text_table(path: Path, separator: str | None = None, rows: int | None = None) -> pd.DataFrame:
-    """A table with every cell as text, in UTF-8 or else, with a warning, Windows-1252.
+    """A table with every cell as text; its index is the line of each row in the file. Blank rows are left out.
 
-    `separator` None takes the one of tab, semicolon and comma that stands most in the header line. Raises ValueError
-    for an empty file or lines that do not fit the header.
+    In UTF-8, in UTF-16 where the file says so, or else, with a warning, in Windows-1252. `separator` None takes the one
+    of tab, semicolon and comma that stands most in the header line. Raises ValueError for an empty file and for a row
+    with more or fewer cells than the header; empty cells at its end do not count.
     """
     require_size(path, MAX_TABLE_BYTES)
-    content = path.read_bytes()
-    try:
-        encoding = "utf-8-sig"
-        content.decode(encoding)
-    except UnicodeDecodeError:
-        encoding = "cp1252"
-        warnings.warn(f"{path}: not UTF-8; read as Windows-1252, check names with accents", stacklevel=2)
-    header = content.partition(b"\n")[0].decode(encoding, errors="replace")
-    separator = separator or max("\t;,", key=header.count)
-    if not header.strip():
+    text = _decode(path)
+    header = next((line for line in io.StringIO(text, newline=None) if line.strip("\t\n;, ")), "")
+    if not header:
         raise ValueError(f"{path}: the table is empty; not even a header line")
+    separator = separator or max("\t;,", key=header.count)
     if (columns := header.count(separator) + 1) > MAX_COLUMNS:
         raise ValueError(f"{path}: {columns} columns; at most {MAX_COLUMNS} are read")
+    found = _read_rows(path, text, separator)
+    names = _unique(next(found)[1])
+    kept: dict[int, list[str]] = {}
+    for line, cells in found:
+        if rows is not None and len(kept) >= rows:
+            break
+        kept[line] = _fit(path, line, cells, len(names), separator)
+    return pd.DataFrame(list(kept.values()), index=pd.Index(list(kept), dtype=int), columns=names, dtype=str)
+
+
+def _decode(path: Path) -> str:
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
     try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding=encoding,
-            encoding_errors="replace",
-            nrows=rows,
-        )
-    except pd.errors.ParserError as error:
-        raise ValueError(f"{path}: not a table; {' '.join(str(error).split())}") from error
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        warnings.warn(f"{path}: not UTF-8; read as Windows-1252, check names with accents", stacklevel=3)
+        return content.decode("cp1252", errors="replace")
+
+
+def _read_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of every row that holds anything."""
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator, strict=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a table; line {reader.line_num}: {error}") from error
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Column names; one that stands twice gets a number, and the first is the one that is found."""
+    while names and not names[-1].strip():
+        names = names[:-1]
+    return [f"{name}.{names[:k].count(name)}" if name in names[:k] else name for k, name in enumerate(names)]
+
+
+def _fit(path: Path, line: int, cells: list[str], width: int, separator: str) -> list[str]:
+    """The cells of a row, as many as the header has. Editors strip tabs, which are white space, from a line's end."""
+    while len(cells) > width and not cells[-1].strip():
+        cells = cells[:-1]
+    if separator == "\t":
+        cells = cells + [""] * (width - len(cells))
+    if len(cells) != width:
+        raise ValueError(f"{path}: not a table; line {line} has {len(cells)} cells where the header has {width}")
+    return cells

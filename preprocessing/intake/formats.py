@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from preprocessing.intake.columns import is_hidden
 from preprocessing.orient import ScanError
 
 NIFTI = (".nii", ".nii.gz")
@@ -28,7 +29,7 @@ def usable_image(files: Sequence[Path]) -> Path:
 
     Raises ScanError (missing_file, ecat, unknown_format).
     """
-    files = [path for path in files if path.is_file() and path.suffix.lower() not in NO_IMAGES]
+    files = [p for p in files if p.is_file() and p.suffix.lower() not in NO_IMAGES and not is_hidden(p)]
     if not files:
         raise ScanError("missing_file", "no image file")
     nifti = [path for path in files if path.name.endswith(NIFTI)]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
+
+import pandas as pd
+
+from preprocessing.intake.columns import is_missing
 
 HORIZON_MONTHS = 36.0
 WINDOW_MONTHS = 6.0
@@ -13,11 +18,17 @@ DIAGNOSES = ("CN", "MCI", "AD")
 CONVERSION_CLASSES = ("stable", "converter")
 EXTRA_CLASSES = {"cn": "CN", "ad": "AD"}
 REVERSIONS = ("unlabeled", "ignore_single")
-# The words of tables that spell a diagnosis out. "MCI to Dementia" counts as its last word.
+# Months from a scan to the visit whose diagnosis is the scan's.
+SCAN_MONTHS = 3.0
+# The words of tables that spell a diagnosis out. Nothing else is one: "MCI due to AD" ends like "AD" and is not.
 DIAGNOSIS_WORDS = {
-    **{"cn": "CN", "nl": "CN", "normal": "CN", "hc": "CN", "smc": "CN"},
-    **{"mci": "MCI", "emci": "MCI", "lmci": "MCI", "ad": "AD", "dementia": "AD"},
+    **dict.fromkeys(("cn", "nl", "normal", "hc", "smc", "cu", "cognitively normal", "normal control"), "CN"),
+    **dict.fromkeys(("mci", "emci", "lmci", "mild cognitive impairment", "mci due to ad"), "MCI"),
+    **dict.fromkeys(("ad", "dementia", "dem", "ad dementia", "dementia due to ad"), "AD"),
+    **dict.fromkeys(("alzheimer s disease", "alzheimers disease", "alzheimer disease"), "AD"),
 }
+# DXCHANGE in words: what it was, and what it became.
+CHANGE = re.compile(r"(?:(?:stable|conversion|reversion) )?(?:(.+) to )?(.+)")
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class LabelRule:
     minimum_follow_up_months: how long diagnoses must go on after the scan; not for converters, whose outcome is known.
     reversion: "unlabeled", or "ignore_single": one visit with a milder diagnosis, undone by the next one, is no event.
     classes: which labels are given; "cn" and "ad" (a diagnosis that never changes after the scan) only when asked for.
+    scan_months: how far from the scan the visit may lie whose diagnosis is the scan's.
     """
 
     horizon_months: float = HORIZON_MONTHS
@@ -54,6 +66,7 @@ class LabelRule:
     minimum_follow_up_months: float = 0.0
     reversion: str = "unlabeled"
     classes: tuple[str, ...] = CONVERSION_CLASSES
+    scan_months: float = SCAN_MONTHS
 
     def __post_init__(self) -> None:
         known = (*CONVERSION_CLASSES, *EXTRA_CLASSES)
@@ -63,20 +76,41 @@ class LabelRule:
             raise ValueError(f"classes {', '.join(self.classes)}: {wrong}; known: {', '.join(known)}")
         if self.reversion not in REVERSIONS:
             raise ValueError(f"reversion {self.reversion!r}; known: {', '.join(REVERSIONS)}")
-        if self.horizon_months <= 0 or self.window_months < 0 or self.minimum_follow_up_months < 0:
-            raise ValueError(f"{self}: the horizon must be > 0 months, window and follow-up >= 0")
+        if self.horizon_months <= 0 or min(self.window_months, self.scan_months, self.minimum_follow_up_months) < 0:
+            raise ValueError(f"{self}: the horizon must be > 0 months, windows and follow-up >= 0")
 
 
 def read_diagnosis(text: object) -> str:
-    """CN, MCI, AD or "" from a word as tables spell it: "Dementia", "NL", "LMCI", "MCI to Dementia"."""
-    words = re.findall(r"[a-z]+", str(text).lower())
-    return DIAGNOSIS_WORDS.get(words[-1], "") if words else ""
+    """CN, MCI, AD, or "" for what is none of the words that are known; of a change, what it became.
+
+    >>> read_diagnosis("LMCI"), read_diagnosis("Conversion: MCI to Dementia"), read_diagnosis("probable AD")
+    ('MCI', 'AD', '')
+    """
+    words = " ".join(re.findall(r"[a-z]+", str(text).lower()))
+    if words in DIAGNOSIS_WORDS:
+        return DIAGNOSIS_WORDS[words]
+    change = CHANGE.fullmatch(words)
+    known = change and (change[1] is None or change[1] in DIAGNOSIS_WORDS)
+    return DIAGNOSIS_WORDS.get(change[2], "") if known else ""
+
+
+def read_diagnoses(texts: pd.Series, place: str) -> pd.Series:
+    """`read_diagnosis` of a column; words that are not known are counted in a warning. `place` names the column."""
+    found = texts.map({text: read_diagnosis(text) for text in texts.unique()}).astype(object)
+    strange = texts[(found == "") & ~texts.map(is_missing).astype(bool)]
+    for word, lines in strange.groupby(strange).groups.items():
+        warnings.warn(
+            f"{place}: {len(lines)} cells say {word!r}, the first in line {lines[0]}; not a diagnosis that is known, "
+            "left out",
+            stacklevel=2,
+        )
+    return found
 
 
 def parse_history(text: str) -> list[Visit]:
     """Visits written in one cell: "0:MCI 12:MCI 24:AD" (months from baseline). Raises ValueError."""
     visits = []
-    for part in re.split(r"[\s;,|]+", text.strip()):
+    for part in re.split(r"[\s;,|]+", re.sub(r"\s*:\s*", ":", text.strip())):
         match = re.fullmatch(r"[mM]?(\d+(?:\.\d+)?):([A-Za-z]+)", part)
         if part and not (match and read_diagnosis(match[2])):
             raise ValueError(f"diagnosis history {text!r}: {part!r} is not like 12:MCI (month:CN|MCI|AD)")
@@ -85,10 +119,14 @@ def parse_history(text: str) -> list[Visit]:
     return sorted(visits, key=lambda visit: visit.month)
 
 
-def diagnosis_at(history: Sequence[Visit], month: float) -> str | None:
-    """The diagnosis at `month`; a missing visit is filled only if both neighbors agree, otherwise None."""
-    if any(abs(visit.month - month) < 0.5 for visit in history):
-        return min(history, key=lambda visit: abs(visit.month - month)).diagnosis
+def diagnosis_at(history: Sequence[Visit], month: float, within_months: float = SCAN_MONTHS) -> str | None:
+    """The diagnosis of the visit nearest to `month`, None where two are equally near and differ.
+
+    Where none lies within `within_months`, the missing visit is filled only if both neighbors agree.
+    """
+    near = _nearest(history, month, within_months)
+    if near:
+        return near.pop() if len(near) == 1 else None
     before = [visit for visit in history if visit.month < month]
     after = [visit for visit in history if visit.month > month]
     if not before or not after:
@@ -120,7 +158,7 @@ def derive_label(
     dementia at any later visit is a reverter, unless the rule forgives it. None of these carries a label.
     """
     rule = rule or LabelRule()
-    diagnosis = diagnosis_at(history, scan_month)
+    diagnosis = diagnosis_at(history, scan_month, rule.scan_months)
     if diagnosis is None:
         return Label("", "no_diagnosis")
     later = sorted((v for v in history if v.month - scan_month >= 0.5), key=lambda v: v.month)
@@ -135,7 +173,7 @@ def derive_label(
         return Label("converter", "converter", conversion)
     if death_month is not None and death_month - scan_month < rule.horizon_months:
         return Label("", "died")
-    at_horizon = _at_horizon(later, scan_month + rule.horizon_months, rule.window_months)
+    at_horizon = _nearest(later, scan_month + rule.horizon_months, rule.window_months)
     if at_horizon == {"AD"}:
         return Label("converter", "converter", conversion)
     beyond = any(v.diagnosis == "MCI" and v.month >= scan_month + rule.horizon_months for v in later)
@@ -172,8 +210,8 @@ def _without_single_reversion(diagnosis: str, later: list[Visit]) -> list[Visit]
     return [visit for i, visit in enumerate(later, start=1) if i != drop]
 
 
-def _at_horizon(later: Sequence[Visit], month: float, window: float) -> set[str]:
-    """Diagnoses at the visit nearest to the horizon; two where one visit before and one after are equally near."""
-    distances = [abs(visit.month - month) for visit in later]
+def _nearest(visits: Sequence[Visit], month: float, window: float) -> set[str]:
+    """Diagnoses of the visit nearest to a month; two where one visit before and one after are equally near."""
+    distances = [abs(visit.month - month) for visit in visits]
     nearest = min((d for d in distances if d <= window), default=None)
-    return {v.diagnosis for v, d in zip(later, distances, strict=True) if nearest is not None and d <= nearest}
+    return {v.diagnosis for v, d in zip(visits, distances, strict=True) if nearest is not None and d <= nearest}

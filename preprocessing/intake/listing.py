@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.columns import find_column, read_text_table
+from preprocessing.intake.columns import find_column, read_number, read_text_table
 from preprocessing.intake.formats import locate_image
 from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, months_without_dementia, parse_history
 from preprocessing.intake.people import Choice, Intake, Person, read_sex, without_t1
@@ -102,7 +102,7 @@ def _read_person(row: tuple, folder: Path, rule: LabelRule, ledger: list[LedgerR
             ledger.append(LedgerRow(*ids, "pet", "excluded", "intake", "no_pet", "no PET in the list", row.subject))
     except ScanError as error:
         ledger.append(LedgerRow(*ids, "pet", "failed", "intake", error.reason_code, error.message, row.pet))
-    age = pd.to_numeric(row.age, errors="coerce")
+    age = read_number(row.age)
     label = _label(row, rule)
     group = row.group_id or row.participant
     followed = months_without_dementia(_history(row.history), 0.0)

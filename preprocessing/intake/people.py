@@ -16,17 +16,33 @@ PAIR_DAYS = 90
 DAYS_A_MONTH = 30.44
 
 SCORE_COLUMNS = ("participant_id", "score", "month", "value")
-CHOSEN_COLUMNS = ("participant_id", "session_id", "modality", "image_id", "series", "days_from_t1")
+CHOSEN_COLUMNS = (
+    "participant_id",
+    "session_id",
+    "modality",
+    "image_id",
+    "series",
+    "days_from_t1",
+    "why",
+    "rejected",
+    "note",
+)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The scan picked for a person: its file (or DICOM folder), and the series it came from."""
+    """The scan picked for a person: its file (or DICOM folder) and the series it came from.
+
+    why: what spoke for it; rejected: the other candidates, each with a reason; note: what to know about its month.
+    """
 
     path: Path
     description: str = ""
     image_id: str = ""
     days_from_t1: float | None = None
+    why: str = ""
+    rejected: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,9 +103,9 @@ def is_uniform(description: str) -> bool:
 
 
 def read_sex(text: object) -> str:
-    """F or M from any of F, f, female, Female, M ...; else empty."""
+    """F or M from F, female, W, weiblich, woman, M, male ...; else empty."""
     letter = str(text).strip()[:1].upper()
-    return letter if letter in ("F", "M") else ""
+    return {"F": "F", "W": "F", "M": "M"}.get(letter, "")
 
 
 def without_t1(participant: str, session: str, status: str, code: str, reason: str, source: str) -> list[LedgerRow]:
@@ -105,7 +121,17 @@ def without_t1(participant: str, session: str, status: str, code: str, reason: s
 def chosen_scans(people: Sequence[Person]) -> pd.DataFrame:
     """Which series was taken for each person and modality, one row a scan (columns CHOSEN_COLUMNS)."""
     rows = [
-        (person.participant_id, person.session_id, modality, scan.image_id, scan.description, scan.days_from_t1)
+        (
+            person.participant_id,
+            person.session_id,
+            modality,
+            scan.image_id,
+            scan.description,
+            scan.days_from_t1,
+            scan.why,
+            scan.rejected,
+            scan.note,
+        )
         for person in people
         for modality, scan in (("mri", person.t1), ("pet", person.pet))
         if scan

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from preprocessing.intake import adni, bids, dicom, listing
 from preprocessing.intake.acquisition import from_sidecars
+from preprocessing.intake.catalog import PTID
 from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import Intake
-from preprocessing.intake.tables import PTID
 
 LAYOUTS = ("adni", "bids", "list")
 
@@ -32,13 +32,14 @@ def read_people(
     rule: LabelRule,
     pair_days: int,
     given: frozenset[str] = frozenset(),
+    dates: str | None = None,
 ) -> Intake:
     """Who is to be processed, with NIfTI scans: DICOM series are converted below `prepared`.
 
     Raises FileNotFoundError or ValueError for tables that are missing or not understood; a bad scan is a ledger row.
     """
     if layout == "adni":
-        intake = adni.read_download(raw, tables, rule, pair_days, given)
+        intake = adni.read_download(raw, tables, rule, pair_days, given, dates)
     elif layout == "bids":
         intake = bids.read_dataset(raw, rule, pair_days)
     elif layout == "list":

@@ -12,27 +12,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.columns import csv_files, find_column, read_text_table
+from preprocessing.intake.catalog import IMAGE_IDS, SCAN_DATES, Tables, read_tables
+from preprocessing.intake.columns import find_column, plain, read_ids, read_numbers
 
-# Beginning of the file name -> (columns of the verdict, the values that mean failed). Mayo's series_quality runs from 1
-# (excellent) to 4 (unusable), -1 is not rated. In the others 1 is a pass and 0 a fail.
-TABLES = {
-    "MRIQUALITY": (("series_quality", "QUALITY", "PASS", "MRIQUALITY"), {"series_quality": {4}}),
-    "MAYOADIRL_MRI_IMAGEQC": (("series_quality",), {"series_quality": {4}}),
-    "PETQC": (("PASS",), {}),
-    "PETC3": (("SCANQLTY",), {}),
-}
-PET_TABLES = ("PETQC", "PETC3")
-IMAGE_IDS = ("LONIUID", "loni_image", "IMAGEUID", "image_id", "Image Data ID")
-DATES = ("EXAMDATE", "SCANDATE", "image_date")
+# Columns of a verdict, and the values that mean failed. Mayo's series_quality runs from 1 (excellent) to 4 (unusable),
+# -1 is not rated. In the others 1 is a pass and 0 a fail.
+VERDICTS = {"series_quality": {4}, "SCANQLTY": {0}, "PASS": {0}, "QUALITY": {0}, "MRIQUALITY": {0}}
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Sentences about images that failed, by image id and, for PET, by (RID, date)."""
+    """Sentences about images that failed, by image id and, for PET, by (RID, date); Mayo's word on the others.
+
+    selected: image ids of the series that Mayo selected; grades: 1 (excellent) to 3 (fair) by image id.
+    """
 
     by_image: Mapping[str, str] = field(default_factory=dict)
     by_date: Mapping[tuple[int, pd.Timestamp], str] = field(default_factory=dict)
+    selected: frozenset[str] = frozenset()
+    grades: Mapping[str, float] = field(default_factory=dict)
 
     def why_failed(self, ptid: str, modality: str, image_id: str, date: pd.Timestamp) -> str:
         """The sentence about an image that failed, "" for any other."""
@@ -40,33 +38,43 @@ class Verdicts:
         return self.by_image.get(image_id, by_date)
 
 
-def read_verdicts(folder: Path) -> Verdicts:
-    """All quality tables under `folder`; none is needed. Raises ValueError for one whose columns are not known."""
+def read_verdicts(where: Path | Tables) -> Verdicts:
+    """All quality tables under a folder; none is needed."""
+    tables = read_tables(where)
     by_image: dict[str, str] = {}
     days: dict[tuple[int, pd.Timestamp], list[str]] = {}
-    for path in csv_files(folder):
-        kind = next((kind for kind in TABLES if path.name.upper().startswith(kind)), None)
-        if kind is None:
+    selected: set[str] = set()
+    grades: dict[str, float] = {}
+    for path, table in tables.of("image quality"):
+        ids = read_ids(table[find_column(table, path, IMAGE_IDS)])
+        by_image |= dict.fromkeys(ids[_failed(table, path) & (ids != "")], _sentence(path))
+        if column := find_column(table, path, ("series_selected",), required=False):
+            selected |= set(ids[read_numbers(table[column]) == 1])
+        if column := find_column(table, path, ("series_quality",), required=False):
+            grade = read_numbers(table[column])
+            grades |= dict(zip(ids[grade.between(1, 3)], grade[grade.between(1, 3)], strict=True))
+    for path, table in tables.of("day quality"):
+        if _is_of_mri(table, path):
             continue
-        table = read_text_table(path)
-        failed = _failed(table, path, kind)
-        sentence = f"failed ADNI's quality control ({path.name})"
-        image = find_column(table, path, IMAGE_IDS, required=kind not in PET_TABLES)
-        if image:
-            ids = table[image].str.strip().str.removeprefix("I")
-            by_image |= dict.fromkeys(ids[failed & (ids != "")], sentence)
-        if kind in PET_TABLES:
-            rid = pd.to_numeric(table[find_column(table, path, ("RID",))], errors="coerce")
-            date = pd.to_datetime(table[find_column(table, path, DATES)], errors="coerce", format="mixed")
-            for one, day, bad in zip(rid, date, failed, strict=True):
-                if pd.notna(one) and pd.notna(day):
-                    days.setdefault((int(one), day), []).append(sentence if bad else "")
+        rid = read_numbers(table[find_column(table, path, ("RID",))])
+        date = tables.dates(path, table, SCAN_DATES)
+        for one, day, bad in zip(rid, date, _failed(table, path), strict=True):
+            if pd.notna(one) and pd.notna(day):
+                days.setdefault((int(one), day), []).append(_sentence(path) if bad else "")
     # A day with a repeated scan has failed only if every scan of that day has.
-    return Verdicts(by_image, {day: found[0] for day, found in days.items() if all(found)})
+    by_date = {day: found[0] for day, found in days.items() if all(found)}
+    return Verdicts(by_image, by_date, frozenset(selected), grades)
 
 
-def _failed(table: pd.DataFrame, path: Path, kind: str) -> pd.Series:
-    spellings, marks = TABLES[kind]
-    column = find_column(table, path, spellings)
-    name = next(s for s in spellings if s.lower().replace("_", "") == column.lower().replace("_", "").replace(" ", ""))
-    return pd.to_numeric(table[column], errors="coerce").isin(marks.get(name, {0}))
+def _sentence(path: Path) -> str:
+    return f"failed ADNI's quality control ({path.name})"
+
+
+def _is_of_mri(table: pd.DataFrame, path: Path) -> bool:
+    """Whether a table with PASS is of MRI; its failures then say nothing of a PET on the same day."""
+    return any("mri" in name or "series" in name for name in map(plain, (path.name, *table.columns)))
+
+
+def _failed(table: pd.DataFrame, path: Path) -> pd.Series:
+    name = next(name for name in VERDICTS if find_column(table, path, (name,), required=False))
+    return read_numbers(table[find_column(table, path, (name,))]).isin(VERDICTS[name])

@@ -7,7 +7,8 @@ import pytest
 
 from preprocessing.intake import adni
 from preprocessing.intake.people import Intake, month_of, session_id
-from preprocessing.intake.tables import read_collection, read_histories, visit_month
+from preprocessing.intake.tables import read_collection, read_histories
+from preprocessing.intake.visits import person_month
 
 PERSON = "011_S_4105"
 SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
@@ -91,11 +92,12 @@ def test_every_expected_scan_is_a_person_to_process_or_one_ledger_row(download):
 
 @pytest.mark.parametrize(
     ("code", "month"),
-    [("sc", 0), ("bl", 0), ("4_bl", 0), ("scmri", 0), ("m06", 6), ("m120", 120), ("4_m12", 12), ("nv", None)]
-    + [("v04", None), ("ADNI1/GO Month 12", 12), ("ADNI2 Year 1 Visit", 12), ("ADNI2 Initial Visit-Cont Pt", None)],
+    [("sc", 0), ("bl", 0), ("4_bl", 0), ("scmri", 0), ("m06", 6), ("m120", 120), ("4_m12", None), ("nv", None)]
+    + [("v04", None), ("v11", None), ("init", None), ("4_init", None), ("y1", None), ("uns1", None), ("", None)]
+    + [("ADNI1/GO Month 12", None), ("ADNI2 Year 1 Visit", None), ("ADNI2 Initial Visit-Cont Pt", None)],
 )
-def test_visit_codes_of_all_phases_become_months_or_nothing(code, month):
-    assert visit_month(code) == month
+def test_a_visit_code_names_a_month_only_where_it_counts_from_the_persons_own_baseline(code, month):
+    assert person_month(code) == month
 
 
 def test_old_and_new_diagnosis_columns_give_the_same_history(tmp_path):
@@ -118,7 +120,7 @@ def test_baseline_counts_before_screening(tmp_path):
 
 def test_a_missing_column_is_named_with_its_file_and_known_spellings(download):
     raw = download.write()
-    pd.DataFrame({"PTID": [PERSON], "VISCODE2": ["bl"], "DX": [2]}).to_csv(raw / "DXSUM_01Jan2020.csv", index=False)
+    pd.DataFrame({"PTID": [PERSON], "VISCODE2": ["bl"], "DXX": [2]}).to_csv(raw / "DXSUM_01Jan2020.csv", index=False)
     with pytest.raises(ValueError, match=r"DXSUM_01Jan2020.csv: no column 'DIAGNOSIS'.*DXCHANGE, DXCURREN"):
         read_histories(raw, {PERSON})
 
@@ -126,7 +128,7 @@ def test_a_missing_column_is_named_with_its_file_and_known_spellings(download):
 def test_missing_tables_are_named_with_their_known_spellings(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no collection CSV; .*Image Data ID, Subject"):
         read_collection(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no diagnostic table; known spellings: DXSUM"):
+    with pytest.raises(FileNotFoundError, match=r"no diagnostic table; DXSUM .with DIAGNOSIS"):
         read_histories(tmp_path, {PERSON})
 
 

@@ -149,6 +149,7 @@ def test_controls_and_dementia_are_labeled_only_when_asked_for():
         ({"classes": ("stable", "converter", "hc")}, "'hc' is unknown; known: stable, converter, cn, ad"),
         ({"classes": ("cn", "ad")}, "stable and converter are always among them"),
         ({"reversion": "drop"}, "reversion 'drop'; known: unlabeled, ignore_single"),
+        ({"scan_months": -1}, "windows and follow-up >= 0"),
         ({"horizon_months": 0}, "the horizon must be > 0 months"),
     ],
 )
@@ -170,8 +171,16 @@ def test_diagnoses_are_understood_as_tables_spell_them(word, diagnosis):
     assert read_diagnosis(word) == diagnosis
 
 
-def test_a_visit_half_a_month_away_is_not_the_scans_but_a_later_one():
-    assert diagnosis_at([Visit(0.5, "MCI")], 0) is None
+def test_a_scan_has_the_diagnosis_of_the_nearest_visit_within_three_months():
+    assert diagnosis_at([Visit(3, "MCI")], 0) == diagnosis_at([Visit(-3, "MCI")], 0) == "MCI"
+    assert diagnosis_at([Visit(3.5, "MCI")], 0) is None
+    assert diagnosis_at([Visit(-2, "MCI"), Visit(1, "AD")], 0) == "AD"
+    assert diagnosis_at([Visit(-2, "MCI"), Visit(2, "AD")], 0) is None
+    assert derive_label([Visit(-2, "MCI")], 0).reason == "censored"
+    assert derive_label([Visit(-2, "MCI")], 0, LabelRule(scan_months=1)).reason == "no_diagnosis"
+
+
+def test_a_visit_half_a_month_after_the_scan_is_a_later_one():
     assert derive_label([Visit(0, "MCI"), Visit(0.5, "AD")], 0) == Label("converter", "converter", 0.5)
     assert derive_label([Visit(0, "MCI"), Visit(0.4, "AD")], 0) == Label("", "censored")
 
