@@ -94,14 +94,10 @@ def _guard() -> Guard:
     return Guard(GUARD_SECONDS)
 
 
-def _read_folder(folder: Path) -> None:
-    from preprocessing.intake.dicom import choose_series, find_series, read_series
-
-    read_series(choose_series(find_series(folder), "mri"))
-
-
 def read_dicom(path: Path) -> None:
     """The broken slice between two good ones."""
+    from benchmarks.fuzz_dicom import read_folder
+
     good = make_dicom(path.parent / "good") if (path.parent / "good").mkdir() is None else path
     content = good.read_bytes()
     good.unlink()
@@ -109,7 +105,7 @@ def read_dicom(path: Path) -> None:
         moved = content.replace(rb"0\0\0 ", rb"0\0\%d " % number).replace(b"1.2.3\0", b"1.2.%d\0" % (3 + number))
         (path.parent / f"slice{number}.dcm").write_bytes(moved)
     # In a process that may be ended, as in `convert_people`; GDCM loops on some broken files.
-    _guard().run(_read_folder, path.parent)
+    _guard().run(read_folder, path.parent)
 
 
 TABLES = {

@@ -27,10 +27,11 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.files import SCRATCH_PREFIX
-from preprocessing import regions, template, tissue
+from preprocessing import template, tissue
 from preprocessing.ledger import LedgerRow, write_image, write_table
 from preprocessing.outcome import Outcome, write_done
 from preprocessing.recipe import Recipe, preprocess_cohort
+from preprocessing.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.subject import preprocess_subject
 from preprocessing.task import SubjectTask, regions_path
@@ -100,10 +101,8 @@ def pretend(task: SubjectTask, prepared: Path, size: int = 48, pause: float = 0.
         values = generator.normal(size=(size, size, size)).astype(np.float32)
         write_image(nib.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz", {"of": name})
         time.sleep(pause)
-    table = regions.measure_regions(np.ones(template.GRID_SHAPE, np.float32), None)
-    table.insert(0, "participant_id", task.participant_id)
-    table.insert(1, "session_id", task.session_id)
-    write_table(table, regions_path(task, prepared))
+    rows = [[*ids, "hippocampus", side, 3.0, np.nan] for side in ("left", "right")]
+    write_table(pd.DataFrame(rows, columns=REGION_COLUMNS), regions_path(task, prepared))
     paths = {f"{n}_path": (folder / f"{n}.nii.gz").relative_to(prepared).as_posix() for n in ("t1", "gm", "pet")}
     rows = [LedgerRow(*ids, modality, "kept", "recipe") for modality in (("mri", "pet") if task.pet else ("mri",))]
     outcome = Outcome(*ids, **paths, tiv_ml=1500.0, qc="pass", ledger=rows)

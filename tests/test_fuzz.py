@@ -1,4 +1,4 @@
-"""Two hundred broken files of each format: read or refused in one sentence; no crash, no hang, no lost person."""
+"""Two hundred broken files of each format, sixty of DICOM (GDCM is slow on them): read or refused in one sentence; no crash, no hang, no lost person."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from benchmarks.fuzz_formats import FORMATS
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_broken_files_are_read_or_refused(name):
-    result = fuzz(name, each=200)
+    each = 60 if name == "dicom" else 200
+    result = fuzz(name, each)
     assert result.findings == {}
-    assert result.read + result.refused == 200
-    assert result.refused > 50  # the mutations do break something
+    assert result.read + result.refused == each
+    assert result.refused > each / 4  # the mutations do break something
 
 
 def test_the_same_seed_breaks_a_file_in_the_same_way():

@@ -16,7 +16,7 @@ from preprocessing.simulated.people import CohortDesign
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """OUT of a run whose preprocessing stage is done: 44 prepared people, nobody raw."""
+    """OUT of a run whose preprocessing stage is done: 24 prepared people, nobody raw."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # one simulation for all workers, a copy for each
         folder = folder.parent
@@ -28,6 +28,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulate(out: Path) -> None:
-    design = CohortDesign(converters=20, stable=20, censored=2, reverting=1, normal=1, dementia=0, raw=0, truncated=0)
+    design = CohortDesign(converters=10, stable=10, censored=2, reverting=1, normal=1, dementia=0, raw=0, truncated=0)
     write_cohort(out, design, jobs=0, progress=False)
     preprocess_cohort(out / "raw", out / "prepared", jobs=0, progress=False)

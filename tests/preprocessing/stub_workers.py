@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from preprocessing import orient, regions, template
+from preprocessing import orient
 from preprocessing.ledger import LedgerRow, write_table
 from preprocessing.orient import ScanError
 from preprocessing.outcome import Outcome, StepFailed, write_done
+from preprocessing.regions import COLUMNS
 from preprocessing.task import SubjectTask, regions_path
 
 
@@ -27,13 +29,11 @@ def pretend(task: SubjectTask, prepared: Path, bad: bool = True) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("t1", "gm"):
         (folder / name).write_text("an image")
-    table = regions.measure_regions(0 * template.brain_mask() + 1.0, None)
-    table.insert(0, "participant_id", task.participant_id)
-    table.insert(1, "session_id", task.session_id)
+    ids = (task.participant_id, task.session_id)
+    table = pd.DataFrame([[*ids, "hippocampus", side, 3.0, np.nan] for side in ("left", "right")], columns=COLUMNS)
     write_table(table, regions_path(task, prepared))
     paths = {"t1_path": folder / "t1", "gm_path": folder / "gm"}
     paths = {name: path.relative_to(prepared).as_posix() for name, path in paths.items()}
-    ids = (task.participant_id, task.session_id)
     rows = [LedgerRow(*ids, "mri", "kept", "recipe")]
     rows += [LedgerRow(*ids, "pet", "kept", "recipe")] if task.pet else []
     outcome = Outcome(*ids, **paths, tiv_ml=1500.0, qc="pass", ledger=rows, seconds={"orient": 1.0})

@@ -106,11 +106,11 @@ from preprocessing import register
 import ants, nibabel as nib, numpy as np
 from scipy import ndimage
 
-noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((48, 48, 48)), 3).astype(np.float32)
+noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((32, 32, 32)), 2).astype(np.float32)
 ants.smooth_image(ants.from_numpy(noise), 1.0)
 register.make_repeatable()
 fixed, moving = (nib.Nifti1Image(np.roll(noise, shift, 0), 3 * np.eye(4)) for shift in (0, 2))
-maps = {register.align_pet(moving, fixed, Path(sys.argv[1]) / str(i)).read_bytes() for i in range(4)}
+maps = {register.align_pet(moving, fixed, Path(sys.argv[1]) / str(i)).read_bytes() for i in range(3)}
 print(len(maps))
 """
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
