@@ -1,4 +1,6 @@
-"""Two hundred broken files of each format, sixty of DICOM (GDCM is slow on them): read or refused in one sentence; no crash, no hang, no lost person."""
+"""Two hundred broken files of each format (sixty of DICOM, on which GDCM is slow): read or refused in one sentence; no
+crash, no hang, no lost person.
+"""
 
 from __future__ import annotations
 

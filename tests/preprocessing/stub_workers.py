@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def write_slowly(task: SubjectTask, prepared: Path) -> Outcome:
 def hang(task: SubjectTask, prepared: Path) -> Outcome:
     """Never come back, for one of the people, and hold the interpreter's lock as a library may."""
     if task.participant_id.endswith("S0002"):
-        re.match("(a+)+b", "a" * 60)
+        ctypes.PyDLL(None).sleep(1000)
     return pretend(task, prepared)
 
 
