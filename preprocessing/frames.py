@@ -1,6 +1,6 @@
 """A dynamic PET becomes one image: its late frames, aligned to each other and averaged.
 
-Times come from the BIDS sidecar beside the file (FrameTimesStart, FrameDuration and InjectionStart, in seconds); where
+Times come from the BIDS sidecars of the file (FrameTimesStart, FrameDuration and InjectionStart, in seconds); where
 they are unknown, the scan is refused rather than guessed at. ADNI's FDG is six frames of 5 min from 30 min on.
 """
 
@@ -13,9 +13,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from adni_tcgm.limits import read_json
 from preprocessing import lazy_ants as ants
-from preprocessing import orient, register
+from preprocessing import orient, register, sidecars
 from preprocessing.orient import ScanError
 
 LATE_MINUTES = (30.0, 60.0)
@@ -46,30 +45,26 @@ def read_pet(path: Path, window_min: tuple[float, float] = LATE_MINUTES) -> tupl
     return mean, {"FramesAveraged": len(chosen), "FramesMinutes": minutes, "FramesAligned": "rigid, to their mean"}
 
 
-def sidecar_of(path: Path) -> Path:
-    """The BIDS sidecar of a scan, there or not."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
-
 def frame_times(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Start (after injection) and duration of each frame in minutes. Raises ScanError where they are not known."""
-    sidecar = sidecar_of(path)
-    if not sidecar.is_file():
-        raise ScanError(
-            "frame_times", f"{count} frames of unknown times: there is no sidecar {sidecar.name} (file {path})"
-        )
+    files = sidecars.sidecars_of(path)
+    if not files:
+        name = sidecars.sidecar_of(path).name
+        raise ScanError("frame_times", f"{count} frames of unknown times: there is no sidecar {name} (file {path})")
+    about, problems = sidecars.read_sidecars(path)
+    where = ", ".join(file.name for file in files)
     try:
-        about = read_json(sidecar)
         starts, durations = (np.asarray(about[name], float) for name in ("FrameTimesStart", "FrameDuration"))
         injection = float(about.get("InjectionStart", 0))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ScanError("frame_times", f"{count} frames of unknown times: {what} in {sidecar.name}") from error
+        what = "; ".join([f"{what} in {where}", *problems])
+        raise ScanError("frame_times", f"{count} frames of unknown times: {what}") from error
     known = starts.shape == durations.shape == (count,) and math.isfinite(injection)
     if not known or not np.isfinite([starts, durations]).all() or durations.min() <= 0 or np.diff(starts).min() <= 0:
         raise ScanError(
             "frame_times",
-            f"FrameTimesStart and FrameDuration of {sidecar.name} must be {count} growing times and {count} positive "
+            f"FrameTimesStart and FrameDuration of {where} must be {count} growing times and {count} positive "
             f"durations; found {about['FrameTimesStart']} and {about['FrameDuration']}",
         )
     return (starts - injection) / 60, durations / 60

@@ -13,7 +13,7 @@ import numpy as np
 
 from adni_tcgm.files import inside
 from adni_tcgm.privacy import without_days
-from preprocessing import frames, register, suvr, template
+from preprocessing import frames, register, sidecars, suvr, template
 from preprocessing.ledger import compact, write_image
 
 # Raise it when a step changes what it computes: every subject is then done anew.
@@ -76,9 +76,8 @@ def source_identity(path: Path, prepared: Path) -> dict[str, object]:
 
 
 def pet_files(task: SubjectTask) -> list[Path]:
-    """The PET and, where there is one, its sidecar: a PET refused for want of frame times is tried again with them."""
-    sidecar = frames.sidecar_of(task.pet) if task.pet else None
-    return [path for path in (task.pet, sidecar) if path and (path == task.pet or path.is_file())]
+    """The PET and the sidecars that decide about it: a PET refused for want of frame times is tried again with them."""
+    return [task.pet, *sidecars.with_frame_times(task.pet)] if task.pet else []
 
 
 def map_path(task: SubjectTask, folder: Path, ending: str, resolution_mm: int = 2) -> Path:

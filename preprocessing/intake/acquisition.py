@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from adni_tcgm.limits import read_json
 from preprocessing.intake.catalog import FIELD_STRENGTHS, IMAGE_IDS, Tables, read_tables
 from preprocessing.intake.columns import find_column, read_ids
-from preprocessing.intake.people import Choice, Person
+from preprocessing.intake.people import Person
+from preprocessing.sidecars import read_sidecars
 
-FDG = re.compile(r"fdg|fluorodeoxyglucose|fludeoxyglucose", re.IGNORECASE)
+# The letters of a name: FDG (FDGal is galactose), or a fluorinated deoxyglucose in any order and spelling.
+FDG = re.compile(r"fdg(?!al)|(?=.*(fluor|flud|f18|18f))(?=.*des?oxy)(?=.*glu[ck]os(?!amin))")
 TRACER = "18F-FDG"
 GAUSS_A_TESLA = 1e4
 # Whole-body magnets; a number beyond them is something else.
@@ -37,8 +38,12 @@ def read_field_strength(text: object) -> float | None:
 
 
 def read_tracer(text: object) -> str:
-    """18F-FDG where the words say so, else empty: free text of a header goes no further."""
-    return TRACER if FDG.search(str(text)) else ""
+    """18F-FDG where the words say so, else empty: free text of a header goes no further.
+
+    >>> read_tracer("2-deoxy-2-[18F]fluoro-D-glucose"), read_tracer("F18")
+    ('18F-FDG', '')
+    """
+    return TRACER if FDG.search(re.sub(r"[^a-z0-9]", "", str(text).lower())) else ""
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,10 @@ def from_sidecars(person: Person) -> Person:
     """The person with what the sidecars beside the scans say, where nothing else did."""
     strength, tracer = person.field_strength_t, person.tracer
     if strength is None:
-        strength = read_field_strength(_sidecar(person.t1).get("MagneticFieldStrength", ""))
+        strength = read_field_strength(read_sidecars(person.t1.path)[0].get("MagneticFieldStrength", ""))
     if person.pet is not None and not tracer:
-        tracer = read_tracer(_sidecar(person.pet).get("TracerName", ""))
+        tracer = read_tracer(read_sidecars(person.pet.path)[0].get("TracerName", ""))
     return replace(person, field_strength_t=strength, tracer=tracer if person.pet is not None else "")
-
-
-def _sidecar(choice: Choice) -> dict[str, object]:
-    """Empty where there is none, or where it cannot be read: the scan itself may still be good."""
-    path = choice.path
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    try:
-        content = read_json(sidecar)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def interval_days(person: Person) -> float | None:

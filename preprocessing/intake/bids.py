@@ -1,51 +1,35 @@
 """Any BIDS data set with T1w images and, for some, FDG-PET (PET-BIDS).
 
-Ages, sexes, sites and groups come from participants.tsv (age, sex, site or site_id, group_id; all optional), session
-dates from sub-X_sessions.tsv. Diagnoses, for labels, are read from the first of these that is there:
+Ages, sexes, sites and groups come from participants.tsv (age, sex, site or site_id, group_id; all optional).
+Diagnoses, for labels, are read from the first of these that is there:
   phenotype/diagnosis.tsv   participant_id, diagnosis, and months (from baseline) or session_id
-  sub-X_sessions.tsv        session_id, diagnosis, and months or a session_id like ses-M012
+  phenotype/*.tsv           any other tables with these columns
+  sub-X_sessions.tsv        session_id and diagnosis
   participants.tsv          diagnosis_history: "0:MCI 12:MCI 24:AD"
-and a `death_month` in participants.tsv. Without any, people are prepared all the same, unlabeled.
+and a `death_month` in participants.tsv. Without any, people are prepared all the same, unlabeled. `bids_sessions` says
+how months are found, `bids_choice` which image is taken.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
-from adni_tcgm.limits import read_json
-from preprocessing.intake.acquisition import FDG, TRACER, read_field_strength
-from preprocessing.intake.columns import find_column, is_hidden, read_number, read_text_table
-from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
-from preprocessing.intake.labels import (
-    LabelRule,
-    Visit,
-    derive_label,
-    diagnosis_at,
-    months_without_dementia,
-    parse_history,
-    read_diagnoses,
-)
-from preprocessing.intake.people import DAYS_A_MONTH, PAIR_DAYS, Choice, Intake, Person, read_sex, without_t1
+from preprocessing.intake import bids_choice
+from preprocessing.intake.acquisition import TRACER, read_field_strength, read_tracer
+from preprocessing.intake.bids_choice import PET_ORDER, T1_ORDER, T1_SUFFIXES, Image, find_images, in_order
+from preprocessing.intake.bids_sessions import Session, days_between, read_timeline
+from preprocessing.intake.bids_tables import About, read_participants, read_phenotype
+from preprocessing.intake.columns import is_missing
+from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
+from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
+from preprocessing.sidecars import Sidecars
 
-NO_SESSION = "ses-M000"
-SITE = ("site", "site_id", "institution", "center")
-MONTHS = ("months", "month", "months_from_baseline")
-
-
-@dataclass(frozen=True)
-class Session:
-    """A visit's folder, and its months from baseline (None where no table or name says)."""
-
-    name: str
-    folder: Path
-    month: float | None
+# Words of a tracer's name that name none: the radionuclide, and what is in the syringe.
+NO_TRACER = re.compile(r"18\W*f|f\W*18|fluorine|solution|injection|radiopharmaceutical|tracer|pet|[\W_]")
 
 
 def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAIR_DAYS) -> Intake:
@@ -54,107 +38,20 @@ def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAI
     Raises FileNotFoundError for a folder without people, ValueError for tables that are not understood.
     """
     folders = {path.name: path for path in sorted(root.glob("sub-*")) if path.is_dir()}
-    table = _read_participants(root)
+    listed = read_participants(root / "participants.tsv")
     if not folders:
         raise FileNotFoundError(f"{root}: no sub-* folder; a BIDS data set is needed")
-    written = _read_phenotype(root)
+    written, sidecars = read_phenotype(root / "phenotype"), Sidecars()
     people, ledger, histories, deaths = [], [], {}, {}
-    for name in sorted(set(folders) | set(table.index)):
-        about = table.loc[name].to_dict() if name in table.index else {}
-        sessions, visits = _read_sessions(folders.get(name, root / name))
-        history = _resolve(written.get(name, []), sessions) or visits or parse_history(about.get("history", ""))
-        death = pd.to_numeric(about.get("death_month", ""), errors="coerce")
+    for name in sorted(set(folders) | set(listed)):
+        about = listed.get(name, About())
+        sessions, history = read_timeline(root / name, written.get(name, []), about.history)
         histories[name] = history
-        deaths |= {} if pd.isna(death) else {name: float(death)}
-        plan = _Plan(name, root, sessions, history, deaths.get(name), rule or LabelRule(), pair_days)
-        person = plan.choose(about, ledger)
+        deaths |= {} if about.death_month is None else {name: about.death_month}
+        plan = _Plan(name, sessions, history, about, rule or LabelRule(), pair_days, sidecars)
+        person = plan.choose(ledger)
         people += [person] if person else []
     return Intake(people, ledger, histories, deaths)
-
-
-def _read_participants(root: Path) -> pd.DataFrame:
-    """participants.tsv by participant_id, columns age, sex, site, group_id, history, death_month (text)."""
-    path = root / "participants.tsv"
-    names = {"age": ("age", "age_bl"), "sex": ("sex", "gender"), "site": SITE, "group_id": ("group_id",)}
-    names |= {"history": ("diagnosis_history",), "death_month": ("death_month",)}
-    if not path.is_file():
-        return pd.DataFrame(columns=list(names))
-    raw = read_text_table(path, "\t").replace("n/a", "")
-    found = {ours: find_column(raw, path, theirs, required=False) for ours, theirs in names.items()}
-    people = raw[find_column(raw, path, ("participant_id",))].str.strip()
-    twice = people[people.duplicated()]
-    if len(twice):
-        raise ValueError(f"{path}: participant {twice.iloc[0]} stands twice; one row a person")
-    values = {ours: raw[theirs].str.strip() if theirs else "" for ours, theirs in found.items()}
-    table = pd.DataFrame(values, index=raw.index)
-    return table.set_index(people.where(people.str.startswith("sub-"), "sub-" + people).rename(None))
-
-
-def _read_phenotype(root: Path) -> dict[str, list[tuple[float | str, str]]]:
-    """phenotype/diagnosis.tsv: participant -> (months, or the session where there are none, diagnosis)."""
-    path = root / "phenotype" / "diagnosis.tsv"
-    if not path.is_file():
-        return {}
-    table = read_text_table(path, "\t").replace("n/a", "")
-    people = table[find_column(table, path, ("participant_id",))]
-    diagnosis = read_diagnoses(table[find_column(table, path, ("diagnosis",))], f"{path}: column 'diagnosis'")
-    months = find_column(table, path, MONTHS, required=False)
-    when = table[months or find_column(table, path, ("session_id", *MONTHS))]
-    found: dict[str, list[tuple[float | str, str]]] = {}
-    for name, moment, word in zip(people, when, diagnosis, strict=True):
-        if moment and word:
-            found.setdefault(name, []).append((float(moment) if months else moment, word))
-    return found
-
-
-def _resolve(written: Sequence[tuple[float | str, str]], sessions: Sequence[Session]) -> list[Visit]:
-    """Visits by month; a session stands for its month, and one without a month is left out."""
-    month_of = {session.name: session.month for session in sessions}
-    dated = [(_session_month(m) if isinstance(m, str) else m, m, dx) for m, dx in written]
-    months = [(month if month is not None else month_of.get(m), dx) for month, m, dx in dated]
-    return sorted((Visit(month, dx) for month, dx in months if month is not None), key=lambda visit: visit.month)
-
-
-def _session_month(name: str) -> float | None:
-    """ses-M012, ses-m12 -> 12; ses-baseline, ses-bl -> 0; None for a name that says nothing."""
-    if re.fullmatch(r"ses-(bl|baseline)", name.lower()):
-        return 0.0
-    match = re.fullmatch(r"ses-[mM](\d+)", name)
-    return float(match[1]) if match else None
-
-
-def _read_sessions(folder: Path) -> tuple[list[Session], list[Visit]]:
-    """The sessions of a person in time, and the visits that sessions.tsv gives a diagnosis for."""
-    named = {path.name: path for path in sorted(folder.glob("ses-*")) if path.is_dir()}
-    path = folder / f"{folder.name}_sessions.tsv"
-    months: dict[str, float | None] = {name: _session_month(name) for name in named}
-    visits = []
-    if path.is_file():
-        table = read_text_table(path, "\t").replace("n/a", "")
-        names = table[find_column(table, path, ("session_id",))]
-        listed = _session_months(table, path, names)
-        months |= {name: month for name, month in listed.items() if month is not None}
-        diagnosis = find_column(table, path, ("diagnosis",), required=False)
-        words = read_diagnoses(table[diagnosis], f"{path}: column 'diagnosis'") if diagnosis else [""] * len(table)
-        rows = [(listed[name], word) for name, word in zip(names, words, strict=True)]
-        visits = [Visit(month, word) for month, word in rows if word and month is not None]
-    sessions = [Session(name, path, months[name]) for name, path in named.items()]
-    if not sessions and folder.is_dir():
-        sessions = [Session(NO_SESSION, folder, 0.0)]
-    if len(sessions) == 1 and sessions[0].month is None:
-        sessions = [Session(sessions[0].name, sessions[0].folder, 0.0)]
-    return sorted(sessions, key=lambda s: (s.month is None, s.month or 0.0, s.name)), visits
-
-
-def _session_months(table: pd.DataFrame, path: Path, names: pd.Series) -> dict[str, float | None]:
-    """Months of each session: its own column, else the days since the first acq_time, else its name."""
-    column = find_column(table, path, MONTHS, required=False)
-    times = find_column(table, path, ("acq_time", "session_date"), required=False)
-    month = pd.to_numeric(table[column], errors="coerce") if column else pd.Series(float("nan"), table.index)
-    if times:
-        date = pd.to_datetime(table[times], errors="coerce", format="mixed")
-        month = month.fillna((date - date.min()).dt.days / DAYS_A_MONTH)
-    return {name: _session_month(name) if pd.isna(m) else float(m) for name, m in zip(names, month, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -162,130 +59,145 @@ class _Plan:
     """The choice of one T1 and one FDG of one person."""
 
     participant: str
-    root: Path
     sessions: list[Session]
     history: list[Visit]
-    death_month: float | None
+    about: About
     rule: LabelRule
     pair_days: int
+    sidecars: Sidecars
 
-    def choose(self, about: Mapping[str, str], ledger: list[LedgerRow]) -> Person | None:
+    def choose(self, ledger: list[LedgerRow]) -> Person | None:
         """The person's visit, or None; scans that are not used are added to `ledger`."""
+        pets = [image for s in self.sessions for image in find_images(s, "pet", ("pet",), self.sidecars.of)]
         try:
-            session, t1 = self._choose_t1()
+            image, t1 = self._choose_t1([pet for pet in pets if not self._why_no_fdg(pet)])
         except ScanError as error:
             status = "excluded" if error.reason_code in ("no_t1", "missing_file") else "failed"
             source = self.participant
             ledger += without_t1(self.participant, "", status, error.reason_code, error.message, source)
             return None
-        pet = None
+        pet, session = None, image.session
         try:
-            pet = self._choose_pet(session)
+            pet = self._choose_pet(image, pets)
         except ScanError as error:
             status = "failed" if error.reason_code in ("ecat", "unknown_format", "wrong_modality") else "excluded"
             row = (status, "intake", error.reason_code, error.message, self.participant)
             ledger.append(LedgerRow(self.participant, session.name, "pet", *row))
+        unplaced = bool(self.history) and session.month is None
+        month = session.month or 0.0
         return Person(
             participant_id=self.participant,
             session_id=session.name,
-            t1=t1,
+            t1=replace(t1, note="nothing tells the month of its session" if unplaced else ""),
             pet=pet,
-            label=derive_label(self.history, session.month or 0.0, self.rule, self.death_month),
-            age=read_number(about.get("age", "")),
-            sex=read_sex(about.get("sex", "")),
-            site=about.get("site", ""),
-            group_id=about.get("group_id", "") or self.participant,
-            months_without_dementia=months_without_dementia(self.history, session.month or 0.0),
-            field_strength_t=read_field_strength(self._sidecar(t1.path).get("MagneticFieldStrength", "")),
+            label=Label("", "unknown_visit") if unplaced else self._label(month),
+            age=self.about.age,
+            sex=self.about.sex,
+            site=self.about.site,
+            group_id=self.about.group_id or self.participant,
+            months_without_dementia=None if unplaced else months_without_dementia(self.history, month),
+            field_strength_t=read_field_strength(image.about.get("MagneticFieldStrength", "")),
             tracer=TRACER if pet else "",
         )
 
-    def _choose_t1(self) -> tuple[Session, Choice]:
-        """The T1 of the earliest session with MCI, else of the earliest session that has one."""
+    def _label(self, month: float) -> Label:
+        return derive_label(self.history, month, self.rule, self.about.death_month)
+
+    def _has_mci(self, session: Session) -> bool:
+        return session.month is not None and diagnosis_at(self.history, session.month, self.rule.scan_months) == "MCI"
+
+    def _gap(self, one: Image, other: Image) -> float | None:
+        return days_between(one.session, one.path, other.session, other.path)
+
+    def _is_near(self, t1: Image, pet: Image) -> bool:
+        gap = self._gap(t1, pet)
+        return gap is not None and gap <= self.pair_days
+
+    def _choose_t1(self, fdgs: list[Image]) -> tuple[Image, Choice]:
+        """The best T1 of the earliest session with MCI and an FDG, else with MCI, else of the earliest session."""
         if not self.sessions:
             raise ScanError("missing_file", f"{self.participant} is in participants.tsv and has no folder")
-        with_t1 = [(s, images) for s in self.sessions if (images := _images(s.folder / "anat", "T1w"))]
-        if not with_t1:
-            raise ScanError("no_t1", f"no *_T1w image in {len(self.sessions)} sessions")
-        mci = [
-            s.month is not None and diagnosis_at(self.history, s.month, self.rule.scan_months) == "MCI"
-            for s, _ in with_t1
-        ]
-        session, images = with_t1[mci.index(True) if any(mci) else 0]
-        path = usable_image(images)
-        self._check_modality(path, "MR")
-        return session, Choice(path, path.name, path.name, 0)
-
-    def _choose_pet(self, at: Session) -> Choice:
-        """The FDG of the session, else of the nearest one within `pair_days`."""
-        gaps = {s.name: _days_between(at, s) for s in self.sessions}
-        ordered = sorted(self.sessions, key=lambda s: (gaps[s.name] is None, gaps[s.name] or 0.0))
-        images = [(path, gaps[s.name]) for s in ordered for path in _images(s.folder / "pet", "pet")]
+        images = [i for s in self.sessions for i in find_images(s, "anat", T1_SUFFIXES, self.sidecars.of)]
         if not images:
+            raise ScanError("no_t1", f"no *_T1w image in {len(self.sessions)} sessions")
+        reasons = {image.path: reason for image in images if (reason := bids_choice.why_no_t1(image))}
+        usable = [image for image in images if image.path not in reasons]
+        if not usable:
+            named = "; ".join(f"{path.name} ({reason})" for path, reason in reasons.items())
+            raise ScanError("no_t1", f"no T1 of a head: {named}")
+        ranked = [
+            replace(
+                image,
+                rank=bids_choice.rank_t1(image)
+                | {"not_mci": not self._has_mci(image.session), "session": self.sessions.index(image.session)}
+                | {"unpaired": not any(self._is_near(image, fdg) for fdg in fdgs)},
+            )
+            for image in usable
+        ]
+        image = bids_choice.first_usable(in_order(ranked, T1_ORDER), "MR", reasons)
+        facts = {"MCI at its session": not image.rank["not_mci"], "FDG near enough": not image.rank["unpaired"]}
+        why = bids_choice.describe(image, images, facts)
+        unranked = [other for other in images if other not in usable]
+        rejected = bids_choice.list_rejected([*ranked, *unranked], image, reasons, T1_ORDER)
+        return image, Choice(image.path, image.path.name, image.path.name, 0, why, rejected)
+
+    def _choose_pet(self, t1: Image, pets: list[Image]) -> Choice:
+        """The nearest FDG within `pair_days` of the T1, the best of equals. Raises ScanError."""
+        if not pets:
             raise ScanError("no_pet", "no *_pet image in any session")
-        tracers = {path: self._tracer(path) for path, _ in images}
-        fdg = [(path, gap) for path, gap in images if FDG.search(tracers[path])]
-        if not fdg:
-            named = sorted({tracer for tracer in tracers.values() if tracer})
-            if named:
-                raise ScanError("other_tracer", f"the PET is {', '.join(named)}, not FDG")
-            raise ScanError("unknown_tracer", "no PET says its tracer; name it by trc-FDG or TracerName in its sidecar")
-        near = [(path, gap) for path, gap in fdg if gap is not None and gap <= self.pair_days]
+        reasons = {pet.path: reason for pet in pets if (reason := self._why_no_fdg(pet))}
+        fdgs = [pet for pet in pets if pet.path not in reasons]
+        if not fdgs:
+            raise self._no_fdg(pets)
+        gaps = {pet.path: self._gap(t1, pet) for pet in fdgs}
+        near = [
+            replace(pet, rank=bids_choice.rank_pet(pet) | {"gap": gaps[pet.path]})
+            for pet in fdgs
+            if self._is_near(t1, pet)
+        ]
         if not near:
-            days = f"{fdg[0][1]:.0f}" if fdg[0][1] is not None else "an unknown number of"
+            known = [gap for gap in gaps.values() if gap is not None]
+            days = f"{min(known):.0f}" if known else "an unknown number of"
             raise ScanError("pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed")
-        first = near[0][1]
-        path = usable_image([path for path, gap in near if gap == first])
-        self._check_modality(path, "PT")
-        about = self._sidecar(path)
-        description = " ".join(filter(None, [path.name, str(about.get("SeriesDescription", ""))]))
-        return Choice(path, description, path.name, first)
+        image = bids_choice.first_usable(in_order(near, PET_ORDER), "PT", reasons)
+        far = [pet for pet in fdgs if not self._is_near(t1, pet)]
+        reasons |= {pet.path: "too far from the T1" for pet in far}
+        others = [pet for pet in pets if all(pet.path != other.path for other in near)]
+        rejected = bids_choice.list_rejected([*near, *others], image, reasons, PET_ORDER)
+        description = " ".join(filter(None, [image.path.name, str(image.about.get("SeriesDescription", ""))]))
+        why = bids_choice.describe(image, pets, {"near the T1": True})
+        return Choice(image.path, description, image.path.name, gaps[image.path], why, rejected)
 
-    def _tracer(self, path: Path) -> str:
-        entity = re.search(r"_trc-([A-Za-z0-9]+)", path.name)
-        return entity[1] if entity else str(self._sidecar(path).get("TracerName", ""))
+    def _why_no_fdg(self, pet: Image) -> str:
+        name = _tracer_name(pet)
+        if not read_tracer(name):
+            return f"its tracer is {name}" if _names_a_tracer(name) else "nothing says its tracer"
+        return bids_choice.why_no_pet(pet)
 
-    def _check_modality(self, path: Path, wanted: str) -> None:
-        found = str(self._sidecar(path).get("Modality", wanted))
-        if found not in (wanted, {"MR": "MRI", "PT": "PET"}[wanted]):
-            raise ScanError("wrong_modality", f"{path.name}: its sidecar says modality {found}; {wanted} is needed")
-
-    def _sidecar(self, path: Path) -> dict[str, object]:
-        """JSON that applies to an image: of the folders from the root down, the later and the more exact last."""
-        stem, suffix = _stem(path), _stem(path).rsplit("_", 1)[-1]
-        entities = set(stem.split("_"))
-        folders = [folder for folder in reversed(path.parents) if folder == self.root or self.root in folder.parents]
-        about: dict[str, object] = {}
-        for folder in folders:
-            files = [f for f in folder.glob(f"*{suffix}.json") if set(f.stem.split("_")) <= entities]
-            for file in sorted(files, key=lambda f: len(f.stem)):
-                about |= _read_json(file)
-        return about
-
-
-def _days_between(one: Session, other: Session) -> float | None:
-    """0 in one session; None where a month is unknown."""
-    if one.name == other.name:
-        return 0.0
-    if one.month is None or other.month is None:
-        return None
-    return abs(one.month - other.month) * DAYS_A_MONTH
+    def _no_fdg(self, pets: list[Image]) -> ScanError:
+        """Why none of a person's PETs is an FDG that can be used."""
+        unfit = [pet for pet in pets if read_tracer(_tracer_name(pet))]
+        if unfit:
+            named = "; ".join(f"{pet.path.name} ({bids_choice.why_no_pet(pet)})" for pet in unfit)
+            return ScanError("no_pet", f"no usable FDG: {named}")
+        names = sorted({name for pet in pets if (name := _tracer_name(pet))})
+        others = [name for name in names if _names_a_tracer(name)]
+        if others:
+            return ScanError("other_tracer", f"the PET is {', '.join(others)}, not FDG")
+        said = f"{names[0]!r} names no tracer" if names else "no PET says its tracer"
+        return ScanError("unknown_tracer", f"{said}; name it by trc-FDG or TracerName in its sidecar")
 
 
-def _stem(path: Path) -> str:
-    return re.sub(r"\.nii(\.gz)?$|\.[^.]*$", "", path.name)
+def _tracer_name(pet: Image) -> str:
+    """The entity trc, where that names a tracer, else what the sidecars say."""
+    entity = re.search(r"_trc-([A-Za-z0-9]+)", pet.path.name)
+    if entity and _names_a_tracer(entity[1]):
+        return entity[1]
+    said = [pet.about.get(name, "") for name in ("TracerName", "TracerRadionuclide")]
+    if not _names_a_tracer(str(said[0])) and not is_missing(other := pet.about.get("Radiopharmaceutical", "")):
+        said[0] = other
+    return " ".join(str(text) for text in said if not is_missing(text)) or (entity[1] if entity else "")
 
 
-def _images(folder: Path, suffix: str) -> list[Path]:
-    """Images of a kind: NIfTI first, those with fewer entities (no special acquisition), then by name."""
-    found = [path for path in folder.glob(f"*_{suffix}.*") if path.is_file() and not is_hidden(path)]
-    paths = [path for path in found if path.suffix.lower() not in NO_IMAGES]
-    return sorted(paths, key=lambda p: (not p.name.endswith(NIFTI), p.name.count("_"), p.name))
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise ScanError("bad_sidecar", f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from error
-    return content if isinstance(content, dict) else {}
+def _names_a_tracer(text: str) -> bool:
+    return not is_missing(NO_TRACER.sub("", text.lower()))

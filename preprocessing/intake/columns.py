@@ -17,6 +17,7 @@ from adni_tcgm.limits import MAX_COLUMNS, MAX_TABLE_BYTES, require_size
 
 # What tables write where they know nothing; -1 and -4 are ADNI's.
 MISSING = ("", "na", "n/a", "nan", "nat", "none", "null", "unknown", "-", "-1", "-4", "-1.0", "-4.0")
+NAMED_WORDS = 5
 NUMBER = re.compile(r"[<>≤≥]?=?\s*([+-]?\d+)(?:[.,](\d+))?\s*\+?")
 
 
@@ -64,6 +65,22 @@ def read_number(text: object) -> float:
 
 def read_numbers(texts: pd.Series) -> pd.Series:
     return texts.map(read_number).astype(float)
+
+
+def warn_unread(texts: pd.Series, place: str, what: str) -> None:
+    """One warning that counts the cells of a column that could not be read and names their words.
+
+    texts: those cells, by their line; place: the file and the column; what: what they should be, in the plural.
+    """
+    if len(texts):
+        words = [f"{word!r} ({count})" for word, count in texts.value_counts(sort=False).items()]
+        named = ", ".join(words[:NAMED_WORDS]) + (f" and {len(words) - NAMED_WORDS} more" * (len(words) > NAMED_WORDS))
+        first = f"the first in line {texts.index[0]}"
+        warnings.warn(f"{place}: {len(texts)} cells are no {what} and count as empty, {first}: {named}", stacklevel=3)
+
+
+def is_filled(texts: pd.Series) -> pd.Series:
+    return ~texts.map(is_missing).astype(bool)
 
 
 def read_ids(texts: pd.Series) -> pd.Series:

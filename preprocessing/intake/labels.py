@@ -42,8 +42,8 @@ class Visit:
 @dataclass(frozen=True)
 class Label:
     """`label` is "converter", "stable", "" or, where asked for, "cn" or "ad". `reason` is the label's own name, or one
-    of censored, died, short_follow_up, reverter, not_mci, no_diagnosis; `months_to_conversion` counts from the scan,
-    for converters only."""
+    of censored, died, short_follow_up, reverter, not_mci, no_diagnosis, unknown_visit (nothing tells the month of the
+    scan); `months_to_conversion` counts from the scan, for converters only."""
 
     label: str
     reason: str
@@ -108,15 +108,40 @@ def read_diagnoses(texts: pd.Series, place: str) -> pd.Series:
 
 
 def parse_history(text: str) -> list[Visit]:
-    """Visits written in one cell: "0:MCI 12:MCI 24:AD" (months from baseline). Raises ValueError."""
+    """Visits written in one cell: "0:MCI 12:MCI 24:AD" (months from baseline), none in an empty one. Raises ValueError.
+
+    >>> [visit.month for visit in parse_history("bl:MCI; m06:MCI; 12,5: AD")]
+    [0.0, 6.0, 12.5]
+    """
     visits = []
-    for part in re.split(r"[\s;,|]+", re.sub(r"\s*:\s*", ":", text.strip())):
+    written = "" if is_missing(text) else re.sub(r"\s*:\s*", ":", text.strip())
+    for found, plain in ((r"(?i)\b(bl|baseline):", "0:"), (r"(\d),(\d+:)", r"\1.\2")):
+        written = re.sub(found, plain, written)
+    for part in re.split(r"[\s;,|]+", written):
         match = re.fullmatch(r"[mM]?(\d+(?:\.\d+)?):([A-Za-z]+)", part)
         if part and not (match and read_diagnosis(match[2])):
             raise ValueError(f"diagnosis history {text!r}: {part!r} is not like 12:MCI (month:CN|MCI|AD)")
         if part:
             visits.append(Visit(float(match[1]), read_diagnosis(match[2])))
     return sorted(visits, key=lambda visit: visit.month)
+
+
+def read_histories(texts: pd.Series, place: str) -> list[list[Visit]]:
+    """`parse_history` of a column. Cells that cannot be read hold no visit, and are counted in a warning."""
+    found, wrong = [], {}
+    for line, text in texts.items():
+        try:
+            found.append(parse_history(text))
+        except ValueError as error:
+            found.append([])
+            wrong[line] = str(error)
+    if wrong:
+        line, first = next(iter(wrong.items()))
+        warnings.warn(
+            f"{place}: {len(wrong)} histories cannot be read, and give no label, the first in line {line}: {first}",
+            stacklevel=2,
+        )
+    return found
 
 
 def diagnosis_at(history: Sequence[Visit], month: float, within_months: float = SCAN_MONTHS) -> str | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.columns import find_column, read_number, read_text_table
+from preprocessing.intake.columns import find_column, is_filled, read_numbers, read_text_table, warn_unread
 from preprocessing.intake.formats import locate_image
-from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, months_without_dementia, parse_history
-from preprocessing.intake.people import Choice, Intake, Person, read_sex, without_t1
+from preprocessing.intake.labels import Label, LabelRule, derive_label, months_without_dementia, read_histories
+from preprocessing.intake.people import Choice, Intake, Person, read_ages, read_sexes, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 
@@ -32,7 +32,7 @@ def read_list(path: Path, rule: LabelRule | None = None) -> Intake:
     """Plan the work on a list. Every row ends as a person to process or as ledger rows.
 
     Raises FileNotFoundError, or ValueError for a missing column, a subject or a file that stands twice, a label that
-    is no class, a history that cannot be read.
+    is no class. Ages, sexes and histories that cannot be read are empty, and counted in a warning.
     """
     rule = rule or LabelRule()
     if not path.is_file():
@@ -42,7 +42,7 @@ def read_list(path: Path, rule: LabelRule | None = None) -> Intake:
     for row in table.itertuples():
         person = _read_person(row, path.parent, rule, ledger)
         people += [person] if person else []
-    histories = {row.participant: _history(row.history) for row in table.itertuples()}
+    histories = {row.participant: row.visits for row in table.itertuples()}
     return Intake(people, ledger, histories)
 
 
@@ -52,6 +52,15 @@ def _read_table(path: Path) -> pd.DataFrame:
     columns |= {name: find_column(raw, path, (name,), required=False) for name in OPTIONAL}
     values = {name: raw[theirs].str.strip() if theirs else "" for name, theirs in columns.items()}
     table = pd.DataFrame(values, index=raw.index)
+    for name in ("t1", "pet", *OPTIONAL):
+        table[name] = table[name].where(is_filled(table[name]), "")
+    places = {name: f"{path}: column {columns[name]!r}" for name in ("age", "sex", "history", "death_month")}
+    table["age"] = read_ages(table.age, places["age"])
+    table["sex"] = read_sexes(table.sex, places["sex"])
+    deaths = read_numbers(table.death_month)
+    warn_unread(table.death_month[deaths.isna() & is_filled(table.death_month)], places["death_month"], "months")
+    table["death_month"] = deaths
+    table["visits"] = pd.Series(read_histories(table.history, places["history"]), table.index, dtype=object)
     table["participant"] = [participant_id(name, path) for name in table.subject]
     _refuse_twice(table.participant, path, "subject")
     # A DICOM folder may hold the T1 and the PET of one person; no file and no folder may be of two.
@@ -102,21 +111,15 @@ def _read_person(row: tuple, folder: Path, rule: LabelRule, ledger: list[LedgerR
             ledger.append(LedgerRow(*ids, "pet", "excluded", "intake", "no_pet", "no PET in the list", row.subject))
     except ScanError as error:
         ledger.append(LedgerRow(*ids, "pet", "failed", "intake", error.reason_code, error.message, row.pet))
-    age = read_number(row.age)
     label = _label(row, rule)
     group = row.group_id or row.participant
-    followed = months_without_dementia(_history(row.history), 0.0)
-    return Person(*ids, t1, pet, label, float(age), read_sex(row.sex), row.site, group, followed)
-
-
-def _history(text: str) -> list[Visit]:
-    return parse_history(text) if text else []
+    followed = months_without_dementia(row.visits, 0.0)
+    return Person(*ids, t1, pet, label, float(row.age), row.sex, row.site, group, followed)
 
 
 def _label(row: tuple, rule: LabelRule) -> Label:
     if row.history:
-        death = pd.to_numeric(row.death_month, errors="coerce")
-        return derive_label(_history(row.history), 0.0, rule, None if pd.isna(death) else float(death))
+        return derive_label(row.visits, 0.0, rule, None if pd.isna(row.death_month) else float(row.death_month))
     label = row.label.lower()
     if label and label not in rule.classes:
         raise ValueError(f"{row.subject} has label {row.label!r}; known: {', '.join(rule.classes)}, or empty")

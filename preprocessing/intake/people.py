@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from preprocessing.intake.columns import is_filled, read_numbers, warn_unread
 from preprocessing.intake.labels import Label, Visit
 from preprocessing.ledger import LedgerRow
 
 PAIR_DAYS = 90
 DAYS_A_MONTH = 30.44
+MAX_AGE = 120
+FEMALE = ("f", "female", "w", "woman", "weiblich", "weibl", "frau", "femme", "féminin", "femmina", "femenino", "mujer")
+MALE = ("m", "male", "man", "männlich", "maennlich", "männl", "mann", "homme", "masculin", "maschio", "masculino")
+SEX_WORDS = dict.fromkeys(FEMALE, "F") | dict.fromkeys((*MALE, "hombre"), "M")
 
 SCORE_COLUMNS = ("participant_id", "score", "month", "value")
 CHOSEN_COLUMNS = (
@@ -103,9 +108,30 @@ def is_uniform(description: str) -> bool:
 
 
 def read_sex(text: object) -> str:
-    """F or M from F, female, W, weiblich, woman, M, male ...; else empty."""
-    letter = str(text).strip()[:1].upper()
-    return {"F": "F", "W": "F", "M": "M"}.get(letter, "")
+    """F or M from a word that is known; else empty: numbers are never guessed at.
+
+    >>> read_sex("weiblich"), read_sex("Male"), read_sex("1"), read_sex("married")
+    ('F', 'M', '', '')
+    """
+    return SEX_WORDS.get(str(text).strip().strip(".").lower(), "")
+
+
+def read_sexes(texts: pd.Series, place: str) -> pd.Series:
+    """`read_sex` of a column; words that are not known are counted in a warning. `place` names the column."""
+    found = texts.map(read_sex).astype(object)
+    # Where H is the man (hombre), M is the woman (mujer).
+    if texts.str.strip().str.lower().isin(["h", "hombre"]).any():
+        found = found.mask(texts.str.strip().str.lower() == "m", "")
+    warn_unread(texts[(found == "") & is_filled(texts)], place, "sexes that are known (F, M, female, male)")
+    return found
+
+
+def read_ages(texts: pd.Series, place: str) -> pd.Series:
+    """Ages in years; "89+" is 89. What is no age of a person is NaN, and counted in a warning."""
+    ages = read_numbers(texts.str.strip().str.replace(r"(?i)\s*(y|yrs?|years?)\.?$", "", regex=True))
+    ages = ages.where(ages.between(0, MAX_AGE))
+    warn_unread(texts[ages.isna() & is_filled(texts)], place, f"ages from 0 to {MAX_AGE}")
+    return ages
 
 
 def without_t1(participant: str, session: str, status: str, code: str, reason: str, source: str) -> list[LedgerRow]:

@@ -1,7 +1,8 @@
-"""A tiny ADNI download: folders, a collection CSV and DXSUM, with images that hold no brain."""
+"""A tiny ADNI download and a tiny BIDS data set: folders and tables, with images that hold no brain."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+
+from preprocessing.intake import bids
 
 
 @dataclass
@@ -71,3 +74,42 @@ def save_scan(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return save
+
+
+class DataSet:
+    """Files of a BIDS data set, written as they are named."""
+
+    ramp = nib.Nifti1Image(np.arange(64, dtype=np.float32).reshape(4, 4, 4), np.eye(4))
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+
+    def _place(self, name: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def add(self, *names: str) -> DataSet:
+        for name in names:
+            path = self._place(name)
+            nib.save(self.ramp, path) if name.endswith((".nii", ".nii.gz")) else path.write_bytes(b"MATRIX72v")
+        return self
+
+    def table(self, name: str, *lines: str) -> DataSet:
+        return self.text(name, "".join("\t".join(line.split()) + "\n" for line in lines))
+
+    def text(self, name: str, content: str | bytes) -> DataSet:
+        self._place(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return self
+
+    def sidecar(self, name: str, **content: object) -> DataSet:
+        return self.text(name, json.dumps(content))
+
+    def read(self, **options):
+        return bids.read_dataset(self.root, **options)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataSet:
+    return DataSet(tmp_path / "bids")

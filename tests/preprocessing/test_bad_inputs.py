@@ -336,7 +336,6 @@ LISTS = {
     "a PET that is another's T1": ("subject\tt1\tpet\n1\ta.nii\t\n2\tb.nii\ta.nii\n", "scan a.nii stands twice"),
     "one file as both": ("subject\tt1\tpet\n1\ta.nii\ta.nii\n", "1 has the same file as t1 and pet: a.nii"),
     "a label that is none": ("subject\tt1\tpet\tlabel\n1\ta.nii\t\tMCI\n", "1 has label 'MCI'; known: stable"),
-    "a history that is none": ("subject\tt1\tpet\thistory\n1\ta.nii\t\tm12\n", "'m12' is not like 12:MCI"),
     "label and history": ("subject,t1,pet,label,history\n1,a.nii,,,\n", "columns 'label' and 'history'"),
     "no name": ("subject\tt1\tpet\n--\ta.nii\t\n", "subject '--'; a name with letters or digits"),
     "nothing": ("", "the table is empty"),
@@ -350,6 +349,15 @@ def test_a_list(content, sentence, tmp_path):
     (tmp_path / "list.tsv").write_text(content)
     with pytest.raises(ValueError, match=sentence):
         listing.read_list(tmp_path / "list.tsv")
+
+
+def test_a_history_in_a_list_that_is_none_costs_its_person_the_label(tmp_path):
+    for name in "ab":
+        save(NOISE, tmp_path / f"{name}.nii")
+    (tmp_path / "list.csv").write_text("subject,t1,pet,history\n1,a.nii,NA,m12\n2,b.nii,,0:MCI 12:AD\n")
+    with pytest.warns(UserWarning, match="column 'history': 1 histories .* line 2: .*'m12' is not like 12:MCI"):
+        intake = listing.read_list(tmp_path / "list.csv")
+    assert [person.label.reason for person in intake.people] == ["no_diagnosis", "converter"]
 
 
 def test_a_list_that_is_not_there(tmp_path):
@@ -374,10 +382,10 @@ def test_a_list_whose_files_are_missing_or_of_another_format_loses_only_those(tm
     ]
 
 
-def test_a_broken_sidecar_is_a_ledger_row(tmp_path):
+def test_a_broken_sidecar_is_a_warning_and_the_scan_goes_on(tmp_path):
     folder = tmp_path / "sub-01" / "anat"
     folder.mkdir(parents=True)
     save(NOISE, folder / "sub-01_T1w.nii")
     (folder / "sub-01_T1w.json").write_text("{")
-    (row, _) = bids.read_dataset(tmp_path).ledger
-    assert (row.status, row.reason_code) == ("failed", "bad_sidecar")
+    with pytest.warns(UserWarning, match="sub-01_T1w.json: it is no JSON"):
+        assert len(bids.read_dataset(tmp_path).people) == 1

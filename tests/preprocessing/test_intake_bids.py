@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import warnings
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 from preprocessing.intake import bids
 from preprocessing.intake.labels import Visit
-
-RAMP = nib.Nifti1Image(np.arange(64, dtype=np.float32).reshape(4, 4, 4), np.eye(4))
-
-
-class DataSet:
-    """Files of a BIDS data set, written as they are named."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir()
-
-    def add(self, *names: str) -> DataSet:
-        for name in names:
-            path = self.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            nib.save(RAMP, path) if name.endswith((".nii", ".nii.gz")) else path.write_bytes(b"MATRIX72v")
-        return self
-
-    def table(self, name: str, *lines: str) -> DataSet:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join("\t".join(line.split()) for line in lines) + "\n")
-        return self
-
-    def sidecar(self, name: str, **content: object) -> DataSet:
-        (self.root / name).write_text(json.dumps(content))
-        return self
-
-    def read(self, **options):
-        return bids.read_dataset(self.root, **options)
-
-
-@pytest.fixture
-def data(tmp_path) -> DataSet:
-    return DataSet(tmp_path / "bids")
 
 
 def codes(intake) -> dict[tuple[str, str], tuple[str, str]]:
@@ -115,7 +78,7 @@ def test_the_plainest_t1_and_the_first_run_are_taken(data):
     assert data.read().people[0].t1.path.name == "sub-01_run-1_T1w.nii"
 
 
-def three_sessions(data: DataSet) -> DataSet:
+def three_sessions(data):
     for month in ("M000", "M012", "M024"):
         data.add(f"sub-01/ses-{month}/anat/sub-01_ses-{month}_T1w.nii")
     return data.add("sub-01/ses-M012/pet/sub-01_ses-M012_trc-FDG_pet.nii")
@@ -179,7 +142,6 @@ def test_clinicas_coregiso_is_known_to_be_uniform(data):
     [
         (["participant_id age", "sub-01 70", "sub-01 71"], "participants.tsv: participant sub-01 stands twice"),
         (["subject age", "sub-01 70"], "participants.tsv: no column 'participant_id'"),
-        (["participant_id diagnosis_history", "sub-01 12-MCI"], "'12-MCI' is not like 12:MCI"),
     ],
 )
 def test_a_participants_table_that_is_not_understood_is_named(data, lines, sentence):
@@ -191,3 +153,95 @@ def test_a_participants_table_that_is_not_understood_is_named(data, lines, sente
 def test_a_folder_without_people_is_no_data_set(tmp_path):
     with pytest.raises(FileNotFoundError, match="no sub-\\* folder"):
         bids.read_dataset(tmp_path)
+
+
+def test_a_history_that_cannot_be_read_costs_its_person_the_label_and_is_named(data):
+    data.add("sub-01/anat/sub-01_T1w.nii", "sub-02/anat/sub-02_T1w.nii")
+    data.table("participants.tsv", "participant_id diagnosis_history", "sub-01 12-MCI", "sub-02 bl:MCI;m12,5:AD")
+    with pytest.warns(UserWarning, match="'diagnosis_history': 1 histories .* line 2: .*'12-MCI' is not like 12:MCI"):
+        first, second = data.read().people
+    assert first.label.reason == "no_diagnosis"
+    assert (second.label.label, second.label.months_to_conversion) == ("converter", 12.5)
+
+
+def test_ages_and_sexes_are_read_as_tables_write_them(data):
+    cells = {
+        "01": ("89+", "Female"),
+        "02": (">89", "m"),
+        "03": ("71,5", "w"),
+        "04": ("72 y", "MALE"),
+        "05": ("NA", "N/A"),
+    }
+    data.add(*(f"sub-{name}/anat/sub-{name}_T1w.nii" for name in cells))
+    rows = [f"sub-{name}\t{age}\t{sex}\tunknown" for name, (age, sex) in cells.items()]
+    data.text("participants.tsv", "\n".join(["participant_id\tage\tsex\tsite", *rows]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        people = data.read().people
+    assert [person.age for person in people[:4]] == [89, 89, 71.5, 72] and np.isnan(people[4].age)
+    assert [person.sex for person in people] == ["F", "M", "F", "M", ""]
+    assert {person.site for person in people} == {""}
+
+
+def test_what_is_no_age_or_no_sex_is_counted_in_one_warning_a_column(data):
+    data.add(*(f"sub-{number}/anat/sub-{number}_T1w.nii" for number in range(4)))
+    lines = ("sub-0 70 F", "sub-1 1935 1", "sub-2 old married", "sub-3 old 1")
+    data.table("participants.tsv", "participant_id age sex", *lines)
+    with pytest.warns(UserWarning) as caught:
+        people = data.read().people
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert "column 'age': 3 cells are no ages" in said[0] and "line 3: '1935' (1), 'old' (2)" in said[0]
+    assert "column 'sex': 3 cells are no sexes" in said[1] and "'1' (2), 'married' (1)" in said[1]
+    assert [person.sex for person in people] == ["F", "", "", ""] and np.isnan([p.age for p in people[1:]]).all()
+
+
+def test_m_is_no_sex_where_men_are_called_h(data):
+    data.add("sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii")
+    data.table("participants.tsv", "participant_id sex", "sub-1 H", "sub-2 M")
+    with pytest.warns(UserWarning, match="2 cells are no sexes"):
+        assert [person.sex for person in data.read().people] == ["", ""]
+
+
+def test_months_of_the_phenotype_are_read_as_tables_write_them(data):
+    rows = ("sub-1 bl MCI", "sub-1 m06 MCI", "sub-1 12.0 MCI", "1 24,5 AD", "sub-1 later AD", "sub-1 2019 AD")
+    data.add("sub-1/anat/sub-1_T1w.nii").table("phenotype/diagnosis.tsv", "participant_id months diagnosis", *rows)
+    with pytest.warns(
+        UserWarning, match=r"diagnosis.tsv: column 'months': 2 cells .* line 6: 'later' \(1\), '2019' \(1\)"
+    ):
+        intake = data.read()
+    assert intake.histories["sub-1"] == [Visit(0, "MCI"), Visit(6, "MCI"), Visit(12, "MCI"), Visit(24.5, "AD")]
+
+
+def test_other_tables_of_the_phenotype_are_found_by_their_columns(data):
+    data.add("sub-1/anat/sub-1_T1w.nii").table("phenotype/clinic.tsv", "participant_id months dx", "sub-1 0 MCI")
+    data.table("phenotype/memory.tsv", "participant_id months score", "sub-1 0 27")
+    data.table("phenotype/._clinic.tsv", "participant_id months dx", "sub-1 3 AD")
+    assert data.read().histories["sub-1"] == [Visit(0, "MCI")]
+    data.table("phenotype/diagnosis.tsv", "participant_id months diagnosis", "sub-1 0 CN")
+    assert data.read().histories["sub-1"] == [Visit(0, "CN")]
+
+
+def test_a_row_without_a_participant_is_nobody(data):
+    data.add("sub-1/anat/sub-1_T1w.nii").table("participants.tsv", "participant_id age", "sub-1 70", "n/a 80")
+    intake = data.read()
+    assert {row.participant_id for row in intake.ledger} == {"sub-1"}
+
+
+def test_links_to_folders_and_files_are_followed_and_hidden_files_are_nothing(data, tmp_path):
+    store = tmp_path / "store"
+    data.add("sub-1/ses-M000/anat/sub-1_ses-M000_T1w.nii.gz")
+    (data.root / "sub-1").rename(store)
+    (data.root / "sub-1").symlink_to(store)
+    image = store / "ses-M000" / "anat" / "sub-1_ses-M000_T1w.nii.gz"
+    image.rename(tmp_path / "MD5E-s1--0")  # as git-annex keeps it: no ending
+    image.symlink_to(tmp_path / "MD5E-s1--0")
+    (image.parent / "._sub-1_ses-M000_T1w.nii").write_bytes(b"Mac OS X")
+    assert data.read().people[0].t1.path.name == "sub-1_ses-M000_T1w.nii.gz"
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_file_and_said(data, tmp_path):
+    data.add("sub-1/anat/x.nii")
+    (data.root / "sub-1/anat/sub-1_T1w.nii.gz").symlink_to(tmp_path / "gone")
+    row = data.read().ledger[0]
+    assert (row.status, row.reason_code) == ("excluded", "missing_file") and "git annex get" in row.reason
