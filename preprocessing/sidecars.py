@@ -40,7 +40,7 @@ def sidecars_of(image: Path) -> list[Path]:
     for folder in reversed(folders):
         names = [name for name in _names(folder) if name.lower().endswith(f"{entities[-1]}.json".lower())]
         parts = {name: name[: -len(".json")].split("_") for name in names}
-        applying = [n for n in names if parts[n][-1] == entities[-1] and set(parts[n]) <= set(entities)]
+        applying = [name for name in names if set(parts[name]) <= set(entities)]
         found += [folder / name for name in sorted(applying, key=lambda n: (len(parts[n]), n))]
     return found
 

@@ -19,15 +19,16 @@ from pathlib import Path
 from preprocessing.intake import bids_choice
 from preprocessing.intake.acquisition import TRACER, read_field_strength, read_tracer
 from preprocessing.intake.bids_choice import PET_ORDER, T1_ORDER, T1_SUFFIXES, Image, find_images, in_order
-from preprocessing.intake.bids_sessions import Session, days_between, read_timeline
+from preprocessing.intake.bids_sessions import Session, Timeline, days_between, read_timeline
 from preprocessing.intake.bids_tables import About, read_participants, read_phenotype
 from preprocessing.intake.columns import is_missing
-from preprocessing.intake.labels import Label, LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
+from preprocessing.intake.labels import Label, LabelRule, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 from preprocessing.sidecars import Sidecars
 
+UNPLACED = "nothing tells the month of its session; a column months in sub-X_sessions.tsv would"
 # Words of a tracer's name that name none: the radionuclide, and what is in the syringe.
 NO_TRACER = re.compile(r"18\W*f|f\W*18|fluorine|solution|injection|radiopharmaceutical|tracer|pet|[\W_]")
 
@@ -45,10 +46,10 @@ def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAI
     people, ledger, histories, deaths = [], [], {}, {}
     for name in sorted(set(folders) | set(listed)):
         about = listed.get(name, About())
-        sessions, history = read_timeline(root / name, written.get(name, []), about.history)
-        histories[name] = history
+        timeline = read_timeline(root / name, written.get(name, []), about.history)
+        histories[name] = timeline.history
         deaths |= {} if about.death_month is None else {name: about.death_month}
-        plan = _Plan(name, sessions, history, about, rule or LabelRule(), pair_days, sidecars)
+        plan = _Plan(name, timeline, about, rule or LabelRule(), pair_days, sidecars)
         person = plan.choose(ledger)
         people += [person] if person else []
     return Intake(people, ledger, histories, deaths)
@@ -59,8 +60,7 @@ class _Plan:
     """The choice of one T1 and one FDG of one person."""
 
     participant: str
-    sessions: list[Session]
-    history: list[Visit]
+    timeline: Timeline
     about: About
     rule: LabelRule
     pair_days: int
@@ -68,7 +68,8 @@ class _Plan:
 
     def choose(self, ledger: list[LedgerRow]) -> Person | None:
         """The person's visit, or None; scans that are not used are added to `ledger`."""
-        pets = [image for s in self.sessions for image in find_images(s, "pet", ("pet",), self.sidecars.of)]
+        sessions = self.timeline.sessions
+        pets = [image for s in sessions for image in find_images(s, "pet", ("pet",), self.sidecars.of)]
         try:
             image, t1 = self._choose_t1([pet for pet in pets if not self._why_no_fdg(pet)])
         except ScanError as error:
@@ -83,28 +84,28 @@ class _Plan:
             status = "failed" if error.reason_code in ("ecat", "unknown_format", "wrong_modality") else "excluded"
             row = (status, "intake", error.reason_code, error.message, self.participant)
             ledger.append(LedgerRow(self.participant, session.name, "pet", *row))
-        unplaced = bool(self.history) and session.month is None
-        month = session.month or 0.0
+        history, month = self.timeline.history, session.month or 0.0
+        unplaced = self.timeline.diagnosed and session.month is None
+        label = derive_label(history, month, self.rule, self.about.death_month)
         return Person(
             participant_id=self.participant,
             session_id=session.name,
-            t1=replace(t1, note="nothing tells the month of its session" if unplaced else ""),
+            t1=replace(t1, note=UNPLACED if unplaced else ""),
             pet=pet,
-            label=Label("", "unknown_visit") if unplaced else self._label(month),
+            label=Label("", "unknown_visit") if unplaced else label,
             age=self.about.age,
             sex=self.about.sex,
             site=self.about.site,
             group_id=self.about.group_id or self.participant,
-            months_without_dementia=None if unplaced else months_without_dementia(self.history, month),
+            months_without_dementia=None if unplaced else months_without_dementia(history, month),
             field_strength_t=read_field_strength(image.about.get("MagneticFieldStrength", "")),
             tracer=TRACER if pet else "",
         )
 
-    def _label(self, month: float) -> Label:
-        return derive_label(self.history, month, self.rule, self.about.death_month)
-
     def _has_mci(self, session: Session) -> bool:
-        return session.month is not None and diagnosis_at(self.history, session.month, self.rule.scan_months) == "MCI"
+        if session.month is None:
+            return False
+        return diagnosis_at(self.timeline.history, session.month, self.rule.scan_months) == "MCI"
 
     def _gap(self, one: Image, other: Image) -> float | None:
         return days_between(one.session, one.path, other.session, other.path)
@@ -115,11 +116,12 @@ class _Plan:
 
     def _choose_t1(self, fdgs: list[Image]) -> tuple[Image, Choice]:
         """The best T1 of the earliest session with MCI and an FDG, else with MCI, else of the earliest session."""
-        if not self.sessions:
+        sessions = self.timeline.sessions
+        if not sessions:
             raise ScanError("missing_file", f"{self.participant} is in participants.tsv and has no folder")
-        images = [i for s in self.sessions for i in find_images(s, "anat", T1_SUFFIXES, self.sidecars.of)]
+        images = [i for s in sessions for i in find_images(s, "anat", T1_SUFFIXES, self.sidecars.of)]
         if not images:
-            raise ScanError("no_t1", f"no *_T1w image in {len(self.sessions)} sessions")
+            raise ScanError("no_t1", f"no *_T1w image in {len(sessions)} sessions")
         reasons = {image.path: reason for image in images if (reason := bids_choice.why_no_t1(image))}
         usable = [image for image in images if image.path not in reasons]
         if not usable:
@@ -129,7 +131,7 @@ class _Plan:
             replace(
                 image,
                 rank=bids_choice.rank_t1(image)
-                | {"not_mci": not self._has_mci(image.session), "session": self.sessions.index(image.session)}
+                | {"not_mci": not self._has_mci(image.session), "session": sessions.index(image.session)}
                 | {"unpaired": not any(self._is_near(image, fdg) for fdg in fdgs)},
             )
             for image in usable
@@ -157,8 +159,8 @@ class _Plan:
         ]
         if not near:
             known = [gap for gap in gaps.values() if gap is not None]
-            days = f"{min(known):.0f}" if known else "an unknown number of"
-            raise ScanError("pet_too_far", f"nearest FDG is {days} days from the T1; at most {self.pair_days} allowed")
+            days = f"{min(known):.0f} days" if known else "an unknown number of days (scans.tsv tells no acq_time)"
+            raise ScanError("pet_too_far", f"nearest FDG is {days} from the T1; at most {self.pair_days} allowed")
         image = bids_choice.first_usable(in_order(near, PET_ORDER), "PT", reasons)
         far = [pet for pet in fdgs if not self._is_near(t1, pet)]
         reasons |= {pet.path: "too far from the T1" for pet in far}

@@ -56,6 +56,18 @@ class Session:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """A person's sessions in time, and the visits with a diagnosis.
+
+    diagnosed: whether there is any diagnosis at all, also one of unknown month.
+    """
+
+    sessions: list[Session]
+    history: list[Visit]
+    diagnosed: bool
+
+
+@dataclass(frozen=True)
 class _Row:
     """What sessions.tsv says of a session."""
 
@@ -133,8 +145,8 @@ def optional_table(path: Path) -> pd.DataFrame | None:
         return None
 
 
-def read_timeline(folder: Path, written: Sequence[Written], cell: Sequence[Visit]) -> tuple[list[Session], list[Visit]]:
-    """The sessions of a person in time, and the visits with a diagnosis.
+def read_timeline(folder: Path, written: Sequence[Written], cell: Sequence[Visit]) -> Timeline:
+    """The sessions of a person, and the diagnoses.
 
     written: the person's rows of phenotype tables; cell: the history in participants.tsv. The first of these and of
     sessions.tsv that has a diagnosis is taken.
@@ -152,7 +164,7 @@ def read_timeline(folder: Path, written: Sequence[Written], cell: Sequence[Visit
     if len(sessions) == 1 and sessions[0].month is None and len({visit.month for visit in history}) == 1:
         sessions = [replace(sessions[0], month=history[0].month)]  # one visit, one diagnosis: they belong together
     ordered = sorted(sessions, key=lambda s: (s.month is None, s.month or 0.0, s.date or pd.Timestamp.max, s.name))
-    return ordered, sorted(history, key=lambda visit: visit.month)
+    return Timeline(ordered, sorted(history, key=lambda visit: visit.month), bool(source or cell))
 
 
 def _month_of(row: Written, months: Mapping[str, float | None]) -> float | None:
