@@ -183,6 +183,7 @@ class _Plan:
             field_strength_t=self._tesla(t1_row),
             # A series is accepted only where its description is that of an FDG.
             tracer=TRACER if pet else "",
+            months=round(float(t1_row.month)),
         )
 
     def _row(self, modality: str, session: str, error: ScanError) -> LedgerRow:
