@@ -19,7 +19,7 @@ import pandas as pd
 
 from adni_tcgm.limits import read_json
 from preprocessing.intake.acquisition import FDG, TRACER, read_field_strength
-from preprocessing.intake.columns import find_column, is_hidden, read_number, read_text_table
+from preprocessing.intake.columns import find_column, read_number, read_text_table
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
 from preprocessing.intake.labels import (
     LabelRule,
@@ -31,6 +31,7 @@ from preprocessing.intake.labels import (
     read_diagnoses,
 )
 from preprocessing.intake.people import DAYS_A_MONTH, PAIR_DAYS, Choice, Intake, Person, read_sex, without_t1
+from preprocessing.intake.walk import is_hidden
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 

@@ -11,6 +11,7 @@ from preprocessing.intake.catalog import PTID
 from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.people import PAIR_DAYS, Intake
+from preprocessing.intake.walk import walk
 
 LAYOUTS = ("adni", "bids", "list")
 
@@ -21,7 +22,7 @@ def count_people(layout: str, raw: Path) -> int:
         return sum(path.is_dir() for path in raw.glob("sub-*"))
     if layout == "list":
         return len(read_text_table(raw)) if raw.is_file() else 0
-    return len({path.name for path in raw.rglob("*_S_*") if PTID.fullmatch(path.name)})
+    return len({path.name for path, _ in walk(raw) if PTID.fullmatch(path.name)})
 
 
 def read_intake(
