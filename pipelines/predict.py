@@ -24,9 +24,7 @@ from adni_tcgm.storage import Run, load_run, prediction_table, write_table
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
 from pipelines.saliency import write_saliency
-from preprocessing.intake.labels import LabelRule
-from preprocessing.intake.people import PAIR_DAYS
-from preprocessing.intake.source import read_people
+from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.recipe import Recipe, preprocess_cohort
 from reports.new_person import write_new_person
 
@@ -72,8 +70,8 @@ def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
         if row[name] is not None:
             if not Path(row[name]).exists():
                 raise FileNotFoundError(f"--{name} {row[name]}: no such file or folder")
-            # "./": no folder's name may look like a formula.
-            row[name] = os.path.join(".", os.path.relpath(Path(row[name]).resolve(), out.resolve()))
+            # "./": no folder's name may look like a formula. A link is not followed: its sidecar lies beside the link.
+            row[name] = os.path.join(".", os.path.relpath(Path(row[name]).absolute(), out.resolve()))
     file = out / "scans.tsv"
     write_table(file, pd.DataFrame([row]))
     return file
@@ -81,12 +79,14 @@ def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
 
 def _find_in_bids(root: Path, subject: str, out: Path) -> dict[str, object]:
     name = f"sub-{subject.removeprefix('sub-')}"
-    intake = read_people("bids", root, out / "prepared", None, LabelRule(), PAIR_DAYS)
-    person = next((person for person in intake.people if person.participant_id == name), None)
-    if person is None:
+    everybody = read_intake("bids", root)
+    wanted = [person for person in everybody.people if person.participant_id == name]
+    intake = with_nifti(replace(everybody, people=wanted), out / "prepared")
+    if not intake.people:
         reasons = [row.reason for row in intake.ledger if row.participant_id == name]
-        known = ", ".join(sorted(person.participant_id for person in intake.people)[:5])
+        known = ", ".join(sorted(person.participant_id for person in everybody.people)[:5])
         raise Refused(f"{root}: no T1 of {name} ({'; '.join(reasons) or f'people with a T1: {known}'})")
+    (person,) = intake.people
     pet = person.pet.path if person.pet else None
     age = None if math.isnan(person.age) else person.age
     return {"t1": person.t1.path, "pet": pet, "age": age, "sex": person.sex}

@@ -29,6 +29,7 @@ from pipelines.plan import PEAK_GIB, Plan
 from pipelines.restoring import RECIPE, describe_recipe
 from preprocessing.intake.dates import ORDERS
 from preprocessing.intake.labels import REVERSIONS, LabelRule
+from preprocessing.intake.overview import look_at, write_overview
 from preprocessing.intake.people import PAIR_DAYS
 from preprocessing.intake.source import count_people
 from preprocessing.ledger import write_json
@@ -40,7 +41,7 @@ from preprocessing.suvr import REFERENCES
 from preprocessing.task import RESOLUTIONS_MM
 from preprocessing.workers import Limits
 
-STAGES = ("preprocess", "train", "report", "all")
+STAGES = ("intake", "preprocess", "train", "report", "all")
 BASELINE = "ce"
 # A subject's report shows what each scan says; these two have no answer but the combined one.
 REPORTED = tuple(name for name in METHODS if name not in ("soft_hgr", "lmf"))
@@ -65,7 +66,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="what comes first in dates like 03/01/2006 that prove it nowhere in their column",
     )
     parser.add_argument("--out", type=Path, default=Path("out/adni"))
-    parser.add_argument("--stage", choices=STAGES, default="all")
+    parser.add_argument(
+        "--stage", choices=STAGES, default="all", help="intake: only who is in and what was not understood, in seconds"
+    )
     parser.add_argument("--method", choices=REPORTED, default="tcgm", help="trained beside the baseline ce")
     parser.add_argument("--features", choices=("voxels", "regions", "both"), default="both")
     parser.add_argument("--label-rate", type=float, help="share of the training labels shown; default 0.1")
@@ -214,24 +217,37 @@ def methods_of(arguments: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys([arguments.method, BASELINE]))
 
 
+def scans_of(arguments: argparse.Namespace) -> Path:
+    """What --data, --bids or --list names; without any of them a simulated download, written first."""
+    if arguments.data is None:
+        write_cohort(arguments.out, CohortDesign(raw=arguments.raw), arguments.anatomies, arguments.jobs)
+    return arguments.data or arguments.out / "raw"
+
+
+def intake_options(arguments: argparse.Namespace) -> dict[str, object]:
+    names = ("layout", "tables", "pair_days", "dates")
+    return {name: getattr(arguments, name) for name in names} | {"rule": rule_of(arguments)}
+
+
+def take_in(arguments: argparse.Namespace) -> int:
+    """Print and write who is in. Returns how many scans were lost for want of understanding."""
+    prepared = arguments.out / "prepared"
+    overview = look_at(raw=scans_of(arguments), prepared=prepared, **intake_options(arguments))
+    write_overview(overview, prepared)
+    print(overview)
+    print(f"\nwritten   {prepared / 'people.tsv'}, ledger.tsv and chosen_scans.tsv")
+    return len(overview.lost)
+
+
 def preprocess(arguments: argparse.Namespace) -> CohortSummary:
-    raw = arguments.data
-    if raw is None:
-        design = CohortDesign(raw=arguments.raw)
-        write_cohort(arguments.out, design, arguments.anatomies, arguments.jobs)
-        raw = arguments.out / "raw"
     summary = preprocess_cohort(
-        raw,
+        scans_of(arguments),
         arguments.out / "prepared",
-        arguments.tables,
-        arguments.jobs,
-        rule=rule_of(arguments),
-        pair_days=arguments.pair_days,
+        jobs=arguments.jobs,
         recipe=recipe_of(arguments),
-        layout=arguments.layout,
         scheduler=arguments.scheduler,
         limits=limits_of(arguments),
-        dates=arguments.dates,
+        **intake_options(arguments),
     )
     # Every run on this folder takes a copy along: a new person's scans must be prepared in the same way.
     write_json(describe_recipe(recipe_of(arguments), rule_of(arguments)), arguments.out / "prepared" / RECIPE)
@@ -371,7 +387,8 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     rule_of(arguments), limits_of(arguments)  # a wrong option is an error before the work starts
-    print_plan(arguments, settings)
+    if arguments.stage != "intake":
+        print_plan(arguments, settings)
     if arguments.dry_run:
         return 0
     if arguments.data and arguments.data.is_dir():
@@ -382,6 +399,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_stages(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     clock, failures = Clock(), 0
+    if arguments.stage == "intake":
+        failures += take_in(arguments)
     if arguments.stage in ("preprocess", "all"):
         with clock.stage("preprocessing"):
             failures += is_failure(arguments, preprocess(arguments))

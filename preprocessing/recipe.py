@@ -19,8 +19,9 @@ from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.clinical import scores_at_scan
 from preprocessing.intake.labels import LabelRule
+from preprocessing.intake.overview import people_table
 from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
-from preprocessing.intake.source import read_people
+from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_json, write_table
 from preprocessing.outcome import Outcome, read_done
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
@@ -82,9 +83,10 @@ def preprocess_cohort(
     `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
     labeled what. `dates` (dmy or mdy): what comes first in dates of an ADNI table that do not prove it. `scheduler`:
     the address of a running Dask scheduler, whose workers then take the place of processes here. Writes manifest.tsv,
-    ledger.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such scores,
-    clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody whose scans
-    and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for `preprocess_subject`.
+    ledger.tsv, people.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such
+    scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody
+    whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for
+    `preprocess_subject`.
     Raises only for missing or strange tables and for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
@@ -93,7 +95,7 @@ def preprocess_cohort(
     remove_leftovers(prepared, deep=False)
     given_people = given.read_people(prepared)
     given_names = frozenset(given_people.participant_id)
-    intake = read_people(layout, raw, prepared, tables, rule, pair_days, given_names, dates)
+    intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates), prepared)
     tasks = {person.participant_id: _task(person, recipe) for person in intake.people}
     given_people = given_people[~given_people.participant_id.isin(set(tasks))]
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
@@ -109,6 +111,7 @@ def preprocess_cohort(
     ledger = [row for row in intake.ledger if row.participant_id not in described] + given_ledger
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
     measured = [pd.read_csv(regions_path(tasks[row["participant_id"]], prepared), sep="\t") for row in people]
+    write_table(people_table(intake, rows, prepared), prepared / "people.tsv")
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     _write_scores(prepared, scores_at_scan(intake.scores, manifest))
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])

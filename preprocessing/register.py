@@ -6,7 +6,11 @@ takes template points into the T1 (ITK's convention). Reference: Avants et al., 
 
 from __future__ import annotations
 
+import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +28,8 @@ ITERATIONS = (40, 20, 5)
 COARSE_ITERATIONS = (20, 10, 0)
 GRADIENT_STEP = 0.3
 BOX_MARGIN_MM = 4.0
+# ANTs takes these for its own syntax, "[FILE,1]", wherever they stand in a path.
+ANTS_SYNTAX = re.compile(r"[\[\],]")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,35 @@ def to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:
     return ants.from_nibabel_nifti(copy)
 
 
+@contextmanager
+def plain_names(*files: Path) -> Iterator[list[str]]:
+    """The files under names that ANTs cannot misread: as they are called, or as links in a folder of their own."""
+    if not any(ANTS_SYNTAX.search(str(file)) for file in files):
+        yield [str(file) for file in files]
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        links = [Path(folder, f"{number}{''.join(file.suffixes)}") for number, file in enumerate(files)]
+        for link, file in zip(links, files, strict=True):
+            link.symlink_to(file.absolute())
+        yield [str(link) for link in links]
+
+
+@contextmanager
+def _plain_prefix(prefix: Path) -> Iterator[str]:
+    """Where ANTs may write: beside `prefix`, or in a folder whose name it cannot misread."""
+    if not ANTS_SYNTAX.search(str(prefix)):
+        yield f"{prefix}ants_"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield f"{folder}/ants_"
+
+
+def _apply(grid: ants.ANTsImage, image: ants.ANTsImage, chain: list[Path], **options: object) -> np.ndarray:
+    """`image` on `grid`; a point of the grid goes through the chain from its start."""
+    with plain_names(*chain) as names:
+        return ants.apply_transforms(grid, image, names, **options).numpy().astype(np.float32)
+
+
 def register_to_template(
     moving: nib.Nifti1Image,
     fixed: nib.Nifti1Image,
@@ -74,23 +109,24 @@ def register_to_template(
     # The moving image at the resolution of the template: faster, and no finer detail than the template has.
     spacing = tuple(max(template.SPACING_MM, float(size)) for size in moving.header.get_zooms()[:3])
     coarse = ants.resample_image(to_ants(moving), spacing, use_voxels=False, interp_type=0)
-    result = ants.registration(
-        to_ants(fixed),
-        coarse,
-        type_of_transform="SyN",
-        reg_iterations=iterations,
-        grad_step=GRADIENT_STEP,
-        outprefix=f"{prefix}ants_",
-    )
     transforms = Transforms(
         affine=Path(f"{prefix}affine.mat"),
         warp=Path(f"{prefix}warp.nii.gz"),
         inverse_warp=Path(f"{prefix}inversewarp.nii.gz"),
     )
-    warp, affine = result["fwdtransforms"]
-    shutil.move(affine, transforms.affine)
-    shutil.move(warp, transforms.warp)
-    shutil.move(result["invtransforms"][1], transforms.inverse_warp)
+    with _plain_prefix(prefix) as where:
+        result = ants.registration(
+            to_ants(fixed),
+            coarse,
+            type_of_transform="SyN",
+            reg_iterations=iterations,
+            grad_step=GRADIENT_STEP,
+            outprefix=where,
+        )
+        warp, affine = result["fwdtransforms"]
+        shutil.move(affine, transforms.affine)
+        shutil.move(warp, transforms.warp)
+        shutil.move(result["invtransforms"][1], transforms.inverse_warp)
     return transforms
 
 
@@ -107,18 +143,19 @@ def align_pet(pet: nib.Nifti1Image, t1_brain: nib.Nifti1Image, prefix: Path) -> 
 
     t1_brain: of `coarsen_for_pet`.
     """
-    result = ants.registration(
-        to_ants(t1_brain),
-        to_ants(pet),
-        type_of_transform="Rigid",
-        aff_random_sampling_rate=0.25,
-        aff_iterations=(500, 250, 50),
-        aff_shrink_factors=(4, 2, 1),
-        aff_smoothing_sigmas=(2, 1, 0),
-        outprefix=f"{prefix}ants_",
-    )
     path = Path(f"{prefix}rigid.mat")
-    shutil.move(result["fwdtransforms"][0], path)
+    with _plain_prefix(prefix) as where:
+        result = ants.registration(
+            to_ants(t1_brain),
+            to_ants(pet),
+            type_of_transform="Rigid",
+            aff_random_sampling_rate=0.25,
+            aff_iterations=(500, 250, 50),
+            aff_shrink_factors=(4, 2, 1),
+            aff_smoothing_sigmas=(2, 1, 0),
+            outprefix=where,
+        )
+        shutil.move(result["fwdtransforms"][0], path)
     return path
 
 
@@ -130,10 +167,8 @@ def to_template(
     Returns float32, (91, 109, 91) or, at 1 mm, (193, 229, 193); outside the image lies zero.
     """
     grid = to_ants(_empty_grid(resolution_mm))
-    # A template point goes through the list from its start: SyN field, affine, rigid map.
     chain = [transforms.warp, transforms.affine] + ([rigid] if rigid else [])
-    warped = ants.apply_transforms(grid, to_ants(image), [str(path) for path in chain])
-    return warped.numpy().astype(np.float32)
+    return _apply(grid, to_ants(image), chain)
 
 
 def _empty_grid(resolution_mm: int) -> nib.Nifti1Image:
@@ -149,13 +184,13 @@ def mirror_pair(pet: nib.Nifti1Image, transforms: Transforms, rigid: Path) -> tu
     so that they may be compared: (91, 109, 91) float32 each.
     """
     grid = to_ants(_empty_grid(2))
-    placed = ants.apply_transforms(grid, to_ants(pet), [str(transforms.affine), str(rigid)]).numpy()
+    placed = _apply(grid, to_ants(pet), [transforms.affine, rigid])
     # The first axis of the grid is symmetric about x = 0.
     as_given, mirrored = (
-        ants.apply_transforms(grid, to_ants(template.grid_image(values)), [str(transforms.warp)]).numpy()
+        _apply(grid, to_ants(template.grid_image(values)), [transforms.warp])
         for values in (placed, np.ascontiguousarray(placed[::-1]))
     )
-    return as_given.astype(np.float32), mirrored.astype(np.float32)
+    return as_given, mirrored
 
 
 def to_native(
@@ -163,17 +198,13 @@ def to_native(
 ) -> np.ndarray:
     """Resample (91, 109, 91) template values onto the grid of `t1`: float32 of the T1's shape."""
     image = to_ants(template.grid_image(values.astype(np.float32)))
-    chain = [str(transforms.affine), str(transforms.inverse_warp)]
-    return (
-        ants.apply_transforms(to_ants(t1), image, chain, whichtoinvert=[True, False], interpolator=interpolation)
-        .numpy()
-        .astype(np.float32)
-    )
+    chain = [transforms.affine, transforms.inverse_warp]
+    return _apply(to_ants(t1), image, chain, whichtoinvert=[True, False], interpolator=interpolation)
 
 
 def apply_rigid(pet: nib.Nifti1Image, rigid: Path, t1: nib.Nifti1Image) -> np.ndarray:
     """PET on the grid of the T1, for looking at the alignment: float32 of the T1's shape."""
-    return ants.apply_transforms(to_ants(t1), to_ants(pet), [str(rigid)]).numpy().astype(np.float32)
+    return _apply(to_ants(t1), to_ants(pet), [rigid])
 
 
 def jacobian(transforms: Transforms) -> np.ndarray:
@@ -183,7 +214,8 @@ def jacobian(transforms: Transforms) -> np.ndarray:
     """
     grid = template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)).slicer[_brain_box()]
     nonlinear = np.ones(template.GRID_SHAPE, np.float32)
-    nonlinear[_brain_box()] = ants.create_jacobian_determinant_image(to_ants(grid), str(transforms.warp)).numpy()
+    with plain_names(transforms.warp) as (warp,):
+        nonlinear[_brain_box()] = ants.create_jacobian_determinant_image(to_ants(grid), warp).numpy()
     return (nonlinear * affine_determinant(transforms.affine)).astype(np.float32)
 
 

@@ -18,12 +18,12 @@ TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
 
 def stem(path: Path) -> str:
     """The name without .nii, .nii.gz or any other ending."""
-    return re.sub(r"\.nii(\.gz)?$|\.[^.]*$", "", path.name)
+    return re.sub(r"(?i)\.nii(\.gz)?$|\.[^.]*$", "", path.name)
 
 
 def sidecar_of(image: Path) -> Path:
     """The sidecar that stands beside a scan and bears its name, there or not."""
-    return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    return image.with_name(re.sub(r"(?i)(\.nii)?(\.gz)?$", "", image.name) + ".json")
 
 
 def sidecars_of(image: Path) -> list[Path]:

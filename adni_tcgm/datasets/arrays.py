@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from scipy.io import loadmat
 
+from adni_tcgm.datasets.arrays_folder import SAMPLE_ID, read_folder
 from adni_tcgm.datasets.multiview import Arrays, to_splits
 from adni_tcgm.datasets.splitting import check_label_rate
 from adni_tcgm.datasets.transforms import TRANSFORMS, Matrix
-from adni_tcgm.limits import MAX_TABLE_BYTES, check_npz, load_npy, require_size
+from adni_tcgm.limits import check_npz
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
 
-SAMPLE_ID = "sample_id"
+ROWS = ("by_id", "aligned")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class ArraysConfig:
     split: array of "train", "validation", "test" or "" (left out). groups: samples that no split may separate.
     strata: a nuisance that samples share, such as site or speaker. None: 60/20/20, each sample its own group, none.
     In a folder, a .tsv file `NAME.tsv` gives its columns as arrays called NAME.COLUMN, and all of its numeric columns
-    together as NAME; a column `sample_id` names the samples and, where several tables have it, lines them up.
+    together as NAME. Several tables are lined up by the column that names the samples in each of them: `ids`, else
+    `sample_id`, else the one that all share; `rows: aligned` says that row k of every table is the same sample.
     transform, unit_norm: see `transforms.transformed`; one transform for all modalities, or one for each by name.
     label_rate: share of the labeled training samples whose label is shown.
     """
@@ -42,12 +43,18 @@ class ArraysConfig:
     split: str | None = None
     groups: str | None = None
     strata: str | None = None
+    ids: str | None = None
+    rows: str = "by_id"
     transform: str | dict = "zscore"
     unit_norm: bool = False
     label_rate: float = 0.1
 
     def __post_init__(self) -> None:
         check_label_rate(self.label_rate)
+        if self.rows not in ROWS:
+            raise ValueError(f"rows is {self.rows!r}; choose one of {', '.join(ROWS)}")
+        if self.ids is not None and self.rows == "aligned":
+            raise ValueError(f"ids is {self.ids!r} and rows is 'aligned'; give one of them")
         if not self.views:
             raise ValueError("views is empty; name at least one modality and its array")
         by_view = self.transform if isinstance(self.transform, dict) else dict.fromkeys(self.views, self.transform)
@@ -77,7 +84,7 @@ def fingerprint(config: ArraysConfig) -> str:
 
 
 def read(config: ArraysConfig) -> Arrays:
-    found = _read_path(Path(config.path))
+    found = _read_path(config)
 
     def array(name: str, role: str) -> Matrix:
         if name not in found:
@@ -137,9 +144,12 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_path(path: Path) -> Mapping[str, Matrix]:
+def _read_path(config: ArraysConfig) -> Mapping[str, Matrix]:
+    path = Path(config.path)
     if _existing(path).is_dir():
-        return _read_folder(path)
+        more = (config.labels, config.split, config.groups, config.strata)
+        used = {name for name in (*config.views.values(), *more) if name is not None}
+        return read_folder(path, used, config.ids, config.rows == "aligned")
     try:
         if path.suffix == ".npz":
             check_npz(path)
@@ -157,44 +167,3 @@ def _matlab(value: Matrix) -> Matrix:
         return value.tocsr()
     # A column of strings arrives as nested object arrays of one element each.
     return np.array([np.ravel(v)[0] for v in value.ravel()]) if value.dtype == object and value.size else value
-
-
-def _read_folder(folder: Path) -> dict[str, Matrix]:
-    found: dict[str, Matrix] = {}
-    for file in folder.glob("*.tsv"):
-        require_size(file, MAX_TABLE_BYTES)
-    tables = {file: pd.read_csv(file, sep="\t") for file in sorted(folder.glob("*.tsv"))}
-    named = [file for file, table in tables.items() if SAMPLE_ID in table]
-    if named:
-        sample_ids = tables[named[0]][SAMPLE_ID].astype(str)
-        found[SAMPLE_ID] = sample_ids.to_numpy()
-    for file, table in tables.items():
-        if file in named:
-            table = _line_up(table, sample_ids, file)
-        numeric = table.select_dtypes("number")
-        if numeric.shape[1]:
-            found[file.stem] = numeric.to_numpy(dtype=float)
-        found |= {f"{file.stem}.{name}": _column(table[name]) for name in table}
-    for file in sorted(folder.glob("*.npy")):
-        found[file.stem] = load_npy(file)
-    for file in sorted(folder.glob("*.npz")):
-        check_npz(file)
-        found[file.stem] = sparse.load_npz(file).tocsr()
-    if not found:
-        raise ValueError(f"{folder}: no .npy, .npz or .tsv file here")
-    return found
-
-
-def _line_up(table: pd.DataFrame, sample_ids: pd.Series, file: Path) -> pd.DataFrame:
-    """Rows in the order of the first table; a sample that this table lacks becomes a row without values."""
-    table = table.assign(**{SAMPLE_ID: table[SAMPLE_ID].astype(str)}).set_index(SAMPLE_ID)
-    if table.index.has_duplicates:
-        raise ValueError(f"{file}: sample {table.index[table.index.duplicated()][0]!r} occurs twice")
-    strange = table.index.difference(sample_ids)
-    if len(strange):
-        raise ValueError(f"{file}: sample {strange[0]!r} is not in the first table of the folder")
-    return table.reindex(sample_ids)
-
-
-def _column(values: pd.Series) -> np.ndarray:
-    return values.to_numpy() if pd.api.types.is_numeric_dtype(values) else values.fillna("").astype(str).to_numpy()

@@ -18,13 +18,13 @@ from preprocessing.intake.acquisition import TRACER, FieldStrengths, read_field_
 from preprocessing.intake.catalog import PTID, read_tables
 from preprocessing.intake.choice import FDG_ORDER, T1_ORDER, describe_t1, rank_fdg, rank_t1, sort_fdg, sort_t1, why_not
 from preprocessing.intake.clinical import read_scores
-from preprocessing.intake.columns import is_hidden
 from preprocessing.intake.formats import NO_IMAGES, usable_image
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
 from preprocessing.intake.tables import read_collection, read_deaths, read_groups, read_histories
 from preprocessing.intake.verdicts import Verdicts, read_verdicts
 from preprocessing.intake.visits import FLAGGED_MONTHS, Calendar, read_calendar
+from preprocessing.intake.walk import files_under, walk
 from preprocessing.ledger import LedgerRow
 from preprocessing.orient import ScanError
 
@@ -51,9 +51,9 @@ def index_images(folders: Sequence[Path]) -> dict[str, list[Path]]:
     The last folder is I123 in older downloads and S123 (the series) in newer ones.
     """
     index: dict[str, list[Path]] = {}
-    for path in sorted(path for folder in folders for path in folder.rglob("*")):
+    for path in sorted(path for folder in folders for path in files_under(folder)):
         match = re.search(r"_I(\d+)\.[^/]*$", path.name) or re.fullmatch(r"I(\d+)", path.parent.name)
-        if match and path.is_file() and path.suffix.lower() not in NO_IMAGES and not is_hidden(path):
+        if match and path.suffix.lower() not in NO_IMAGES:
             index.setdefault(match[1], []).append(path)
     return index
 
@@ -130,8 +130,8 @@ def _place_images(images: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
 def _person_folders(raw: Path) -> dict[str, list[Path]]:
     """PTID -> folders; several where the parts of a download were unpacked side by side."""
     folders: dict[str, list[Path]] = {}
-    for path in sorted(raw.rglob("*_S_*")):
-        if path.is_dir() and PTID.fullmatch(path.name):
+    for path, _ in walk(raw):
+        if PTID.fullmatch(path.name):
             folders.setdefault(path.name, []).append(path)
     return folders
 
@@ -183,6 +183,7 @@ class _Plan:
             field_strength_t=self._tesla(t1_row),
             # A series is accepted only where its description is that of an FDG.
             tracer=TRACER if pet else "",
+            months=round(float(t1_row.month)),
         )
 
     def _row(self, modality: str, session: str, error: ScanError) -> LedgerRow:

@@ -73,7 +73,7 @@ class _Plan:
         try:
             image, t1 = self._choose_t1([pet for pet in pets if not self._why_no_fdg(pet)])
         except ScanError as error:
-            status = "excluded" if error.reason_code in ("no_t1", "missing_file") else "failed"
+            status = "excluded" if error.reason_code in ("no_t1", "missing_file", "missing_content") else "failed"
             source = self.participant
             ledger += without_t1(self.participant, "", status, error.reason_code, error.message, source)
             return None
@@ -100,6 +100,7 @@ class _Plan:
             months_without_dementia=None if unplaced else months_without_dementia(history, month),
             field_strength_t=read_field_strength(image.about.get("MagneticFieldStrength", "")),
             tracer=TRACER if pet else "",
+            months=None if session.month is None else round(session.month),
         )
 
     def _has_mci(self, session: Session) -> bool:

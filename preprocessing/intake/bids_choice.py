@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preprocessing.intake.bids_sessions import Session
-from preprocessing.intake.columns import is_hidden, is_missing
+from preprocessing.intake.columns import is_missing
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
+from preprocessing.intake.walk import is_hidden
 from preprocessing.orient import ScanError
 from preprocessing.sidecars import stem
 
@@ -139,7 +140,7 @@ def rank_pet(image: Image) -> dict[str, object]:
 def _rank(image: Image) -> dict[str, object]:
     entities = image.entities
     return {
-        "no_nifti": not image.path.name.endswith(NIFTI),
+        "no_nifti": not image.path.name.lower().endswith(NIFTI),
         "derived": bool({"desc", "space", "res"} & set(entities)),
         "special": len(set(entities) - {"sub", "ses", "run", "trc", "echo"}),
         "run": _number(entities.get("run", "0")),
@@ -173,10 +174,8 @@ def first_usable(ordered: Sequence[Image], wanted: str, reasons: dict[Path, str]
 
 
 def check_file(image: Image, wanted: str) -> None:
-    """Raises ScanError (missing_file, ecat, unknown_format, wrong_modality)."""
+    """Raises ScanError (missing_content, ecat, unknown_format, wrong_modality)."""
     path = image.path
-    if not path.exists():
-        raise ScanError("missing_file", f"{path.name} is a link to a file that is not here (datalad or git annex get)")
     usable_image([path])
     found = str(image.about.get("Modality", wanted))
     if found not in (wanted, {"MR": "MRI", "PT": "PET"}[wanted]):

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.columns import find_column, is_filled, is_hidden, is_missing, read_text_table, warn_unread
+from preprocessing.intake.columns import find_column, is_filled, is_missing, read_text_table, warn_unread
 from preprocessing.intake.dates import read_dates
 from preprocessing.intake.labels import Visit, read_diagnoses
 from preprocessing.intake.people import DAYS_A_MONTH
 from preprocessing.intake.visits import person_month
+from preprocessing.intake.walk import is_hidden
 
 NO_SESSION = "ses-M000"
 DIAGNOSIS = ("diagnosis", "dx", "clinical_diagnosis")

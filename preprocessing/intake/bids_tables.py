@@ -11,7 +11,6 @@ from preprocessing.intake.bids_sessions import DIAGNOSIS, MONTHS, Written, optio
 from preprocessing.intake.columns import (
     find_column,
     is_filled,
-    is_hidden,
     is_missing,
     read_numbers,
     read_text_table,
@@ -19,6 +18,7 @@ from preprocessing.intake.columns import (
 )
 from preprocessing.intake.labels import Visit, read_diagnoses, read_histories
 from preprocessing.intake.people import read_ages, read_sexes
+from preprocessing.intake.walk import is_hidden
 
 SITE = ("site", "site_id", "institution", "center")
 

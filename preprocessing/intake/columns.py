@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.limits import MAX_COLUMNS, MAX_TABLE_BYTES, require_size
+from preprocessing.intake.walk import files_under
 
 # What tables write where they know nothing; -1 and -4 are ADNI's.
 MISSING = ("", "na", "n/a", "nan", "nat", "none", "null", "unknown", "-", "-1", "-4", "-1.0", "-4.0")
@@ -39,14 +39,8 @@ def no_column(spellings: tuple[str, ...]) -> str:
     return f"no column {spellings[0]!r}; known spellings: {', '.join(spellings)}"
 
 
-def is_hidden(path: Path) -> bool:
-    """Files that a system keeps beside the data, as macOS's ._NAME; never an input."""
-    return path.name.startswith(".") or "__MACOSX" in path.parts
-
-
 def csv_files(folder: Path) -> list[Path]:
-    walked = (Path(where) / name for where, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in walked if path.name.lower().endswith(".csv") and not is_hidden(path))
+    return [path for path in files_under(folder) if path.suffix.lower() == ".csv" and path.is_file()]
 
 
 def is_missing(text: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing.intake.columns import is_hidden
+from preprocessing.intake.walk import files_under, is_hidden, require_content
 from preprocessing.orient import ScanError
 
 NIFTI = (".nii", ".nii.gz")
@@ -27,12 +27,15 @@ def is_ecat(path: Path) -> bool:
 def usable_image(files: Sequence[Path]) -> Path:
     """The one image that these files make up: a NIfTI file, or the folder of a DICOM series.
 
-    Raises ScanError (missing_file, ecat, unknown_format).
+    Raises ScanError (missing_file, missing_content, ecat, unknown_format).
     """
-    files = [p for p in files if p.is_file() and p.suffix.lower() not in NO_IMAGES and not is_hidden(p)]
+    named = [p for p in files if p.suffix.lower() not in NO_IMAGES and not is_hidden(p)]
+    files = [path for path in named if path.is_file()]
     if not files:
+        for path in named:
+            require_content(path)
         raise ScanError("missing_file", "no image file")
-    nifti = [path for path in files if path.name.endswith(NIFTI)]
+    nifti = [path for path in files if path.name.lower().endswith(NIFTI)]
     if nifti:
         return nifti[0]
     dicom = [path for path in files if is_dicom(path) or path.suffix.lower() == ".dcm"]
@@ -46,10 +49,11 @@ def usable_image(files: Sequence[Path]) -> Path:
 def locate_image(path: Path) -> Path:
     """An image that a list names: a NIfTI file, a DICOM file (multi-frame) or a folder of DICOM files.
 
-    Raises ScanError (missing_file, ecat, unknown_format).
+    Raises ScanError (missing_file, missing_content, ecat, unknown_format).
     """
+    require_content(path)
     if path.is_dir():
-        found = usable_image(sorted(file for file in path.rglob("*") if file.is_file()))
+        found = usable_image(files_under(path))
         return found if found.is_file() else path
     if not path.exists():
         raise ScanError("missing_file", f"no such file: {path.name}")

@@ -55,6 +55,7 @@ class Person:
     """One person's visit as manifest columns, with the scans chosen for it.
 
     months_without_dementia: from the scan to the last visit before any dementia; None where nobody knows.
+    months: from baseline to the scan; None where nobody knows.
     """
 
     participant_id: str
@@ -69,6 +70,7 @@ class Person:
     months_without_dementia: float | None = None
     field_strength_t: float | None = None
     tracer: str = ""
+    months: float | None = None
 
 
 @dataclass(frozen=True)

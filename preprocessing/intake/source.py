@@ -10,7 +10,8 @@ from preprocessing.intake.acquisition import from_sidecars
 from preprocessing.intake.catalog import PTID
 from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.labels import LabelRule
-from preprocessing.intake.people import Intake
+from preprocessing.intake.people import PAIR_DAYS, Intake
+from preprocessing.intake.walk import walk
 
 LAYOUTS = ("adni", "bids", "list")
 
@@ -21,20 +22,19 @@ def count_people(layout: str, raw: Path) -> int:
         return sum(path.is_dir() for path in raw.glob("sub-*"))
     if layout == "list":
         return len(read_text_table(raw)) if raw.is_file() else 0
-    return len({path.name for path in raw.rglob("*_S_*") if PTID.fullmatch(path.name)})
+    return len({path.name for path, _ in walk(raw) if PTID.fullmatch(path.name)})
 
 
-def read_people(
+def read_intake(
     layout: str,
     raw: Path,
-    prepared: Path,
-    tables: Path | None,
-    rule: LabelRule,
-    pair_days: int,
+    tables: Path | None = None,
+    rule: LabelRule | None = None,
+    pair_days: int = PAIR_DAYS,
     given: frozenset[str] = frozenset(),
     dates: str | None = None,
 ) -> Intake:
-    """Who is to be processed, with NIfTI scans: DICOM series are converted below `prepared`.
+    """Who is to be processed, from which scans; of DICOM series the folders. Reads tables, names and sidecars.
 
     Raises FileNotFoundError or ValueError for tables that are missing or not understood; a bad scan is a ledger row.
     """
@@ -46,6 +46,11 @@ def read_people(
         intake = listing.read_list(raw, rule)
     else:
         raise ValueError(f"layout {layout!r}; known: {', '.join(LAYOUTS)}")
+    return replace(intake, people=[from_sidecars(person) for person in intake.people])
+
+
+def with_nifti(intake: Intake, prepared: Path) -> Intake:
+    """The intake with NIfTI scans alone: DICOM series are converted below `prepared`, or become ledger rows."""
     people, failed = dicom.convert_people(intake.people, prepared)
     people = [from_sidecars(person) for person in people]
     # A PET that was refused before belongs to a person whose T1 now failed, too: one row a scan.

@@ -192,6 +192,7 @@ def _displacement(shape: tuple[int, ...], affine: np.ndarray, chain: list[Path],
     points = nib.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1).reshape(-1, 3))
     itk = points * [-1, -1, 1]  # ITK counts millimetres towards left and back
     table = pd.DataFrame(itk, columns=["x", "y", "z"])
-    moved = ants.apply_transforms_to_points(3, table, [str(path) for path in chain], whichtoinvert=inverted)
+    with register.plain_names(*chain) as names:
+        moved = ants.apply_transforms_to_points(3, table, names, whichtoinvert=inverted)
     difference = (moved[["x", "y", "z"]].to_numpy() - itk) * [-1, -1, 1]
     return np.moveaxis(difference.reshape(*shape, 3), -1, 0).astype(np.float16)

@@ -127,3 +127,55 @@ def test_the_fingerprint_changes_with_the_data_only(tmp_path):
     assert fingerprint(config(path, label_rate=0.5)) == before
     write_npz(tmp_path, y=1 - LABELS)
     assert fingerprint(config(path)) != before
+
+
+def write_tables(folder, name: str, ids: list) -> None:
+    """Two tables with the ids in a column `name`, the second one in another order; and labels."""
+    words = pd.DataFrame(WORDS, columns=list("abcdef")).assign(**{name: ids})
+    sound = pd.DataFrame(SOUND, columns=list("xyz")).assign(**{name: ids})
+    words.to_csv(folder / "words.tsv", sep="\t", index=False)
+    sound.sample(frac=1, random_state=0).to_csv(folder / "sound.tsv", sep="\t", index=False)
+    pd.DataFrame({name: ids, "y": LABELS}).to_csv(folder / "about.tsv", sep="\t", index=False)
+
+
+def by_name(splits) -> dict[str, list[float]]:
+    return dict(zip(splits.train.sample_ids, splits.train.inputs["audio"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["sample_id", "id", "RID", "Teilnehmer"])
+@pytest.mark.parametrize("kind", [str, int])
+def test_tables_are_lined_up_by_the_column_they_share_whatever_it_is_called(tmp_path, name, kind):
+    ids = [f"p{i}" if kind is str else 1000 - i for i in range(50)]
+    write_tables(tmp_path, name, ids)
+    splits = load(ArraysConfig(str(tmp_path), views=dict(VIEWS), labels="about.y", transform="raw"), seed=0)
+    expected = {str(i): pytest.approx(values) for i, values in zip(ids, SOUND.tolist(), strict=True)}
+    assert all(values == expected[i] for i, values in by_name(splits).items())
+    assert splits.train.inputs["text"].shape[1] == 6  # the ids are no feature
+
+
+def test_tables_that_share_no_ids_are_refused_unless_their_rows_are_said_to_be_aligned(tmp_path):
+    pd.DataFrame(WORDS).to_csv(tmp_path / "words.tsv", sep="\t", index=False)
+    pd.DataFrame(SOUND).to_csv(tmp_path / "sound.tsv", sep="\t", index=False)
+    np.save(tmp_path / "y.npy", LABELS)
+    (tmp_path / "notes.tsv").write_text("what\nnothing\n")  # nobody asks for it
+    with pytest.raises(ValueError, match="sound.tsv, words.tsv share no column of sample ids.*rows: aligned"):
+        load(config(tmp_path), seed=0)
+    splits = load(config(tmp_path, rows="aligned", transform="raw"), seed=0)
+    assert all(values == pytest.approx(SOUND[int(i)].tolist()) for i, values in by_name(splits).items())
+
+
+def test_two_columns_that_could_be_ids_are_asked_about(tmp_path):
+    write_tables(tmp_path, "id", [f"p{i}" for i in range(50)])
+    for file in tmp_path.glob("*.tsv"):
+        table = pd.read_csv(file, sep="\t")
+        table.assign(row=np.arange(50)).to_csv(file, sep="\t", index=False)
+    settings = {"views": dict(VIEWS), "labels": "about.y"}
+    with pytest.raises(ValueError, match="several columns that could name the samples: id, row; .*ids: NAME"):
+        load(ArraysConfig(str(tmp_path), **settings), seed=0)
+    assert set(load(ArraysConfig(str(tmp_path), ids="id", **settings), seed=0).train.sample_ids) <= {
+        f"p{i}" for i in range(50)
+    }
+    with pytest.raises(ValueError, match="about.tsv: no column 'nobody'"):
+        load(ArraysConfig(str(tmp_path), ids="nobody", **settings), seed=0)
+    with pytest.raises(ValueError, match="give one of them"):
+        ArraysConfig(str(tmp_path), ids="id", rows="aligned", **settings)

@@ -74,7 +74,7 @@ def test_where_the_best_image_cannot_be_read_the_next_one_is_taken(data, tmp_pat
     (data.root / "sub-1/anat/sub-1_T1w.nii.gz").symlink_to(tmp_path / "gone")
     name, choice = chosen(data, "anat", "run-3_T1w")
     assert name == "run-2_T1w.nii"
-    assert "sub-1_T1w.nii.gz (sub-1_T1w.nii.gz is a link to a file that is not here" in choice.rejected
+    assert "sub-1_T1w.nii.gz (sub-1_T1w.nii.gz: the link leads nowhere" in choice.rejected
 
 
 def test_a_session_with_mci_comes_first_then_one_with_an_fdg_then_the_earliest(data):

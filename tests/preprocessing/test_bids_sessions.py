@@ -24,7 +24,7 @@ def label_of(data) -> tuple[str, str]:
 def test_a_session_whose_month_nothing_tells_gives_no_label(data):
     (person,) = with_history(data, "03").read().people
     assert (person.label.label, person.label.reason) == ("", "unknown_visit")
-    assert person.months_without_dementia is None
+    assert (person.months, person.months_without_dementia) == (None, None)
     assert person.t1.note.startswith("nothing tells the month of its session")
 
 
@@ -96,7 +96,8 @@ def test_a_session_is_placed_by_the_dates_of_its_scans(data):
         data.table(f"sub-1/ses-{name}/sub-1_ses-{name}_scans.tsv", "filename acq_time", row)
     (data.root / "sub-1/ses-bl/anat/sub-1_ses-bl_T1w.nii").unlink()
     (person,) = data.read().people
-    assert person.session_id == "ses-03" and person.label.months_to_conversion == pytest.approx(12, abs=0.1)
+    assert (person.session_id, person.months) == ("ses-03", 12)
+    assert person.label.months_to_conversion == pytest.approx(12, abs=0.1)
 
 
 def test_a_session_with_a_date_is_not_baseline_where_it_is_alone_or_a_later_one(data):

@@ -279,3 +279,18 @@ def test_a_verdict_is_that_of_the_worst_check():
     wrong = quality.check("register", "t1_correlation", float("nan"))
     assert [c.verdict for c in (good, odd, wrong)] == ["pass", "warn", "fail"]
     assert [quality.worst(c) for c in ([good], [good, odd], [wrong, good])] == ["pass", "warn", "fail"]
+
+
+def test_commas_and_brackets_in_a_path_are_no_syntax(tmp_path):
+    """ANTs takes [FILE,1] for a transform to invert."""
+    strange, plain = tmp_path / "a, b] [c", tmp_path / "plain"
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((24, 24, 24)), 2).astype(np.float32)
+    fixed, moving = (nib.Nifti1Image(np.roll(noise, shift, 0), 4 * np.eye(4)) for shift in (0, 1))
+    register.make_repeatable()
+    found = []
+    for folder in (plain, strange):
+        folder.mkdir()
+        rigid = register.align_pet(moving, fixed, folder / "pet_")
+        found.append((rigid.read_bytes(), register.apply_rigid(moving, rigid, fixed).tobytes()))
+        assert [path.name for path in folder.iterdir()] == ["pet_rigid.mat"]
+    assert found[0] == found[1]
