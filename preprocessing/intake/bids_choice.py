@@ -10,6 +10,7 @@ from pathlib import Path
 from preprocessing.intake.bids_sessions import Session
 from preprocessing.intake.columns import is_missing
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
+from preprocessing.intake.people import is_uniform
 from preprocessing.intake.walk import is_hidden
 from preprocessing.orient import ScanError
 from preprocessing.sidecars import stem
@@ -36,6 +37,7 @@ PET_ORDER = {
     "gap": "farther from the T1",
     "no_nifti": "NIfTI is preferred",
     "derived": "it is derived from another image",
+    "not_uniform": "one of uniform resolution is preferred",
     "dynamic": "a static reconstruction is preferred",
     "special": "its name has more entities",
     "run": "a later run",
@@ -134,7 +136,8 @@ def rank_t1(image: Image) -> dict[str, object]:
 
 def rank_pet(image: Image) -> dict[str, object]:
     """An image's place in the part of `PET_ORDER` that its name decides."""
-    return _rank(image) | {"dynamic": image.entities.get("rec", "").endswith("dyn")}
+    dynamic = image.entities.get("rec", "").endswith("dyn")
+    return _rank(image) | {"not_uniform": not is_uniform(image.path.name), "dynamic": dynamic}
 
 
 def _rank(image: Image) -> dict[str, object]:

@@ -97,6 +97,7 @@ def test_a_session_with_mci_comes_first_then_one_with_an_fdg_then_the_earliest(d
     [
         ("trc-FDG_run-1_pet", "trc-FDG_run-2_pet", "a later run"),
         ("trc-FDG_pet", "trc-AV45_pet", "its tracer is AV45"),
+        ("trc-FDG_rec-coregiso_pet", "trc-FDG_rec-coregavg_pet", "one of uniform resolution is preferred"),
         ("trc-FDG_rec-acstat_pet", "trc-FDG_rec-acdyn_pet", "a static reconstruction is preferred"),
         ("trc-FDG_rec-acdyn_pet", "trc-FDG_rec-nacstat_pet", "not corrected for attenuation"),
         ("trc-FDG_acq-late_pet", "trc-FDG_acq-early_pet", "early frames only"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -176,6 +177,27 @@ def test_a_list_takes_labels_as_they_are_given(one_scan):
     one_scan.write_text("subject\tt1\tpet\tlabel\nJane-1\ta b.nii.gz\t\tStable\n")
     (person,) = listing.read_list(one_scan).people
     assert (person.participant_id, person.label.label, person.label.reason) == ("sub-Jane1", "stable", "stable")
+
+
+def test_a_list_is_read_as_a_spreadsheet_writes_it(one_scan):
+    lines = ("subject;t1;pet;age;sex;site;group_id;label", "001;a b.nii.gz;n/a;71,5;w;NA;unknown;N/A", ";;;;;;;")
+    one_scan.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+    (person,) = listing.read_list(one_scan).people
+    assert (person.participant_id, person.age, person.sex, person.site) == ("sub-001", 71.5, "F", "")
+    assert (person.group_id, person.label.reason, person.pet) == ("sub-001", "no_diagnosis", None)
+
+
+def test_what_is_no_age_or_sex_in_a_list_is_counted_by_column(one_scan, save_scan):
+    save_scan(np.arange(64, dtype=np.float32).reshape(4, 4, 4), name="b.nii.gz")
+    one_scan.write_text("subject,t1,pet,age,sex\n1,a b.nii.gz,,seventy,2\n2,b.nii.gz,,-9,2\n")
+    with pytest.warns(UserWarning) as caught:
+        people = listing.read_list(one_scan).people
+    assert [(math.isnan(person.age), person.sex) for person in people] == [(True, "")] * 2
+    said = [str(warning.message).partition("list.tsv: ")[2] for warning in caught]
+    assert said[0].endswith(
+        "2 cells are no ages from 0 to 120 and count as empty, the first in line 2: 'seventy' (1), '-9' (1)"
+    )
+    assert said[1].startswith("column 'sex': 2 cells are no sexes") and said[1].endswith("'2' (2)")
 
 
 def test_a_list_names_files_relative_to_itself_and_may_hold_spaces(one_scan):
