@@ -108,6 +108,18 @@ def test_a_session_with_a_date_is_not_baseline_where_it_is_alone_or_a_later_one(
     assert label_of(data)[1] == "unknown_visit"
 
 
+def test_a_date_alone_makes_no_baseline_even_of_a_first_session(data):
+    with_history(data, "01").table("sub-1/sub-1_sessions.tsv", "session_id acq_time", "ses-01 2012-01-05")
+    assert label_of(data)[1] == "unknown_visit"
+
+
+def test_baseline_is_before_the_session_whose_month_is_known(data):
+    with_history(data, "M012", "x")
+    data.table("sub-1/sub-1_sessions.tsv", "session_id acq_time", "ses-M012 2011-01-01", "ses-x 2012-01-05")
+    (data.root / "sub-1/ses-M012/anat/sub-1_ses-M012_T1w.nii").unlink()
+    assert data.read().people[0].months == 24
+
+
 def test_the_first_of_several_dated_sessions_is_baseline(data):
     with_history(data, "01", "02")
     data.table("sub-1/sub-1_sessions.tsv", "session_id session_date", "ses-01 2012-01-05", "ses-02 2013-01-05")
