@@ -30,7 +30,7 @@ from pipelines.restoring import RECIPE, describe_recipe
 from preprocessing.intake.dates import ORDERS
 from preprocessing.intake.labels import REVERSIONS, LabelRule
 from preprocessing.intake.overview import look_at, write_overview
-from preprocessing.intake.people import PAIR_DAYS
+from preprocessing.intake.people import PAIR_DAYS, VISITS
 from preprocessing.intake.source import count_people
 from preprocessing.ledger import write_json
 from preprocessing.preflight import check_room
@@ -128,6 +128,12 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
     group.add_argument("--classes", default=",".join(LabelRule.classes), help="e.g. cn,stable,converter,ad")
+    group.add_argument(
+        "--visits",
+        choices=VISITS,
+        default="one",
+        help="of a person; all: every one with a T1 is prepared, one gives the label (data.pool: visits trains on all)",
+    )
     group.add_argument("--pair-days", type=int, default=PAIR_DAYS, metavar="DAYS", help="T1 to PET; default: 90")
 
 
@@ -225,7 +231,7 @@ def scans_of(arguments: argparse.Namespace) -> Path:
 
 
 def intake_options(arguments: argparse.Namespace) -> dict[str, object]:
-    names = ("layout", "tables", "pair_days", "dates")
+    names = ("layout", "tables", "pair_days", "dates", "visits")
     return {name: getattr(arguments, name) for name in names} | {"rule": rule_of(arguments)}
 
 

@@ -48,13 +48,15 @@ LEDGER_COLUMNS = tuple(field.name for field in fields(LedgerRow))
 
 
 def ledger_table(rows: Iterable[LedgerRow]) -> pd.DataFrame:
-    """The ledger, sorted. Raises ValueError where one person and modality has two rows."""
+    """The ledger, sorted. Raises ValueError where one visit of a person has two rows for a modality."""
     table = pd.DataFrame([asdict(row) for row in rows], columns=list(LEDGER_COLUMNS))
-    table = table.sort_values(["participant_id", "modality"], ignore_index=True)
-    twice = table[table.duplicated(["participant_id", "modality"])]
+    keys = ["participant_id", "session_id", "modality"]
+    table = table.sort_values(keys, ignore_index=True)
+    twice = table[table.duplicated(keys)]
     if len(twice):
         first = twice.iloc[0]
-        raise ValueError(f"{first.participant_id} has two ledger rows for {first.modality!r}; each scan has one")
+        visit = f"{first.participant_id} {first.session_id}".strip()
+        raise ValueError(f"{visit} has two ledger rows for {first.modality!r}; each scan has one")
     return table
 
 

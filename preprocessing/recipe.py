@@ -34,7 +34,7 @@ __all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "prepr
 MANIFEST_COLUMNS = (
     *("participant_id", "session_id", "kind", "t1_path", "gm_path", "pet_path", "label", "label_reason"),
     *("months_to_conversion", "age", "sex", "site", "group_id", "tiv_ml", "qc"),
-    *("months_without_dementia", "field_strength_t", "tracer", "days_between"),
+    *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months"),
 )
 
 # A download that holds this file was not taken of anybody.
@@ -77,11 +77,13 @@ def preprocess_cohort(
     scheduler: str | None = None,
     limits: Limits | None = None,
     dates: str | None = None,
+    visits: str = "one",
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
     `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
-    labeled what. `dates` (dmy or mdy): what comes first in dates of an ADNI table that do not prove it. `scheduler`:
+    labeled what. `dates` (dmy or mdy): what comes first in dates of an ADNI table that do not prove it. `visits`: "one"
+    a person, or "all" that have a T1. `scheduler`:
     the address of a running Dask scheduler, whose workers then take the place of processes here. Writes manifest.tsv,
     ledger.tsv, people.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such
     scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody
@@ -95,22 +97,23 @@ def preprocess_cohort(
     remove_leftovers(prepared, deep=False)
     given_people = given.read_people(prepared)
     given_names = frozenset(given_people.participant_id)
-    intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates), prepared)
-    tasks = {person.participant_id: _task(person, recipe) for person in intake.people}
-    given_people = given_people[~given_people.participant_id.isin(set(tasks))]
+    intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
+    tasks = {person.name: _task(person, recipe) for person in intake.people}
+    given_people = given_people[~given_people.participant_id.isin({person.participant_id for person in intake.people})]
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
     preflight.check_room(prepared, len(pending), jobs).require(prepared)
     outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler, limits)
 
-    people = [_manifest_row(person, outcomes[person.participant_id]) for person in intake.people]
+    people = [_manifest_row(person, outcomes[person.name]) for person in intake.people]
     people = [row for row in people if row["gm_path"]]
     rows, given_ledger = given.describe(given_people, intake, rule)
-    manifest = pd.DataFrame(people + rows, columns=MANIFEST_COLUMNS).sort_values("participant_id", ignore_index=True)
+    manifest = pd.DataFrame(people + rows, columns=MANIFEST_COLUMNS)
+    manifest = manifest.sort_values(["participant_id", "session_id"], ignore_index=True)
     described = {row.participant_id for row in given_ledger}
     ledger = [row for row in intake.ledger if row.participant_id not in described] + given_ledger
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
-    measured = [pd.read_csv(regions_path(tasks[row["participant_id"]], prepared), sep="\t") for row in people]
+    measured = [pd.read_csv(regions_path(tasks[_name(row)], prepared), sep="\t") for row in people]
     write_table(people_table(intake, rows, prepared), prepared / "people.tsv")
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     _write_scores(prepared, scores_at_scan(intake.scores, manifest))
@@ -126,7 +129,7 @@ def preprocess_cohort(
         failed=sum(row.status == "failed" for row in ledger),
         labels=dict(Counter(manifest.label_reason)),
         ledger=describe_ledger(ledger),
-        seconds=_mean_seconds([outcomes[task.participant_id] for task in pending]),
+        seconds=_mean_seconds([outcomes[task.name] for task in pending]),
     )
 
 
@@ -139,6 +142,10 @@ def _task(person: Person, recipe: Recipe) -> SubjectTask:
         pet_uniform=is_uniform(person.pet.description) if person.pet else True,
         recipe=recipe,
     )
+
+
+def _name(row: dict[str, object]) -> str:
+    return f"{row['participant_id']}_{row['session_id']}"
 
 
 def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
@@ -162,6 +169,7 @@ def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
         "field_strength_t": person.field_strength_t,
         "tracer": person.tracer if outcome.pet_path else "",
         "days_between": interval_days(person) if outcome.pet_path else None,
+        "months": person.months,
     }
 
 

@@ -61,7 +61,7 @@ def run_tasks(
     scheduler: str | None = None,
     limits: Limits | None = None,
 ) -> dict[str, Outcome]:
-    """Outcomes by participant; whoever fails has an outcome with ledger rows that say why.
+    """Outcomes by the tasks' names (participant and session); who fails has an outcome with ledger rows that say why.
 
     jobs: processes on this machine (0: in this very process); not read where `scheduler` is given, the address of a
     running Dask scheduler whose workers see the same folders under the same names. Raises ValueError where there is
@@ -72,7 +72,7 @@ def run_tasks(
     with tqdm(total=len(tasks), desc="preprocessing", unit="subject", disable=not progress or not tasks) as bar:
 
         def keep(task: SubjectTask, outcome: Outcome) -> None:
-            outcomes[task.participant_id] = outcome
+            outcomes[task.name] = outcome
             bar.update()
 
         if not tasks:

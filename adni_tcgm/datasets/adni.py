@@ -31,9 +31,9 @@ UNUSED = ("not_mci", "no_diagnosis", "cn", "ad")
 # class prior, and make a stratum of their own.
 BEYOND = ("cn", "ad")
 STRATA = {False: "mci", True: "beyond"}
-# Later visits of people, where a manifest has them: a person's label is that of the first.
+# Further visits of people, where a manifest has them: one visit of a person has a label.
 VISITS = "visits"
-VISIT = "later visit"
+VISIT = "another visit"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class AdniConfig:
     folds: 0 draws 60/20/20 anew for each seed; K tests each group once in seeds 0 to K - 1 (`datasets.folds`).
 
     pool: who trains without a label, of POOL, of "cn" and "ad" (a stratum, "beyond", whose class prior the gain must be
-    told: `methods.tcgm.priors`), and "visits" (all but a person's first, which otherwise keep labels of their own).
+    told: `methods.tcgm.priors`), and "visits". One visit gives a person's label: the earliest labeled one with both
+    modalities, else the earliest; the other labeled ones are "visits", left out unless named here.
 
     targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
     (as in `regions`, volumes over head size), or "none".
@@ -229,15 +230,22 @@ def read_people(
     reasons = pd.Series("", index=people.index)
     reasons[people.gm_path.eq("") & people.pet_path.eq("")] = "no images"
     wanted = {*CLASSES, *pool, *(["no_diagnosis"] if undiagnosed else [])}
-    if VISITS in pool:
-        later = people.sort_values("session_id", kind="stable").participant_id.duplicated()
-        people.loc[later & people.status.isin(CLASSES), "status"] = VISIT
-        wanted.add(VISIT)
+    people.loc[_further_visits(people), "status"] = VISIT
+    wanted |= {VISIT} if VISITS in pool else set()
     unused = ~people.status.isin(wanted)
     reasons[unused] = people.status
     reasons[people.qc == "fail"] = "qc fail"
     kept = people[reasons == ""].reset_index(drop=True)
     return kept, Counter(reasons[reasons != ""])
+
+
+def _further_visits(people: pd.DataFrame) -> pd.Index:
+    """Rows of labeled visits that do not give their person's label: the earliest with both images does, if any."""
+    labeled = people[people.status.isin(CLASSES) & (people.qc != "fail")]
+    months = pd.to_numeric(labeled.get("months"), errors="coerce") if "months" in labeled else 0.0
+    order = labeled.assign(incomplete=labeled.gm_path.eq("") | labeled.pet_path.eq(""), months=months)
+    order = order.sort_values(["incomplete", "months", "session_id"], kind="stable")
+    return order.index[order.participant_id.duplicated()]
 
 
 def _check_people(people: pd.DataFrame, manifest: Path) -> None:

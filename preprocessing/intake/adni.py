@@ -75,9 +75,11 @@ def read_download(
     pair_days: int = PAIR_DAYS,
     given: frozenset[str] = frozenset(),
     dates: str | None = None,
+    visits: str = "one",
 ) -> Intake:
     """Plan the work on a download. `given` names participants who arrive prepared; without a folder here they are left
-    out. `dates` (dmy or mdy): what comes first in columns of dates that do not prove it.
+    out. `dates` (dmy or mdy): what comes first in columns of dates that do not prove it. `visits`: "one" a person (the
+    earliest with MCI and a pair, if any), or "all" that have a T1.
 
     Raises FileNotFoundError or ValueError that name the table, its column and the spellings that are known.
     """
@@ -106,8 +108,7 @@ def read_download(
             rule=rule or LabelRule(),
             pair_days=pair_days,
         )
-        person = plan.choose(groups.get(ptid, participant_id(ptid)), ledger)
-        people += [person] if person else []
+        people += plan.choose(groups.get(ptid, participant_id(ptid)), visits == "all", ledger)
     scores = read_scores(where, everybody, calendar)
     scores = scores.assign(participant_id=scores.participant_id.map(participant_id))
     return Intake(people, ledger, _by_participant(histories), _by_participant(deaths), scores)
@@ -136,6 +137,12 @@ def _person_folders(raw: Path) -> dict[str, list[Path]]:
     return folders
 
 
+def _nearest(day: pd.Timestamp, days: pd.Series) -> float:
+    """Days to the nearest of `days`, infinite where none is known."""
+    distance = (days - day).abs().min()
+    return float("inf") if pd.isna(distance) else distance.days
+
+
 def _by_participant(by_ptid: Mapping[str, object]) -> dict[str, object]:
     return {participant_id(ptid): value for ptid, value in by_ptid.items()}
 
@@ -154,16 +161,38 @@ class _Plan:
     rule: LabelRule
     pair_days: int
 
-    def choose(self, group: str, ledger: list[LedgerRow]) -> Person | None:
-        """The person's visit, or None; scans that are not used are added to `ledger`."""
+    def choose(self, group: str, all_visits: bool, ledger: list[LedgerRow]) -> list[Person]:
+        """The person's visit, or all of them; scans that are not used are added to `ledger`."""
         pets = self._fdg()
         try:
-            t1_row, t1 = self._choose_t1(pets)
+            candidates, ordered = self._rank_t1(pets)
+            if not all_visits:
+                return [self._visit(candidates, ordered, pets, group, ledger)]
         except ScanError as error:
-            ledger.append(self._row("mri", "", error))
-            without = ScanError("no_t1", "without a T1 a PET cannot be brought to the template")
-            ledger.append(self._row("pet", "", without))
-            return None
+            self._leave_out("", error, ledger)
+            return []
+        session = ordered.month.map(session_id)
+        found = []
+        for name in sorted(session.unique()):
+            here, others = ordered[session == name], ordered[session != name]
+            nearer = [_nearest(day, others.date) < _nearest(day, here.date) for day in pets.date]
+            own = pets[[not yes for yes in nearer]]
+            try:
+                found.append(self._visit(candidates[candidates.index.isin(here.index)], here, own, group, ledger))
+            except ScanError as error:
+                self._leave_out(name, error, ledger)
+        return found
+
+    def _leave_out(self, session: str, error: ScanError, ledger: list[LedgerRow]) -> None:
+        without = ScanError("no_t1", "without a T1 a PET cannot be brought to the template")
+        ledger += [self._row("mri", session, error), self._row("pet", session, without)]
+
+    def _visit(
+        self, candidates: pd.DataFrame, ordered: pd.DataFrame, pets: pd.DataFrame, group: str, ledger: list[LedgerRow]
+    ) -> Person:
+        """The visit of the first T1 of `ordered` that can be read, with an FDG where there is one."""
+        t1_row, t1 = self._find(candidates, ordered, T1_ORDER)
+        t1 = replace(t1, days_from_t1=0, why=describe_t1(t1_row))
         session, pet = session_id(t1_row.month), None
         try:
             pet = self._choose_pet(t1_row, pets)
@@ -232,8 +261,10 @@ class _Plan:
             return row, Choice(path, row.description, row.image_id, rejected="; ".join(rejected), note=row.note)
         raise next((error for error in errors if error.reason_code in FAILURES), errors[0])
 
-    def _choose_t1(self, pets: pd.DataFrame) -> tuple[pd.Series, Choice]:
-        """The best T1 of the earliest visit with MCI and an FDG, else with MCI, else of the earliest visit."""
+    def _rank_t1(self, pets: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """All T1s with the reasons that speak against them, and those that may be taken, the best first: of the
+        earliest visit with MCI and an FDG, else with MCI, else of the earliest visit. Raises ScanError for none.
+        """
         if self.rows.empty:
             raise ScanError("not_in_collection", f"folder {self.ptid} has no row in the collection CSV")
         mri = self.rows[self.rows.modality == "mri"]
@@ -258,8 +289,7 @@ class _Plan:
         tesla = [self._tesla(row) for row in passed.itertuples()]
         ordered = sort_t1(passed, self.verdicts.selected, self.verdicts.grades, tesla)
         candidates = mri.assign(out=["its month is unknown" if unknown else "" for unknown in mri.month.isna()])
-        row, choice = self._find(candidates, ordered, T1_ORDER)
-        return row, replace(choice, days_from_t1=0, why=describe_t1(row))
+        return candidates, ordered
 
     def _right(self, images: pd.DataFrame) -> pd.DataFrame:
         """Images whose month may be right. Raises ScanError where none is."""
@@ -272,7 +302,9 @@ class _Plan:
     def _choose_pet(self, t1: pd.Series, pets: pd.DataFrame) -> Choice:
         """The best FDG series within `pair_days` of the T1, the nearest of equals. Raises ScanError."""
         if pets.empty:
-            raise ScanError("no_pet", "no PET in the collection CSV")
+            elsewhere = (self.rows.modality == "pet").any()
+            reason = "every PET is nearer to another visit" if elsewhere else "no PET in the collection CSV"
+            raise ScanError("no_pet", reason)
         accepted = pets.dropna(subset=["rank"])
         if accepted.empty:
             raise ScanError(pets.code.iloc[0], pets.reason.iloc[0])

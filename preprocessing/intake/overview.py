@@ -92,6 +92,7 @@ def look_at(
     rule: LabelRule | None = None,
     pair_days: int = PAIR_DAYS,
     dates: str | None = None,
+    visits: str = "one",
 ) -> Overview:
     """What `preprocess_cohort` would begin with. DICOM series are chosen and not opened.
 
@@ -100,7 +101,7 @@ def look_at(
     rule, arrived = rule or LabelRule(), given.read_people(prepared)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        intake = read_intake(layout, raw, tables, rule, pair_days, frozenset(arrived.participant_id), dates)
+        intake = read_intake(layout, raw, tables, rule, pair_days, frozenset(arrived.participant_id), dates, visits)
     arrived = arrived[~arrived.participant_id.isin({person.participant_id for person in intake.people})]
     rows, ledger = given.describe(arrived, intake, rule)
     described = {row.participant_id for row in ledger}

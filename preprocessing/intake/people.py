@@ -14,6 +14,8 @@ from preprocessing.intake.labels import Label, Visit
 from preprocessing.ledger import LedgerRow
 
 PAIR_DAYS = 90
+# Which visits of a person: the one that a label asks for, or all that have a T1.
+VISITS = ("one", "all")
 DAYS_A_MONTH = 30.44
 MAX_AGE = 120
 FEMALE = ("f", "female", "w", "woman", "weiblich", "weibl", "frau", "femme", "féminin", "femmina", "femenino", "mujer")
@@ -71,6 +73,11 @@ class Person:
     field_strength_t: float | None = None
     tracer: str = ""
     months: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the visit, as its files begin."""
+        return f"{self.participant_id}_{self.session_id}"
 
 
 @dataclass(frozen=True)
@@ -164,4 +171,5 @@ def chosen_scans(people: Sequence[Person]) -> pd.DataFrame:
         for modality, scan in (("mri", person.t1), ("pet", person.pet))
         if scan
     ]
-    return pd.DataFrame(rows, columns=list(CHOSEN_COLUMNS)).sort_values(["participant_id", "modality"])
+    table = pd.DataFrame(rows, columns=list(CHOSEN_COLUMNS))
+    return table.sort_values(["participant_id", "session_id", "modality"])

@@ -33,13 +33,15 @@ def read_intake(
     pair_days: int = PAIR_DAYS,
     given: frozenset[str] = frozenset(),
     dates: str | None = None,
+    visits: str = "one",
 ) -> Intake:
     """Who is to be processed, from which scans; of DICOM series the folders. Reads tables, names and sidecars.
 
+    visits: "one" a person, or "all" that have a T1 (of a list, whatever it names).
     Raises FileNotFoundError or ValueError for tables that are missing or not understood; a bad scan is a ledger row.
     """
     if layout == "adni":
-        intake = adni.read_download(raw, tables, rule, pair_days, given, dates)
+        intake = adni.read_download(raw, tables, rule, pair_days, given, dates, visits)
     elif layout == "bids":
         intake = bids.read_dataset(raw, rule, pair_days)
     elif layout == "list":
@@ -54,6 +56,6 @@ def with_nifti(intake: Intake, prepared: Path) -> Intake:
     people, failed = dicom.convert_people(intake.people, prepared)
     people = [from_sidecars(person) for person in people]
     # A PET that was refused before belongs to a person whose T1 now failed, too: one row a scan.
-    refused = {(row.participant_id, row.modality) for row in intake.ledger}
-    failed = [row for row in failed if (row.participant_id, row.modality) not in refused]
+    refused = {(row.participant_id, row.session_id, row.modality) for row in intake.ledger}
+    failed = [row for row in failed if (row.participant_id, row.session_id, row.modality) not in refused]
     return replace(intake, people=people, ledger=intake.ledger + failed)

@@ -93,3 +93,17 @@ def test_bars_are_computed_on_a_wide_pool(tmp_path: Path):
     config = regions(folder, (*POOL, *BEYOND))
     rows = compute_bars(replace(config, features="voxels"), load(replace(config, label_rate=1.0), 0), folder.path)
     assert {row["bar"] for row in rows} >= {"linear SVM on voxels", "mean of the two deficit z-scores"}
+
+
+def test_one_visit_of_a_person_is_labeled_the_earliest_with_both_scans_whatever_the_manifest_says(prepared):
+    before = load(regions(prepared), 0)
+    add_later_visits(prepared)
+    first = prepared.manifest.session_id == "ses-M000"
+    lonely = prepared.manifest.participant_id == "sub-0007"
+    prepared.manifest.loc[first & lonely, "pet_path"] = ""
+    prepared.write_manifest()
+    splits = load(regions(prepared), 0)
+    labeled = [row.sample_id for row in splits.rows if row.label]
+    assert len(labeled) == sum(row.label != "" for row in before.rows) == splits.left_out["another visit"]
+    assert "sub-0007_ses-M012" in labeled and "sub-0007_ses-M000" not in labeled
+    assert sum(name.endswith("M012") for name in labeled) == 1
