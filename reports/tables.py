@@ -22,6 +22,7 @@ LABEL_DEFINITIONS = {
     "reverter": "back to normal cognition, or more than one change: unlabeled",
     "not_mci": "normal cognition or dementia at the scan: not used",
     "no_diagnosis": "no diagnosis known at the scan: not used",
+    "unknown_visit": "nothing tells when the scan was taken: not used",
 }
 
 

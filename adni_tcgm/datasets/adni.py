@@ -26,7 +26,8 @@ from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow,
 CLASSES = ("stable", "converter")
 # MCI whose outcome within the horizon nobody knows: they train without a label.
 POOL = ("censored", "died", "short_follow_up", "reverter")
-UNUSED = ("not_mci", "no_diagnosis", "cn", "ad")
+UNKNOWN = ("no_diagnosis", "unknown_visit")
+UNUSED = ("not_mci", *UNKNOWN, "cn", "ad")
 # People without MCI train without a label, too, where a config asks for them. They are another population, of another
 # class prior, and make a stratum of their own.
 BEYOND = ("cn", "ad")
@@ -229,7 +230,7 @@ def read_people(
     _check_people(people, manifest)
     reasons = pd.Series("", index=people.index)
     reasons[people.gm_path.eq("") & people.pet_path.eq("")] = "no images"
-    wanted = {*CLASSES, *pool, *(["no_diagnosis"] if undiagnosed else [])}
+    wanted = {*CLASSES, *pool, *(UNKNOWN if undiagnosed else ())}
     people.loc[_further_visits(people), "status"] = VISIT
     wanted |= {VISIT} if VISITS in pool else set()
     unused = ~people.status.isin(wanted)

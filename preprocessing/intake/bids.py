@@ -13,6 +13,7 @@ how months are found, `bids_choice` which image is taken.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,9 +34,10 @@ UNPLACED = "nothing tells the month of its session; a column months in sub-X_ses
 NO_TRACER = re.compile(r"18\W*f|f\W*18|fluorine|solution|injection|radiopharmaceutical|tracer|pet|[\W_]")
 
 
-def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAIR_DAYS) -> Intake:
+def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAIR_DAYS, visits: str = "one") -> Intake:
     """Plan the work on a data set. Everybody in participants.tsv or with a folder is a person or ledger rows.
 
+    visits: "one" a person (the earliest with MCI and a pair, if any), or "all" that have a T1.
     Raises FileNotFoundError for a folder without people, ValueError for tables that are not understood.
     """
     folders = {path.name: path for path in sorted(root.glob("sub-*")) if path.is_dir()}
@@ -50,14 +52,16 @@ def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAI
         histories[name] = timeline.history
         deaths |= {} if about.death_month is None else {name: about.death_month}
         plan = _Plan(name, timeline, about, rule or LabelRule(), pair_days, sidecars)
-        person = plan.choose(ledger)
-        people += [person] if person else []
+        with_t1 = plan.sessions_with_t1() if visits == "all" else []
+        for session in with_t1 or [None]:
+            person = replace(plan, only=session).choose(ledger)
+            people += [person] if person else []
     return Intake(people, ledger, histories, deaths)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The choice of one T1 and one FDG of one person."""
+    """The choice of one T1 and one FDG of one person; `only`: at this session."""
 
     participant: str
     timeline: Timeline
@@ -65,6 +69,21 @@ class _Plan:
     rule: LabelRule
     pair_days: int
     sidecars: Sidecars
+    only: Session | None = None
+
+    def _t1_images(self, sessions: Sequence[Session]) -> list[Image]:
+        return [image for s in sessions for image in find_images(s, "anat", T1_SUFFIXES, self.sidecars.of)]
+
+    def sessions_with_t1(self) -> list[Session]:
+        return [session for session in self.timeline.sessions if self._t1_images([session])]
+
+    def _of_this_visit(self, t1: Image, pets: list[Image]) -> list[Image]:
+        """Without those that are nearer to the T1 of another session, where every session is a visit of its own."""
+        if self.only is None:
+            return pets
+        others = [image for image in self._t1_images(self.timeline.sessions) if image.session != self.only]
+        gaps = {pet.path: _known(self._gap(t1, pet)) for pet in pets}
+        return [pet for pet in pets if all(_known(self._gap(other, pet)) >= gaps[pet.path] for other in others)]
 
     def choose(self, ledger: list[LedgerRow]) -> Person | None:
         """The person's visit, or None; scans that are not used are added to `ledger`."""
@@ -74,12 +93,13 @@ class _Plan:
             image, t1 = self._choose_t1([pet for pet in pets if not self._why_no_fdg(pet)])
         except ScanError as error:
             status = "excluded" if error.reason_code in ("no_t1", "missing_file", "missing_content") else "failed"
-            source = self.participant
-            ledger += without_t1(self.participant, "", status, error.reason_code, error.message, source)
+            session = self.only.name if self.only else ""
+            reason = (status, error.reason_code, error.message)
+            ledger += without_t1(self.participant, session, *reason, self.participant)
             return None
         pet, session = None, image.session
         try:
-            pet = self._choose_pet(image, pets)
+            pet = self._choose_pet(image, self._of_this_visit(image, pets))
         except ScanError as error:
             status = "failed" if error.reason_code in ("ecat", "unknown_format", "wrong_modality") else "excluded"
             row = (status, "intake", error.reason_code, error.message, self.participant)
@@ -117,10 +137,10 @@ class _Plan:
 
     def _choose_t1(self, fdgs: list[Image]) -> tuple[Image, Choice]:
         """The best T1 of the earliest session with MCI and an FDG, else with MCI, else of the earliest session."""
-        sessions = self.timeline.sessions
+        sessions = [self.only] if self.only else self.timeline.sessions
         if not sessions:
             raise ScanError("missing_file", f"{self.participant} is in participants.tsv and has no folder")
-        images = [i for s in sessions for i in find_images(s, "anat", T1_SUFFIXES, self.sidecars.of)]
+        images = self._t1_images(sessions)
         if not images:
             raise ScanError("no_t1", f"no *_T1w image in {len(sessions)} sessions")
         reasons = {image.path: reason for image in images if (reason := bids_choice.why_no_t1(image))}
@@ -147,7 +167,8 @@ class _Plan:
     def _choose_pet(self, t1: Image, pets: list[Image]) -> Choice:
         """The nearest FDG within `pair_days` of the T1, the best of equals. Raises ScanError."""
         if not pets:
-            raise ScanError("no_pet", "no *_pet image in any session")
+            reason = "no *_pet image in any session" if self.only is None else "no PET is nearest to this session"
+            raise ScanError("no_pet", reason)
         reasons = {pet.path: reason for pet in pets if (reason := self._why_no_fdg(pet))}
         fdgs = [pet for pet in pets if pet.path not in reasons]
         if not fdgs:
@@ -189,6 +210,10 @@ class _Plan:
             return ScanError("other_tracer", f"the PET is {', '.join(others)}, not FDG")
         said = f"{names[0]!r} names no tracer" if names else "no PET says its tracer"
         return ScanError("unknown_tracer", f"{said}; name it by trc-FDG or TracerName in its sidecar")
+
+
+def _known(gap: float | None) -> float:
+    return float("inf") if gap is None else gap
 
 
 def _tracer_name(pet: Image) -> str:

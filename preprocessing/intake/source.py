@@ -43,7 +43,7 @@ def read_intake(
     if layout == "adni":
         intake = adni.read_download(raw, tables, rule, pair_days, given, dates, visits)
     elif layout == "bids":
-        intake = bids.read_dataset(raw, rule, pair_days)
+        intake = bids.read_dataset(raw, rule, pair_days, visits)
     elif layout == "list":
         intake = listing.read_list(raw, rule)
     else:
