@@ -182,6 +182,12 @@ def test_dates_of_scans_decide_within_one_session_and_before_months(data):
     assert data.read(pair_days=160).people[0].pet.days_from_t1 == 152
 
 
+def test_a_scans_table_without_dates_is_warned_of_once(data, recwarn):
+    data.add("sub-1/anat/sub-1_T1w.nii").table("sub-1/sub-1_scans.tsv", "filename acq_time", "anat/a.nii 10:00:00")
+    assert data.read().people[0].months == 0
+    assert ["1 cells are no date" in str(warning.message) for warning in recwarn] == [True]
+
+
 def test_a_t1_beside_the_sessions_is_found(data):
     data.add("sub-1/anat/sub-1_T1w.nii", "sub-1/ses-pet/pet/sub-1_ses-pet_trc-FDG_pet.nii")
     intake = data.table("participants.tsv", "participant_id diagnosis_history", f"sub-1 {HISTORY}").read()
@@ -195,6 +201,7 @@ def test_a_t1_beside_the_sessions_is_found(data):
         ("", "the table is empty; not even a header line; the table is left out"),
         ("session\tx\nses-a\n", None),
         ("name\tmonths\nses-a\t0\n", "no column 'session_id'; the table is left out"),
+        ("session_id\tmonths\nses-a\t0\nses-a\t12\n", "session ses-a stands twice; its first row counts"),
         ("session_id\tmonths\nses-a\tsoon\n", "column 'months': 1 cells are no months"),
         ("session_id\tacq_time\nses-a\tMonday\n", "column 'acq_time': 1 cells are no date"),
         ("session_id\tacq_time\nses-a\t01/02/2020\n", "day and month cannot be told apart; the dates are left out"),

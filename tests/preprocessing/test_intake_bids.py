@@ -72,6 +72,11 @@ def test_swapped_modalities_are_seen_in_the_sidecar(data):
     assert codes(data.read())["sub-01", "mri"] == ("failed", "wrong_modality")
 
 
+def test_a_modality_that_is_not_said_is_not_wrong(data):
+    data.add("sub-01/anat/sub-01_T1w.nii").sidecar("T1w.json", Modality=None)
+    assert len(data.read().people) == 1
+
+
 def test_the_plainest_t1_and_the_first_run_are_taken(data):
     data.add("sub-01/anat/sub-01_acq-fast_run-1_T1w.nii", "sub-01/anat/sub-01_run-2_T1w.nii")
     data.add("sub-01/anat/sub-01_run-1_T1w.nii")
