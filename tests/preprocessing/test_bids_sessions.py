@@ -149,6 +149,11 @@ def test_one_date_for_sessions_of_different_months_stands_for_nothing(data):
     assert "731 days" in [row.reason for row in data.read().ledger][0]
 
 
+def test_scans_of_one_session_are_together_whatever_its_month(data):
+    data.add("sub-1/ses-a/anat/sub-1_ses-a_T1w.nii", "sub-1/ses-a/pet/sub-1_ses-a_trc-FDG_pet.nii")
+    assert data.read().people[0].pet.days_from_t1 == 0
+
+
 def test_sessions_named_by_days_pair_by_days(data):
     data.add("sub-1/ses-d0129/anat/sub-1_ses-d0129_T1w.nii", "sub-1/ses-d0145/pet/sub-1_ses-d0145_trc-FDG_pet.nii")
     assert data.read().people[0].pet.days_from_t1 == 16
@@ -172,6 +177,14 @@ def test_a_scans_table_of_the_person_lists_the_scans_of_all_sessions(data):
     rows = ("ses-mri/anat/sub-1_ses-mri_T1w.nii 2020-01-10", "ses-pet/pet/sub-1_ses-pet_trc-FDG_pet.nii 2020-02-10")
     data.table("sub-1/sub-1_scans.tsv", "filename acq_time", *rows)
     assert data.read().people[0].pet.days_from_t1 == 31
+
+
+def test_a_scans_table_of_the_person_dates_each_session_by_its_own_scans(data):
+    with_history(data, "bl", "03")
+    rows = ("ses-bl/anat/sub-1_ses-bl_T1w.nii 2010-01-01", "ses-03/anat/sub-1_ses-03_T1w.nii 2012-01-05")
+    data.table("sub-1/sub-1_scans.tsv", "filename acq_time", *rows)
+    (data.root / "sub-1/ses-bl/anat/sub-1_ses-bl_T1w.nii").unlink()
+    assert data.read().people[0].months == 24
 
 
 def test_dates_of_scans_decide_within_one_session_and_before_months(data):

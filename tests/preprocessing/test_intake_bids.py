@@ -242,7 +242,8 @@ def test_links_to_folders_and_files_are_followed_and_hidden_files_are_nothing(da
     image.rename(tmp_path / "MD5E-s1--0")  # as git-annex keeps it: no ending
     image.symlink_to(tmp_path / "MD5E-s1--0")
     (image.parent / "._sub-1_ses-M000_T1w.nii").write_bytes(b"Mac OS X")
-    assert data.read().people[0].t1.path.name == "sub-1_ses-M000_T1w.nii.gz"
+    t1 = data.read().people[0].t1
+    assert (t1.path.name, t1.rejected) == ("sub-1_ses-M000_T1w.nii.gz", "")
 
 
 def test_a_link_that_leads_nowhere_is_missing_content(data, tmp_path):
