@@ -83,6 +83,12 @@ def test_the_sessions_table_is_believed_before_the_name(data):
     assert label_of(data) == ("ses-M000", "not_mci")
 
 
+def test_the_first_row_of_a_session_that_stands_twice_counts(data):
+    with_history(data, "b").table("sub-1/sub-1_sessions.tsv", "session_id months", "ses-b 12", "ses-b 36")
+    with pytest.warns(UserWarning, match="session ses-b stands twice"):
+        assert data.read().people[0].months == 12
+
+
 def test_a_session_is_placed_by_its_date_and_that_of_baseline(data):
     with_history(data, "03")
     data.table("sub-1/sub-1_sessions.tsv", "session_id acq_time", "ses-bl 2010-01-01", "ses-03 2012-01-05T10:00:00")
