@@ -180,8 +180,8 @@ def check_file(image: Image, wanted: str) -> None:
     """Raises ScanError (missing_content, ecat, unknown_format, wrong_modality)."""
     path = image.path
     usable_image([path])
-    found = str(image.about.get("Modality", wanted))
-    if found not in (wanted, {"MR": "MRI", "PT": "PET"}[wanted]):
+    found = str(image.about.get("Modality", ""))
+    if not is_missing(found) and found not in (wanted, {"MR": "MRI", "PT": "PET"}[wanted]):
         raise ScanError("wrong_modality", f"{path.name}: its sidecar says modality {found}; {wanted} is needed")
 
 

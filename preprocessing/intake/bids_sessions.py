@@ -205,8 +205,14 @@ def _read_sessions_table(path: Path) -> dict[str, _Row]:
     months, days = (read_months(table[name], f"{path}: column {name!r}") if name else nothing for name in columns[:2])
     dates = _read_dates(table[columns[2]], f"{path}: column {columns[2]!r}") if columns[2] else nothing
     words = read_diagnoses(table[columns[3]], f"{path}: column {columns[3]!r}") if columns[3] else [""] * len(table)
-    rows = zip(table[names].map(session_name), months, days, dates, words, strict=True)
-    return {name: _Row(month, day, date, word) for name, month, day, date, word in rows}
+    ids = table[names].map(session_name)
+    if (twice := ids[ids.duplicated()]).size:
+        warnings.warn(f"{path}: session {twice.iloc[0]} stands twice; its first row counts", stacklevel=2)
+    rows = zip(ids, months, days, dates, words, strict=True)
+    found: dict[str, _Row] = {}
+    for name, month, day, date, word in rows:
+        found.setdefault(name, _Row(month, day, date, word))
+    return found
 
 
 def _read_dates(texts: pd.Series, place: str) -> list[pd.Timestamp | None]:
@@ -227,7 +233,7 @@ def _read_session(name: str, folder: Path, row: _Row | None, scans: Mapping[str,
     if row.month is not None:
         month = row.month
     own = {file: date for file, date in scans.items() if f"_{name}_" in file or "_ses-" not in file}
-    dates = own | _read_scans(folder)
+    dates = own | (_read_scans(folder) if folder.name == name else {})
     date = row.date if row.date is not None else min(dates.values(), default=None)
     return Session(name, folder, month, date, day, dates)
 

@@ -114,7 +114,8 @@ def _read_person(row: tuple, folder: Path, rule: LabelRule, ledger: list[LedgerR
     label = _label(row, rule)
     group = row.group_id or row.participant
     followed = months_without_dementia(row.visits, 0.0)
-    return Person(*ids, t1, pet, label, float(row.age), row.sex, row.site, group, followed)
+    # Months of a list count from the scan.
+    return Person(*ids, t1, pet, label, float(row.age), row.sex, row.site, group, followed, months=0)
 
 
 def _label(row: tuple, rule: LabelRule) -> Label:

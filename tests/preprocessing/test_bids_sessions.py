@@ -83,6 +83,12 @@ def test_the_sessions_table_is_believed_before_the_name(data):
     assert label_of(data) == ("ses-M000", "not_mci")
 
 
+def test_the_first_row_of_a_session_that_stands_twice_counts(data):
+    with_history(data, "b").table("sub-1/sub-1_sessions.tsv", "session_id months", "ses-b 12", "ses-b 36")
+    with pytest.warns(UserWarning, match="session ses-b stands twice"):
+        assert data.read().people[0].months == 12
+
+
 def test_a_session_is_placed_by_its_date_and_that_of_baseline(data):
     with_history(data, "03")
     data.table("sub-1/sub-1_sessions.tsv", "session_id acq_time", "ses-bl 2010-01-01", "ses-03 2012-01-05T10:00:00")
@@ -149,6 +155,11 @@ def test_one_date_for_sessions_of_different_months_stands_for_nothing(data):
     assert "731 days" in [row.reason for row in data.read().ledger][0]
 
 
+def test_scans_of_one_session_are_together_whatever_its_month(data):
+    data.add("sub-1/ses-a/anat/sub-1_ses-a_T1w.nii", "sub-1/ses-a/pet/sub-1_ses-a_trc-FDG_pet.nii")
+    assert data.read().people[0].pet.days_from_t1 == 0
+
+
 def test_sessions_named_by_days_pair_by_days(data):
     data.add("sub-1/ses-d0129/anat/sub-1_ses-d0129_T1w.nii", "sub-1/ses-d0145/pet/sub-1_ses-d0145_trc-FDG_pet.nii")
     assert data.read().people[0].pet.days_from_t1 == 16
@@ -174,12 +185,26 @@ def test_a_scans_table_of_the_person_lists_the_scans_of_all_sessions(data):
     assert data.read().people[0].pet.days_from_t1 == 31
 
 
+def test_a_scans_table_of_the_person_dates_each_session_by_its_own_scans(data):
+    with_history(data, "bl", "03")
+    rows = ("ses-bl/anat/sub-1_ses-bl_T1w.nii 2010-01-01", "ses-03/anat/sub-1_ses-03_T1w.nii 2012-01-05")
+    data.table("sub-1/sub-1_scans.tsv", "filename acq_time", *rows)
+    (data.root / "sub-1/ses-bl/anat/sub-1_ses-bl_T1w.nii").unlink()
+    assert data.read().people[0].months == 24
+
+
 def test_dates_of_scans_decide_within_one_session_and_before_months(data):
     data.add("sub-1/ses-M000/anat/sub-1_ses-M000_T1w.nii", "sub-1/ses-M000/pet/sub-1_ses-M000_trc-FDG_pet.nii")
     rows = ("anat/sub-1_ses-M000_T1w.nii 2020-01-10", "pet/sub-1_ses-M000_trc-FDG_pet.nii 2020-06-10")
     data.table("sub-1/ses-M000/sub-1_ses-M000_scans.tsv", "filename acq_time", *rows)
     assert "152 days" in data.read().ledger[0].reason
     assert data.read(pair_days=160).people[0].pet.days_from_t1 == 152
+
+
+def test_a_scans_table_without_dates_is_warned_of_once(data, recwarn):
+    data.add("sub-1/anat/sub-1_T1w.nii").table("sub-1/sub-1_scans.tsv", "filename acq_time", "anat/a.nii 10:00:00")
+    assert data.read().people[0].months == 0
+    assert ["1 cells are no date" in str(warning.message) for warning in recwarn] == [True]
 
 
 def test_a_t1_beside_the_sessions_is_found(data):
@@ -195,6 +220,7 @@ def test_a_t1_beside_the_sessions_is_found(data):
         ("", "the table is empty; not even a header line; the table is left out"),
         ("session\tx\nses-a\n", None),
         ("name\tmonths\nses-a\t0\n", "no column 'session_id'; the table is left out"),
+        ("session_id\tmonths\nses-a\t0\nses-a\t12\n", "session ses-a stands twice; its first row counts"),
         ("session_id\tmonths\nses-a\tsoon\n", "column 'months': 1 cells are no months"),
         ("session_id\tacq_time\nses-a\tMonday\n", "column 'acq_time': 1 cells are no date"),
         ("session_id\tacq_time\nses-a\t01/02/2020\n", "day and month cannot be told apart; the dates are left out"),

@@ -72,6 +72,11 @@ def test_swapped_modalities_are_seen_in_the_sidecar(data):
     assert codes(data.read())["sub-01", "mri"] == ("failed", "wrong_modality")
 
 
+def test_a_modality_that_is_not_said_is_not_wrong(data):
+    data.add("sub-01/anat/sub-01_T1w.nii").sidecar("T1w.json", Modality=None)
+    assert len(data.read().people) == 1
+
+
 def test_the_plainest_t1_and_the_first_run_are_taken(data):
     data.add("sub-01/anat/sub-01_acq-fast_run-1_T1w.nii", "sub-01/anat/sub-01_run-2_T1w.nii")
     data.add("sub-01/anat/sub-01_run-1_T1w.nii")
@@ -237,7 +242,8 @@ def test_links_to_folders_and_files_are_followed_and_hidden_files_are_nothing(da
     image.rename(tmp_path / "MD5E-s1--0")  # as git-annex keeps it: no ending
     image.symlink_to(tmp_path / "MD5E-s1--0")
     (image.parent / "._sub-1_ses-M000_T1w.nii").write_bytes(b"Mac OS X")
-    assert data.read().people[0].t1.path.name == "sub-1_ses-M000_T1w.nii.gz"
+    t1 = data.read().people[0].t1
+    assert (t1.path.name, t1.rejected) == ("sub-1_ses-M000_T1w.nii.gz", "")
 
 
 def test_a_link_that_leads_nowhere_is_missing_content(data, tmp_path):
