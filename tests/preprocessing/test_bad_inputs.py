@@ -153,7 +153,7 @@ def test_a_scan(code, make, part, tmp_path):
 
 def test_a_scan_of_absurd_size_is_refused_before_its_voxels_are_read(tmp_path, monkeypatch):
     path = SCANS["of absurd size"][1](tmp_path)
-    monkeypatch.setattr(orient, "_values", lambda *_: pytest.fail("the voxels were read"))
+    monkeypatch.setattr(orient, "read_values", lambda *_: pytest.fail("the voxels were read"))
     with pytest.raises(ScanError):
         orient.read_scan(path)
 
