@@ -118,7 +118,7 @@ def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nif
     source = find_without_days(about["Sources"][0], prepared)
     if source is None or not source.is_file():
         return None
-    t1 = read_scan(source, about["Recipe"].get("header", ""))
+    t1 = read_scan(source, about.get("Recipe", {}).get("header", ""))
     return nib.Nifti1Image(register.to_native(template.to_grid(image), files, t1), t1.affine)
 
 

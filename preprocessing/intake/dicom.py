@@ -28,12 +28,12 @@ from preprocessing.intake.dicom_series import (
     Grid,
     Series,
     Slice,
-    files_of,
     find_series,
     grid_of,
     read_pixels,
     without_copies,
 )
+from preprocessing.intake.formats import visible_files
 from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
 from preprocessing.ledger import LedgerRow, write_json
 from preprocessing.orient import ScanError
@@ -157,7 +157,7 @@ def convert(source: Path, target: Path, modality: str) -> str:
 
 
 def _digest(source: Path) -> str:
-    found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files_of(source)]
+    found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in visible_files(source)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from preprocessing.intake.columns import is_hidden
 from preprocessing.intake.dicom_elements import SOP_CLASS, Frame, numbers, read_frames, read_meta
-from preprocessing.intake.formats import is_dicom
+from preprocessing.intake.formats import is_dicom, visible_files
 from preprocessing.orient import MAX_VOXELS, ScanError
 
 SERIES_UID, INSTANCE_UID, MODALITY = "0020|000e", "0008|0018", "0008|0060"
@@ -92,23 +91,11 @@ class Grid:
     frames: tuple[Frame, ...]
 
 
-def files_of(source: Path) -> list[Path]:
-    """The files of a folder, or the one file, without hidden ones."""
-    if source.is_file():
-        return [source]
-    found = (path for path in sorted(source.rglob("*")) if path.is_file())
-    return [path for path in found if not any(_is_hidden(part) for part in path.relative_to(source).parts)]
-
-
-def _is_hidden(name: str) -> bool:
-    return is_hidden(Path(name))
-
-
 def find_series(source: Path) -> list[Series]:
     """All series of a folder (or of one multi-frame file). Raises ScanError (dicom_unreadable) naming the file."""
     groups: dict[str, list[Slice]] = {}
     others = 0
-    for path in files_of(source):
+    for path in visible_files(source):
         if not (path.suffix.lower() == ".dcm" or is_dicom(path)):
             continue
         tags = _read_tags(path)

@@ -24,6 +24,14 @@ def is_ecat(path: Path) -> bool:
         return path.suffix == ".v" or file.read(6) == b"MATRIX"
 
 
+def visible_files(source: Path) -> list[Path]:
+    """The files of a folder and all below it, or the one file, without hidden ones and those in hidden folders."""
+    if source.is_file():
+        return [source]
+    found = (path for path in sorted(source.rglob("*")) if path.is_file())
+    return [path for path in found if not any(is_hidden(Path(part)) for part in path.relative_to(source).parts)]
+
+
 def usable_image(files: Sequence[Path]) -> Path:
     """The one image that these files make up: a NIfTI file, or the folder of a DICOM series.
 
@@ -49,7 +57,7 @@ def locate_image(path: Path) -> Path:
     Raises ScanError (missing_file, ecat, unknown_format).
     """
     if path.is_dir():
-        found = usable_image(sorted(file for file in path.rglob("*") if file.is_file()))
+        found = usable_image(visible_files(path))
         return found if found.is_file() else path
     if not path.exists():
         raise ScanError("missing_file", f"no such file: {path.name}")
