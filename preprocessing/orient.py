@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -32,6 +33,7 @@ VOXEL_SIZES_MM = (0.1, 20.0)
 UNITS_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 # The two affines of a header, the first of which counts where both are set and agree.
 HEADERS = ("sform", "qform")
+CHOICE = "--header sform or --header qform says which counts"
 # As far as the two may disagree: share of the voxel size; degrees, since a quaternion in float32 is rounded by up to
 # .05 and tools shift a sheared sform a little.
 SIZE_TOLERANCE = 1e-3
@@ -169,6 +171,10 @@ def _check_affine(image: nib.Nifti1Image, path: Path, header: str) -> np.ndarray
     voxel_sizes = tuple(float(size) for size in image.header["pixdim"][1:4])
     forms = {name: _form(image, name) for name in HEADERS if image.header[f"{name}_code"] > 0}
     affine = forms.get(header, next(iter(forms.values()), image.affine))
+    broken = [name for name, form in forms.items() if not _spans_volume(form)]
+    if min(voxel_sizes) > 0 and len(forms) == 2 and len(broken) == 1 and not header:
+        found = f"the {broken[0]} spans no volume, and the other does"
+        raise ScanError("header_contradiction", f"{found}: {CHOICE} (file {path})")
     if min(voxel_sizes) <= 0 or not _spans_volume(affine):
         rule = "every size must be > 0 and the axes must span a volume"
         raise ScanError("voxel_size", f"voxel size {voxel_sizes} mm; {rule} (file {path})")
@@ -178,6 +184,9 @@ def _check_affine(image: nib.Nifti1Image, path: Path, header: str) -> np.ndarray
         raise ScanError("no_orientation", f"qform and sform codes are 0; {rule} (file {path})")
     if len(forms) == 2 and not header:
         _check_agreement(forms["sform"], forms["qform"], path)
+    if list(forms) == ["sform"] and np.abs(_sizes(affine) / voxel_sizes - 1).max() > SIZE_TOLERANCE:
+        found = f"the sform's voxel size {_by(_sizes(affine))} counts, not that of pixdim, {_by(voxel_sizes)}"
+        warnings.warn(f"{Path(path).name}: {found}, since qform_code is 0", stacklevel=3)
     return np.diag([scale, scale, scale, 1.0]) @ affine
 
 
@@ -201,9 +210,6 @@ def _spans_volume(affine: np.ndarray) -> bool:
 
 def _check_agreement(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
     """Whether both affines of a header say the same of size, handedness and direction."""
-    choice = "--header sform or --header qform says which counts"
-    if not _spans_volume(qform):
-        raise ScanError("header_contradiction", f"the sform is good, the qform no rotation; {choice} (file {path})")
     sizes = [_sizes(form) for form in (sform, qform)]
     axes = [form[:3, :3] / size for form, size in zip((sform, qform), sizes, strict=True)]
     names = ["".join(nib.aff2axcodes(form)) for form in (sform, qform)]
@@ -218,10 +224,10 @@ def _check_agreement(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
         rule = f"at most {DIRECTION_TOLERANCE:g} is rounding"
     else:
         return
-    raise ScanError("header_contradiction", f"{found}; {rule}: {choice} (file {path})")
+    raise ScanError("header_contradiction", f"{found}; {rule}: {CHOICE} (file {path})")
 
 
-def _by(sizes: np.ndarray) -> str:
+def _by(sizes: Iterable[float]) -> str:
     return " x ".join(f"{size:.6g}" for size in sizes)
 
 

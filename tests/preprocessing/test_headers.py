@@ -66,6 +66,13 @@ def test_a_quaternion_that_is_no_rotation_contradicts_a_good_sform(tmp_path):
     assert orient.read_scan(path, "sform").shape == (12, 12, 12)
 
 
+def test_an_sform_of_zeros_contradicts_a_good_qform(tmp_path):
+    path = save(tmp_path, np.diag([0.0, 0, 0, 1]), SFORM)
+    code, sentence = refusal(path)
+    assert (code, "the sform spans no volume" in sentence) == ("header_contradiction", True)
+    assert np.allclose(orient.read_scan(path, "qform").affine, SFORM)
+
+
 OBLIQUE = turned(12, -7, 179.9, sizes=(0.9375, 0.9375, 1.2))
 AGREEMENTS = {
     "rounded": (OBLIQUE, turned(12.001, -7.001, 179.9, sizes=(0.9375, 0.9375, 1.2005))),
@@ -84,7 +91,8 @@ def test_what_converters_round_is_no_contradiction(sform, qform, tmp_path):
 def test_where_one_code_is_0_the_other_affine_counts(tmp_path):
     other = np.diag([-1.2, 1.2, 1.2, 1])
     for header in ("", "sform", "qform"):
-        first = orient.read_scan(save(tmp_path, SFORM, other, (1, 0)), header)
+        with pytest.warns(UserWarning, match="1 x 1 x 1 counts, not that of pixdim, 1.2 x 1.2 x 1.2"):
+            first = orient.read_scan(save(tmp_path, SFORM, other, (1, 0)), header)
         assert np.allclose(first.affine, SFORM)
         second = orient.read_scan(save(tmp_path, SFORM, other, (0, 1)), header)
         assert np.allclose(np.linalg.norm(second.affine[:3, :3], axis=0), 1.2)
