@@ -53,16 +53,31 @@ def read_meta(path: Path) -> dict[int, str]:
     return {tag: _text(value) for tag, value in found.items() if isinstance(value, bytes)}
 
 
+def read_texts(path: Path) -> dict[str, str]:
+    """Elements before the pixels that are not nested, as text by SimpleITK's keys ("0020|000e"), also where the pixels
+    are cut short; empty where the header is."""
+    try:
+        found = _read_header(path)
+    except ValueError:
+        return {}
+    values = {tag: value for tag, value in found.items() if isinstance(value, bytes)}
+    return {f"{tag >> 16:04x}|{tag & 0xFFFF:04x}": _text(value) for tag, value in values.items()}
+
+
 def read_frames(path: Path) -> list[Frame]:
     """Every frame's place and scaling, in the order of the file; empty where the header does not say all places."""
-    explicit = read_meta(path).get(TRANSFER_SYNTAX) != IMPLICIT
-    content = path.read_bytes()
     try:
-        top = _Reader(content, MARK_END, explicit).dataset(len(content), stop=PIXELS)
+        top = _read_header(path)
         shared = _merged(top.get(SHARED, []))
         return [_frame(shared | item) for item in top.get(EACH_FRAME, [])]
     except (ValueError, LookupError, TypeError, AttributeError):
         return []
+
+
+def _read_header(path: Path) -> Dataset:
+    explicit = read_meta(path).get(TRANSFER_SYNTAX) != IMPLICIT
+    content = path.read_bytes()
+    return _Reader(content, MARK_END, explicit).dataset(len(content), stop=PIXELS)
 
 
 def _merged(items: list[Dataset]) -> Dataset:

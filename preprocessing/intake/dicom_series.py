@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from preprocessing.intake.dicom_elements import SOP_CLASS, Frame, numbers, read_frames, read_meta
+from preprocessing.intake.dicom_elements import SOP_CLASS, Frame, numbers, read_frames, read_meta, read_texts
 from preprocessing.intake.formats import is_dicom, visible_files
 from preprocessing.orient import MAX_VOXELS, ScanError
 
@@ -44,10 +44,12 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class Slice:
-    """One file: a slice, or all frames of a multi-frame object. `tags`: text by SimpleITK's keys."""
+    """One file: a slice, or all frames of a multi-frame object. `tags`: text by SimpleITK's keys. damaged: only the
+    header can be read."""
 
     path: Path
     tags: dict[str, str]
+    damaged: bool = False
 
     @property
     def frames(self) -> int:
@@ -98,27 +100,30 @@ def find_series(source: Path) -> list[Series]:
     for path in visible_files(source):
         if not (path.suffix.lower() == ".dcm" or is_dicom(path)):
             continue
-        tags = _read_tags(path)
-        others += tags is None
-        if tags is not None:
-            groups.setdefault(tags.get(SERIES_UID, ""), []).append(Slice(path, tags))
+        found = _read_slice(path)
+        if found is None:
+            others += 1
+        else:
+            groups.setdefault(found.tags.get(SERIES_UID, ""), []).append(found)
     return [_series(slices, others) for _, slices in sorted(groups.items())]
 
 
-def _read_tags(path: Path) -> dict[str, str] | None:
-    """None for an object that holds no image."""
+def _read_slice(path: Path) -> Slice | None:
+    """None for an object that holds no image. Raises ScanError where nobody can tell of which series the file is."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        kind = read_meta(path).get(SOP_CLASS, "")
+        kind, tags = read_meta(path).get(SOP_CLASS, ""), read_texts(path)
         if kind and kind not in IMAGES:
             return None
-        what = "the file ends early or is damaged" if kind else "not a readable DICOM file"
-        raise ScanError("dicom_unreadable", f"{what} (file {path.name})") from error
-    return {tag: reader.GetMetaData(tag).strip(" \0") for tag in TAGS if reader.HasMetaDataKey(tag)}
+        if not tags.get(SERIES_UID):
+            what = "the file ends early or is damaged" if kind else "not a readable DICOM file"
+            raise ScanError("dicom_unreadable", f"{what} (file {path.name})") from error
+        return Slice(path, {tag: tags[tag] for tag in TAGS if tag in tags}, damaged=True)
+    return Slice(path, {tag: reader.GetMetaData(tag).strip(" \0") for tag in TAGS if reader.HasMetaDataKey(tag)})
 
 
 def _series(slices: list[Slice], others: int) -> Series:
@@ -130,8 +135,12 @@ def _series(slices: list[Slice], others: int) -> Series:
 def without_copies(series: Series) -> tuple[Slice, ...]:
     """The slices without files that are the same object a second time.
 
-    Raises ScanError (dicom_contradiction) where two files with one SOP instance UID and place have different pixels.
+    Raises ScanError naming the file: dicom_unreadable for a damaged one, dicom_contradiction where two with one SOP
+    instance UID and place have different pixels.
     """
+    damaged = next((slice_.path.name for slice_ in series.slices if slice_.damaged), None)
+    if damaged is not None:
+        raise ScanError("dicom_unreadable", f"the file ends early or is damaged (file {damaged})")
     kept: dict[tuple[str, str], Slice] = {}
     for number, found in enumerate(series.slices):
         uid = found.tags.get(INSTANCE_UID, "") or f"none {number}"

@@ -225,6 +225,16 @@ def test_a_file_cut_short_is_named(files, tmp_path):
     assert "ends early" in sentence and "slice004.dcm" in sentence
 
 
+@pytest.mark.parametrize("syntax", ["EXPLICIT", "IMPLICIT"])
+def test_a_file_cut_short_costs_no_other_series(syntax, files, tmp_path):
+    files.write_classic(tmp_path, VALUES, AFFINE)
+    other = files.write_classic(
+        tmp_path / "b", VALUES, AFFINE, description="Localizer", series="1.2.4", syntax=getattr(files, syntax)
+    )
+    (other / "slice006.dcm").write_bytes((other / "slice006.dcm").read_bytes()[:-40])
+    assert np.array_equal(read(tmp_path).get_fdata(), VALUES)
+
+
 T1S = (
     "Sag 3D BRAVO",
     "SAG FSPGR 3D",
