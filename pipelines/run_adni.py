@@ -33,6 +33,7 @@ from preprocessing.intake.overview import look_at, write_overview
 from preprocessing.intake.people import PAIR_DAYS, VISITS
 from preprocessing.intake.source import count_people
 from preprocessing.ledger import write_json
+from preprocessing.orient import HEADERS
 from preprocessing.preflight import check_room
 from preprocessing.recipe import CohortSummary, Recipe, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
@@ -145,6 +146,12 @@ def add_map_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--pet-smooth", type=float, default=0.0, metavar="FWHM", help="mm; of PETs that have no uniform resolution"
+    )
+    group.add_argument(
+        "--header",
+        choices=HEADERS,
+        default="",
+        help="which counts in scans whose sform and qform contradict each other",
     )
 
 
@@ -276,7 +283,12 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
-    return Recipe(reference=arguments.reference, resolution_mm=arguments.resolution, pet_smooth_mm=arguments.pet_smooth)
+    return Recipe(
+        reference=arguments.reference,
+        resolution_mm=arguments.resolution,
+        pet_smooth_mm=arguments.pet_smooth,
+        header=arguments.header,
+    )
 
 
 def is_failure(arguments: argparse.Namespace, summary: CohortSummary) -> bool:

@@ -114,10 +114,11 @@ def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nif
     record = folder / f"{sample_id}_space-{template.SPACE}_res-2_desc-preproc_T1w.json"
     if not (record.is_file() and files.affine.is_file() and files.inverse_warp.is_file()):
         return None
-    source = find_without_days(json.loads(record.read_text(encoding="utf-8"))["Sources"][0], prepared)
+    about = json.loads(record.read_text(encoding="utf-8"))
+    source = find_without_days(about["Sources"][0], prepared)
     if source is None or not source.is_file():
         return None
-    t1 = read_scan(source)
+    t1 = read_scan(source, about.get("Recipe", {}).get("header", ""))
     return nib.Nifti1Image(register.to_native(template.to_grid(image), files, t1), t1.affine)
 
 

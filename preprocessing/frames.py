@@ -20,29 +20,46 @@ from preprocessing.orient import ScanError
 LATE_MINUTES = (30.0, 60.0)
 # Scanners begin a frame some seconds late.
 TOLERANCE_MIN = 0.5
+MAX_SECONDS = 86400.0
 
 
-def read_pet(path: Path, window_min: tuple[float, float] = LATE_MINUTES) -> tuple[nib.Nifti1Image, dict[str, object]]:
+def read_pet(
+    path: Path, window_min: tuple[float, float] = LATE_MINUTES, header: str = ""
+) -> tuple[nib.Nifti1Image, dict[str, object]]:
     """A PET as a 3-D float32 image in RAS+, and what its sidecar shall say of the frames ({} where it had but one).
 
-    window_min: minutes after injection; frames inside it are averaged. Raises ScanError: those of `orient.read_scan`,
-    frame_times (unknown), frame_window (no frame inside).
+    window_min: minutes after injection; frames inside it are averaged. header: as for `orient.read_scan`. Raises
+    ScanError: those of `orient.read_scan`, frame_times (unknown), frame_window (no frame inside).
     """
-    stored = orient._load(path)
-    if len(stored.shape) != 4 or stored.shape[3] == 1:
-        return orient.read_scan(path), {}
+    stored, affine = orient.open_scan(path, header)
+    if len(stored.shape) == 3 or stored.shape[3] == 1:
+        _check_single_frame(path, window_min)
+        return orient.read_scan(path, header), {}
     starts, durations = frame_times(path, stored.shape[3])
     chosen = late_frames(starts, durations, window_min, path)
-    values = orient._values(stored, path)[..., chosen]
-    if not np.isfinite(values).all():
-        raise ScanError("not_finite", f"voxels are NaN or infinite; all must be finite (file {path})")
-    frames = [nib.as_closest_canonical(nib.Nifti1Image(values[..., i], stored.affine)) for i in range(len(chosen))]
+    values, nan_share = orient.fill_background(orient.read_values(stored, path)[..., chosen], path)
+    frames = [nib.as_closest_canonical(nib.Nifti1Image(values[..., i], affine)) for i in range(len(chosen))]
     weights = durations[chosen] / durations[chosen].sum()
-    mean = average(frames, weights)
-    if mean.get_fdata().max() == mean.get_fdata().min():
-        raise ScanError("empty", f"the average of its late frames is constant; a scan must have contrast (file {path})")
+    averaged = average(frames, weights)
+    mean = orient.finish(np.asarray(averaged.dataobj), averaged.affine, path)
+    mean.extra["nan_share"] = nan_share
     minutes = [round(float(starts[chosen[0]]), 2), round(float(starts[chosen[-1]] + durations[chosen[-1]]), 2)]
     return mean, {"FramesAveraged": len(chosen), "FramesMinutes": minutes, "FramesAligned": "rigid, to their mean"}
+
+
+def _check_single_frame(path: Path, window_min: tuple[float, float]) -> None:
+    """Refuse a static PET that ended before the window began: it shows blood flow, and no metabolism.
+
+    Only where the sidecar says when the tracer was injected; else nobody knows, and the scan is read as it is.
+    """
+    try:
+        if "InjectionStart" not in sidecars.read_sidecars(path)[0]:
+            return
+        starts, durations = frame_times(path, 1)
+    except (OSError, ValueError, TypeError):  # ScanError is a ValueError
+        return
+    if starts[0] + durations[0] <= window_min[0] - TOLERANCE_MIN:
+        late_frames(starts, durations, window_min, path)
 
 
 def frame_times(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,12 +78,15 @@ def frame_times(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
         what = "; ".join([f"{what} in {where}", *problems])
         raise ScanError("frame_times", f"{count} frames of unknown times: {what}") from error
     known = starts.shape == durations.shape == (count,) and math.isfinite(injection)
-    if not known or not np.isfinite([starts, durations]).all() or durations.min() <= 0 or np.diff(starts).min() <= 0:
+    if not known or not np.isfinite([starts, durations]).all() or durations.min() <= 0 or (np.diff(starts) <= 0).any():
         raise ScanError(
             "frame_times",
             f"FrameTimesStart and FrameDuration of {where} must be {count} growing times and {count} positive "
             f"durations; found {about['FrameTimesStart']} and {about['FrameDuration']}",
         )
+    if starts[-1] + durations[-1] > MAX_SECONDS:
+        found = f"the last of {count} frames ends at {starts[-1] + durations[-1]:g}"
+        raise ScanError("frame_times", f"{found}; BIDS counts seconds, and no scan lasts a day: ms? ({where})")
     return (starts - injection) / 60, durations / 60
 
 

@@ -33,7 +33,7 @@ def measure_uptake(
     """Align the PET to the T1 and take it to the template with it. Raises StepFailed."""
     folder = task.folder(prepared) / "pet"
     with step("orient_pet", outcome):
-        pet, about_frames = frames.read_pet(task.pet, task.recipe.pet_frames_min)
+        pet, about_frames = frames.read_pet(task.pet, task.recipe.pet_frames_min, task.recipe.header)
         folder.mkdir(parents=True, exist_ok=True)
     with step("register_pet", outcome):
         rigid = _align(task, prepared, pet, structure, stamps)
@@ -49,6 +49,7 @@ def measure_uptake(
         about = sidecar(task, prepared, [task.pet, task.t1])
         about |= {"Units": "SUVR", "ReferenceRegion": reference.name, "ReferenceMean": reference_mean}
         about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform} | about_frames
+        about |= {"NaNBackgroundShare": pet.extra["nan_share"]} if pet.extra["nan_share"] else {}
         write_map(task, folder, f"desc-suvr{reference.word}_pet", ratio, about)
         cropped = crop.crop_prepared(ratio * template.brain_mask())
         path = map_path(task, folder, f"desc-suvr{reference.word}Crop80_pet")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preprocessing.ledger import write_json
-from preprocessing.task import SubjectTask, pet_files, source_identity
+from preprocessing.task import Recipe, SubjectTask, pet_files, source_identity
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class Stage:
     fields: tuple[str, ...] = ()  # of the Recipe
     depends_on: Stage | None = None
 
-    def stamp(self, recipe: object, inputs: dict[str, Any]) -> str:
+    def stamp(self, recipe: Recipe, inputs: dict[str, Any]) -> str:
         """Hash of this stage and all before it. `inputs`: the identities of each stage's sources, by stage name."""
         content = {
             "stage": self.name,
             "version": self.version,
-            "recipe": {name: asdict(recipe)[name] for name in self.fields},
+            "recipe": {name: value for name, value in recipe.stamped().items() if name in self.fields},
             "inputs": inputs.get(self.name),
             "before": self.depends_on.stamp(recipe, inputs) if self.depends_on else None,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-STRUCTURE = Stage("structure", 1, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm"))
+STRUCTURE = Stage("structure", 1, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
 ALIGNMENT = Stage("pet_alignment", 1, ("pet_frames_min",), STRUCTURE)
 
 

@@ -75,7 +75,8 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[qualit
     folder = task.folder(prepared) / "anat"
     folder.mkdir(parents=True, exist_ok=True)
     with step("orient", outcome):
-        t1 = orient.read_scan(task.t1)
+        t1 = orient.read_scan(task.t1, task.recipe.header)
+        nan_share = t1.extra["nan_share"]
     with step("brain_mask", outcome):
         mask, method = brain_mask.mask_brain(t1)
         ghosts = measures.ghost_share(t1.get_fdata(dtype=np.float32), mask, t1.header.get_zooms()[:3])
@@ -103,6 +104,7 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[qualit
     with step("write", outcome):
         about = sidecar(task, prepared, [task.t1])
         about |= {"BrainMaskMethod": method, "TIV_mL": outcome.tiv_ml, "TIVDefinition": "brain mask volume"}
+        about |= {"NaNBackgroundShare": nan_share} if nan_share else {}
         named = zip(tissue.TISSUES, tissue_ml, strict=True)
         about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
         maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}

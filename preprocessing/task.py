@@ -7,13 +7,14 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from adni_tcgm.files import inside
 from adni_tcgm.privacy import without_days
-from preprocessing import frames, register, sidecars, suvr, template
+from preprocessing import frames, orient, register, sidecars, suvr, template
 from preprocessing.ledger import compact, write_image
 
 # Raise it when a step changes what it computes: every subject is then done anew.
@@ -25,7 +26,7 @@ RESOLUTIONS_MM = (2, 1)
 class Recipe:
     """What may be chosen. Every field goes into the hash that decides whether a subject must be done anew.
 
-    Raises ValueError for a reference region or a resolution that is not known.
+    Raises ValueError for a reference region, a resolution or a header that is not known.
     """
 
     syn_iterations: tuple[int, int, int] = register.ITERATIONS
@@ -37,15 +38,22 @@ class Recipe:
     # 1: the T1, the modulated grey matter and the SUVR are written on the template's 1 mm grid, too. Registration,
     # measurements and the crops that networks read stay at 2 mm.
     resolution_mm: int = 2
+    header: str = ""  # sform or qform: which counts in scans where they contradict each other; "": such a scan fails
 
     def __post_init__(self) -> None:
         suvr.reference_mask(self.reference)  # refuses an unknown name before any work
+        if self.header not in ("", *orient.HEADERS):
+            raise ValueError(f"header is {self.header!r}; known: {', '.join(orient.HEADERS)}")
         if self.resolution_mm not in RESOLUTIONS_MM:
             raise ValueError(f"resolution_mm is {self.resolution_mm!r}; maps are made at 2 mm, or at 2 and 1")
 
+    def stamped(self) -> dict[str, Any]:
+        """The fields as stamps hold them: without `header` where it is unset, as in stamps from before it was there."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("header", "")}
+
     @property
     def hash(self) -> str:
-        content = json.dumps({"version": RECIPE_VERSION, **asdict(self)}, sort_keys=True)
+        content = json.dumps({"version": RECIPE_VERSION, **self.stamped()}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -99,7 +107,7 @@ def sidecar(task: SubjectTask, prepared: Path, sources: list[Path]) -> dict[str,
         "Sources": [without_days(os.path.relpath(source, prepared)) for source in sources],
         "SpatialReference": f"{template.SPACE} (ICBM 152 2009c symmetric), 2 mm",
         "RecipeHash": task.recipe.hash,
-        "Recipe": asdict(task.recipe),
+        "Recipe": task.recipe.stamped(),
     }
 
 

@@ -1,6 +1,10 @@
 """DICOM series to NIfTI. The series is chosen by its description; after that only geometry is kept of the header.
 
-One file a slice (classic) or one file a volume (enhanced multi-frame), read by GDCM through SimpleITK.
+One file a slice (classic) or one file a volume (enhanced multi-frame). Where the voxels belong is taken from the
+headers (`dicom_series`). Classic series are converted by dcm2niix, whose volume must lie there. Where it does not, or
+where there are several (it splits a series whose study time varies), GDCM reads the slices through SimpleITK. So it
+does for all multi-frame files: dcm2niix 1.0.20260724 wrote frames that were stored from top to bottom upside down, and
+frames of two volumes at one place as one, both without a warning.
 """
 
 from __future__ import annotations
@@ -8,9 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -19,94 +21,29 @@ import SimpleITK as sitk
 
 from adni_tcgm.files import write_bytes
 from preprocessing.guard import Guard
+from preprocessing.intake import dcm2niix
 from preprocessing.intake.acquisition import read_field_strength, read_tracer
-from preprocessing.intake.adni import rank_fdg, rank_t1
-from preprocessing.intake.formats import is_dicom
+from preprocessing.intake.dicom_choice import rank_series
+from preprocessing.intake.dicom_series import (
+    Grid,
+    Series,
+    Slice,
+    find_series,
+    grid_of,
+    read_pixels,
+    without_copies,
+)
+from preprocessing.intake.formats import NIFTI, visible_files
 from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
 from preprocessing.ledger import LedgerRow, write_json
-from preprocessing.orient import MAX_VOXELS, ScanError
+from preprocessing.orient import ScanError
 
-SERIES_UID, DESCRIPTION, MODALITY = "0020|000e", "0008|103e", "0008|0060"
-POSITION, ORIENTATION, FRAMES = "0020|0032", "0020|0037", "0028|0008"
-RANKS: dict[str, Callable[[str], float | None]] = {"mri": rank_t1, "pet": lambda text: rank_fdg(text)[0]}
 MODALITY_TAG = {"mri": "MR", "pet": "PT"}
 NAMES = {"mri": ("anat", "T1w"), "pet": ("pet", "pet")}
 # For one series; far above what a slow disk needs.
 GDCM_SECONDS = 600.0
-# Slices may lie this far (share of the spacing) from where an even spacing would put them.
-SPACING_TOLERANCE = 0.05
-# (0020,0032) with VR DS and its length; (7fe0,0010), where the pixels begin.
-POSITION_BYTES = rb"\x20\x00\x32\x00DS(..)"
-# (0018,0087), a number, and (0018,0031), which lies in a sequence: text of which only "FDG" goes further.
-FIELD_STRENGTH_BYTES = rb"\x18\x00\x87\x00DS(..)"
-TRACER_BYTES = rb"\x18\x00\x31\x00LO(..)"
-PIXEL_DATA = b"\xe0\x7f\x10\x00O"
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Series:
-    """One series of a folder. `files` are ordered along the slice normal, `places` are the millimetres there."""
-
-    description: str
-    modality: str
-    files: tuple[Path, ...]
-    places: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
-class _Slice:
-    path: Path
-    tags: dict[str, str]
-
-    @property
-    def place(self) -> float | None:
-        """Millimetres along the slice normal; None where the header does not say."""
-        numbers = [_numbers(self.tags.get(tag, "")) for tag in (POSITION, ORIENTATION)]
-        if len(numbers[0]) != 3 or len(numbers[1]) != 6:
-            return None
-        return float(np.dot(np.cross(numbers[1][:3], numbers[1][3:]), numbers[0]))
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split("\\")]
-    except ValueError:
-        return []
-
-
-def find_series(source: Path) -> list[Series]:
-    """All series of a folder (or of one multi-frame file). Raises ScanError (dicom_unreadable) naming the file."""
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    files = [path for path in files if path.suffix.lower() == ".dcm" or is_dicom(path)]
-    groups: dict[str, list[_Slice]] = {}
-    for path in files:
-        tags = _read_tags(path)
-        groups.setdefault(tags.get(SERIES_UID, ""), []).append(_Slice(path, tags))
-    return [_series(slices) for _, slices in sorted(groups.items())]
-
-
-def _read_tags(path: Path) -> dict[str, str]:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ScanError("dicom_unreadable", f"not a readable DICOM file (file {path.name})") from error
-    wanted = (SERIES_UID, DESCRIPTION, MODALITY, POSITION, ORIENTATION, FRAMES)
-    return {tag: reader.GetMetaData(tag).strip(" \0") for tag in wanted if reader.HasMetaDataKey(tag)}
-
-
-def _series(slices: list[_Slice]) -> Series:
-    ordered = sorted(slices, key=lambda s: (s.place if s.place is not None else 0.0, s.path.name))
-    tags = ordered[0].tags
-    return Series(
-        tags.get(DESCRIPTION, ""),
-        tags.get(MODALITY, ""),
-        tuple(s.path for s in ordered),
-        tuple(s.place for s in ordered),
-    )
+# Corners of dcm2niix's volume may lie this far from where the headers have them, as share of a voxel.
+CORNER_TOLERANCE = 0.05
 
 
 def choose_series(series: list[Series], modality: str) -> Series:
@@ -116,16 +53,15 @@ def choose_series(series: list[Series], modality: str) -> Series:
     Raises ScanError (missing_file, wrong_modality, unknown_series).
     """
     if not series:
-        raise ScanError("missing_file", "the folder holds no DICOM file")
+        raise ScanError("missing_file", "the folder holds no DICOM image")
     right = [s for s in series if s.modality in (MODALITY_TAG[modality], "")]
     if not right:
         found = ", ".join(sorted({s.modality for s in series}))
         raise ScanError("wrong_modality", f"DICOM modality is {found}; {MODALITY_TAG[modality]} is needed here")
     if len(right) == 1:
         return right[0]
-    ranked = [
-        (rank, -len(s.files), i) for i, s in enumerate(right) if (rank := RANKS[modality](s.description)) is not None
-    ]
+    ranks = [rank_series(s.description, modality) for s in right]
+    ranked = [(rank, -len(right[i].slices), i) for i, rank in enumerate(ranks) if rank is not None]
     if not ranked:
         names = ", ".join(repr(s.description) for s in right)
         raise ScanError("unknown_series", f"none of {len(right)} series is an accepted one: {names}")
@@ -135,99 +71,63 @@ def choose_series(series: list[Series], modality: str) -> Series:
 def read_series(series: Series) -> nib.Nifti1Image:
     """The volume of a series, in the scanner's world coordinates. Whole numbers that fit are kept as int16, exactly.
 
-    Raises ScanError (dicom_unreadable, dynamic, dicom_gap, dicom_geometry, not_3d).
+    Raises ScanError (dicom_unreadable, dicom_contradiction, too_large, not_3d, dynamic, dicom_gap, dicom_geometry).
     """
-    _check_slices(series)
-    _check_voxels(series)
-    try:
-        if len(series.files) == 1:
-            image = sitk.ReadImage(str(series.files[0]), sitk.sitkFloat32, imageIO="GDCMImageIO")
-        else:
-            reader = sitk.ImageSeriesReader()
-            reader.SetImageIO("GDCMImageIO")
-            reader.SetFileNames([str(path) for path in series.files])
-            reader.SetOutputPixelType(sitk.sitkFloat32)  # else PET slices with their own slopes lose their fractions
-            image = reader.Execute()
-    except RuntimeError as error:
-        where = series.files[0].parent.name
-        raise ScanError("dicom_unreadable", f"the pixels of a DICOM series cannot be read (folder {where})") from error
-    if image.GetDimension() != 3 or min(image.GetSize()) < 2:
-        raise ScanError("not_3d", f"the DICOM series has the size {image.GetSize()}; a volume is needed")
-    if len(series.files) == 1:
-        _check_frames(series.files[0], image)
-    values = np.transpose(sitk.GetArrayFromImage(image))
+    return _read(without_copies(series))[0]
+
+
+def _read(slices: tuple[Slice, ...]) -> tuple[nib.Nifti1Image, dict[str, object]]:
+    """The volume, and what dcm2niix's sidecar says."""
+    grid = grid_of(slices)
+    files, multiple = [s.path for s in slices], len(slices) == 1
+    converted = dcm2niix.run(files, volume=not multiple)
+    values = _on_grid(converted, grid)
+    if values is None:
+        values = _read_frames(files[0], grid) if multiple else _read_slices(files, grid)
     whole = np.all(np.isfinite(values)) and np.abs(values).max() < 2**15 and np.array_equal(values, np.rint(values))
-    return nib.Nifti1Image(values.astype(np.int16) if whole else values, _affine(image))
+    return nib.Nifti1Image(values.astype(np.int16) if whole else values, grid.affine), converted.sidecar
 
 
-def _affine(image: sitk.Image) -> np.ndarray:
-    """Voxel to RAS+ millimetres; DICOM's axes point left and posterior."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return LPS_TO_RAS @ affine
+def _on_grid(converted: dcm2niix.Converted, grid: Grid) -> np.ndarray | None:
+    """The values in the order of the grid's axes, if they are one volume that lies where the headers have it."""
+    if converted.values is None or converted.values.ndim != 3 or np.linalg.det(converted.affine) == 0:
+        return None
+    turn = nib.io_orientation(np.linalg.inv(grid.affine) @ converted.affine)
+    if np.isnan(turn).any():
+        return None
+    affine = converted.affine @ nib.orientations.inv_ornt_aff(turn, converted.values.shape)
+    values = nib.apply_orientation(converted.values, turn)
+    corners = np.array(np.meshgrid(*([0, size - 1] for size in grid.shape), [1], indexing="ij")).reshape(4, -1)
+    off = np.linalg.inv(grid.affine) @ affine @ corners - corners
+    return values if values.shape == grid.shape and np.abs(off).max() < CORNER_TOLERANCE else None
 
 
-def _check_voxels(series: Series) -> None:
-    """The first slice's size times the number of slices, before any pixel is read."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(series.files[0]))
-    reader.ReadImageInformation()
-    voxels = np.prod(reader.GetSize(), dtype=float) * len(series.files)
-    if voxels > MAX_VOXELS:
-        raise ScanError("too_large", f"a DICOM series of {voxels:.3g} voxels; at most {MAX_VOXELS:.0e} are read")
+def _read_slices(files: list[Path], grid: Grid) -> np.ndarray:
+    """(X, Y, Z) float32, each slice scaled by its own slope."""
+    images = [np.squeeze(sitk.GetArrayFromImage(read_pixels(files[k]))).T for k in grid.order]
+    return np.stack(images, axis=-1)
 
 
-def _check_slices(series: Series) -> None:
-    """One slice a place, evenly spaced."""
-    if len(series.files) == 1:
-        return
-    places = np.array(series.places, dtype=float)
-    if np.isnan(places).any():
-        raise ScanError("dicom_unreadable", "slices without position or orientation")
-    steps = np.diff(places)
-    if np.any(np.abs(steps) < 1e-3):
-        volumes = len(places) / len(np.unique(np.round(places, 3)))
-        raise ScanError("dynamic", f"the DICOM series holds {volumes:.3g} images at each place, not one volume")
-    if np.any(np.abs(steps - np.median(steps)) > SPACING_TOLERANCE * np.median(steps)):
-        raise ScanError("dicom_gap", f"slices are {steps.min():.3g} to {steps.max():.3g} mm apart; one is missing")
+def _read_frames(path: Path, grid: Grid) -> np.ndarray:
+    """(X, Y, Z) float32. GDCM scales every frame by the first one's slope and intercept, which is undone."""
+    scaled = np.transpose(sitk.GetArrayFromImage(read_pixels(path, sitk.sitkFloat64)))
+    if scaled.shape != grid.shape:
+        raise ScanError("dicom_geometry", f"pixels of shape {scaled.shape} where {grid.shape} is needed ({path.name})")
+    slopes, intercepts = (np.array([getattr(f, name) for f in grid.frames]) for name in ("slope", "intercept"))
+    if np.ptp(slopes) or np.ptp(intercepts):
+        stored = (scaled - intercepts[0]) / slopes[0] if slopes[0] else np.full_like(scaled, np.nan)
+        if not np.allclose(stored, np.rint(stored), rtol=0, atol=1e-3):
+            raise ScanError("dicom_geometry", f"the frames' own slopes do not give whole numbers ({path.name})")
+        scaled = np.rint(stored) * slopes + intercepts
+    return scaled[:, :, grid.order].astype(np.float32)
 
 
-def _check_frames(path: Path, image: sitk.Image) -> None:
-    """Whether the frames of a multi-frame file lie where the image has them.
-
-    Where frames are stored out of order, or without positions, GDCM falls back to 1 mm and unrotated axes in silence.
-    """
-    found = _frame_positions(path)
-    axes = np.reshape(image.GetDirection(), (3, 3))
-    steps = np.arange(image.GetSize()[2])[:, None] * image.GetSpacing()[2]
-    expected = np.array(image.GetOrigin()) + steps * axes[:, 2]
-    far = SPACING_TOLERANCE * image.GetSpacing()[2]
-    if found.shape != expected.shape or np.abs(found - expected).max() > far:
-        what = "no positions" if not len(found) else f"{len(np.unique(found, axis=0))} places that are not in order"
-        raise ScanError("dicom_geometry", f"{len(expected)} frames, {what}; convert it with dcm2niix ({path.name})")
-
-
-def _frame_positions(path: Path) -> np.ndarray:
-    """(frames, 3): every image position in the header, wherever it is nested (explicit little-endian files)."""
-    found = [_numbers(text) for text in _values_of(path, POSITION_BYTES)]
-    return np.array([numbers for numbers in found if len(numbers) == 3]).reshape(-1, 3)
-
-
-def _values_of(path: Path, element: bytes) -> list[str]:
-    """The text of every data element of this tag in the header, however deep it lies (explicit little-endian files)."""
-    header = path.read_bytes().partition(PIXEL_DATA)[0]
-    matches = [(m.end(), int.from_bytes(m[1], "little")) for m in re.finditer(element, header, re.DOTALL)]
-    return [header[start : start + length].decode("latin-1").strip(" \0") for start, length in matches]
-
-
-def _acquisition(path: Path, modality: str) -> dict[str, object]:
-    """BIDS's MagneticFieldStrength or TracerName, where the header says it."""
+def _acquisition(sidecar: dict[str, object], modality: str) -> dict[str, object]:
+    """BIDS's MagneticFieldStrength or TracerName; of the tracer's text only that it is FDG."""
     if modality == "mri":
-        strength = next(map(read_field_strength, _values_of(path, FIELD_STRENGTH_BYTES)), None)
+        strength = read_field_strength(sidecar.get("MagneticFieldStrength", ""))
         return {} if strength is None else {"MagneticFieldStrength": strength}
-    tracer = next(filter(None, map(read_tracer, _values_of(path, TRACER_BYTES))), "")
+    tracer = read_tracer(sidecar.get("TracerName", ""))
     return {"TracerName": tracer} if tracer else {}
 
 
@@ -235,7 +135,8 @@ def convert(source: Path, target: Path, modality: str) -> str:
     """Write the best series under `source` as `target` (.nii.gz, the same bytes every time).
 
     Returns "uniform" for a PET of one resolution, else "". A target that stands is left as it is while the source is
-    unchanged. The sidecar holds no text of the DICOM header but the field strength and "FDG". Raises ScanError.
+    unchanged. The sidecar holds no text of the DICOM header but the field strength and "FDG"; it counts the files that
+    were read, were there twice, or hold no image. Raises ScanError.
     """
     about = target.with_name(target.name.removesuffix(".nii.gz") + ".json")
     digest = _digest(source)
@@ -244,24 +145,26 @@ def convert(source: Path, target: Path, modality: str) -> str:
         if written.get("SourceDigest") == digest:
             return "uniform" if written["UniformResolution"] else ""
     series = choose_series(find_series(source), modality)
-    image = read_series(series)
+    slices = without_copies(series)
+    image, sidecar = _read(slices)
     uniform = is_uniform(series.description)
     write_bytes(target, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-    files = {"SourceFormat": "DICOM", "SourceFiles": len(series.files), "SourceDigest": digest}
-    write_json(files | {"UniformResolution": uniform} | _acquisition(series.files[0], modality), about)
+    files = {"SourceFormat": "DICOM", "SourceFiles": len(slices), "SourceDigest": digest}
+    left_out = {"FilesTwice": len(series.slices) - len(slices), "FilesWithoutImage": series.others}
+    files |= {name: count for name, count in left_out.items() if count}
+    write_json(files | {"UniformResolution": uniform} | _acquisition(sidecar, modality), about)
     return "uniform" if uniform else ""
 
 
 def _digest(source: Path) -> str:
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    found = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in visible_files(source)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
 def convert_people(people: list[Person], prepared: Path) -> tuple[list[Person], list[LedgerRow]]:
     """The people with NIfTI files in place of DICOM ones, and the ledger rows of what could not be converted.
 
-    A broken file can make GDCM loop or crash, so it works in a process that may be ended.
+    A broken file can make GDCM or dcm2niix loop or crash, so they work in a process that may be ended.
     """
     with Guard(GDCM_SECONDS) as guard:
         return _convert_people(people, prepared, guard)
@@ -289,7 +192,7 @@ def _convert_people(people: list[Person], prepared: Path, guard: Guard) -> tuple
 def _convert_choice(
     person: Person, choice: Choice | None, modality: str, prepared: Path, guard: Guard
 ) -> Choice | None:
-    if choice is None or choice.path.name.endswith((".nii", ".nii.gz")):
+    if choice is None or choice.path.name.lower().endswith(NIFTI):
         return choice
     folder, ending = NAMES[modality]
     name = f"{person.participant_id}_{person.session_id}_desc-fromDicom_{ending}.nii.gz"

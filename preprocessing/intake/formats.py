@@ -24,6 +24,11 @@ def is_ecat(path: Path) -> bool:
         return path.suffix == ".v" or file.read(6) == b"MATRIX"
 
 
+def visible_files(source: Path) -> list[Path]:
+    """The files of a folder and all below it, links followed and hidden ones left out; or the one file."""
+    return [source] if source.is_file() else [path for path in files_under(source) if path.is_file()]
+
+
 def usable_image(files: Sequence[Path]) -> Path:
     """The one image that these files make up: a NIfTI file, or the folder of a DICOM series.
 

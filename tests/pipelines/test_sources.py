@@ -36,6 +36,12 @@ def test_each_source_is_handed_on_with_its_layout(calls, tmp_path, flag, layout)
     assert (calls[1]["raw"], calls[1]["layout"]) == (tmp_path / "in", layout)
 
 
+def test_which_affine_of_a_header_counts_is_handed_on(calls, tmp_path):
+    run(tmp_path, "--header", "qform")
+    run(tmp_path)
+    assert [call["recipe"].header for call in calls[1:]] == ["qform", ""]
+
+
 def test_two_sources_at_once_are_refused(calls, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--data", "a", "--bids", "b")

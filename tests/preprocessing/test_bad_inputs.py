@@ -153,7 +153,7 @@ def test_a_scan(code, make, part, tmp_path):
 
 def test_a_scan_of_absurd_size_is_refused_before_its_voxels_are_read(tmp_path, monkeypatch):
     path = SCANS["of absurd size"][1](tmp_path)
-    monkeypatch.setattr(orient, "_values", lambda *_: pytest.fail("the voxels were read"))
+    monkeypatch.setattr(orient, "read_values", lambda *_: pytest.fail("the voxels were read"))
     with pytest.raises(ScanError):
         orient.read_scan(path)
 
@@ -214,27 +214,61 @@ def dicom_gap(folder: Path, scanner) -> None:
 
 def dicom_repeated(folder: Path, scanner) -> None:
     for name in "ab":
-        scanner.write_classic(folder, NOISE.astype(np.int16), np.eye(4), name=name)
+        scanner.write_classic(folder, NOISE.astype(np.int16), np.eye(4), name=name, uid=f"1.2.3.{ord(name)}")
+
+
+def dicom_contradictory(folder: Path, scanner) -> None:
+    for name in "ab":
+        scanner.write_classic(folder, NOISE.astype(np.int16) + np.int16(ord(name)), np.eye(4), name=name)
 
 
 def dicom_pet(folder: Path, scanner) -> None:
     scanner.write_classic(folder, NOISE.astype(np.int16), np.eye(4), "PT")
 
 
-def dicom_shuffled(folder: Path, scanner) -> None:
-    order = [0, 5, 1, 6, 2, 7, 3, 8, 4, 9, 10, 11]
-    scanner.write_enhanced(folder / "a.dcm", NOISE.astype(np.int16), np.eye(4), order=order)
+def frames(*order: int) -> Callable[[Path, object], None]:
+    def make(folder: Path, scanner) -> None:
+        scanner.write_enhanced(folder / "a.dcm", NOISE.astype(np.int16), np.eye(4), order=list(order))
+
+    return make
 
 
+def changed_slices(change: Callable[[int, dict], dict]) -> Callable[[Path, object], None]:
+    def make(folder: Path, scanner) -> None:
+        scanner.write_classic(folder, NOISE.astype(np.int16), np.eye(4), change=change)
+
+    return make
+
+
+def dicom_without_frame_positions(folder: Path, scanner) -> None:
+    frames(*range(12))(folder, scanner)
+    content = (folder / "a.dcm").read_bytes()
+    (folder / "a.dcm").write_bytes(content.replace(b"\x30\x92", b"\x31\x92"))
+
+
+TILTED = changed_slices(lambda k, _: {0x00200032: ("DS", f"{-k * 0.2}\\0\\{k}")})
+TWO_PLANES = changed_slices(lambda k, _: {0x00200037: ("DS", "1\\0\\0\\0\\0\\-1")} if k > 8 else {})
+TWO_SIZES = changed_slices(lambda k, _: {0x00280010: ("US", 6), 0x00280011: ("US", 24)} if k == 4 else {})
+NO_SPACING = changed_slices(lambda k, _: {0x00280030: ("DS", "")})
+SPACING_0 = changed_slices(lambda k, _: {0x00280030: ("DS", "0\\0")})
 DICOM = {
     "of text": ("dicom_unreadable", dicom_text),
     "with a slice cut off": ("dicom_unreadable", dicom_cut),
     "with a slice cut off in the header": ("dicom_unreadable", dicom_cut_in_the_header),
     "of one slice": ("not_3d", dicom_single_slice),
     "without one slice": ("dicom_gap", dicom_gap),
-    "with each slice twice": ("dynamic", dicom_repeated),
+    "with two images at each place": ("dynamic", dicom_repeated),
+    "with two versions of each slice": ("dicom_contradiction", dicom_contradictory),
     "of a PET instead of the T1": ("wrong_modality", dicom_pet),
-    "with frames out of order": ("dicom_geometry", dicom_shuffled),
+    "with two frames at each place": ("dynamic", frames(*range(6), *range(6))),
+    "without one frame": ("dicom_gap", frames(0, 1, 2, 4, 5, 6, 7)),
+    "with frames of unknown places": ("dicom_geometry", dicom_without_frame_positions),
+    "of tilted slices": ("dicom_geometry", TILTED),
+    "of slices in two planes": ("dicom_geometry", TWO_PLANES),
+    "of slices of two sizes": ("dicom_geometry", TWO_SIZES),
+    "without pixel spacing": ("dicom_unreadable", NO_SPACING),
+    "with a pixel spacing of 0": ("dicom_geometry", SPACING_0),
+    "of reports alone": ("missing_file", lambda folder, scanner: scanner.write_without_pixels(folder / "a.dcm")),
     "of no file": ("missing_file", lambda folder, scanner: None),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -84,6 +85,55 @@ def test_a_series_without_late_frames_is_refused_with_its_times(dynamic):
     code, reason = refusal(dynamic(np.stack([blob()] * 2, -1), FrameTimesStart=[0, 300], FrameDuration=[300, 300]))
     assert code == "frame_window"
     assert "there are 0 to 10 min" in reason
+
+
+def with_header(path: Path, change: Callable[[nib.Nifti1Image], None]) -> Path:
+    image = nib.load(path)
+    image = nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
+    change(image)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    {
+        "no_orientation": lambda image: (image.set_qform(None, 0), image.set_sform(None, 0)),
+        "units": lambda image: image.header.set_xyzt_units("meter", "sec"),
+        "header_contradiction": lambda image: image.set_qform(np.diag([3.3, 3, 3, 1]), 1),
+    }.items(),
+)
+def test_the_header_of_a_dynamic_pet_is_checked_as_that_of_any_scan(code, change, dynamic):
+    path = dynamic(np.stack([blob()] * 2, -1), FrameTimesStart=[1800, 2100], FrameDuration=[300, 300])
+    assert refusal(with_header(path, change))[0] == code
+
+
+def test_a_negative_average_of_frames_is_refused(dynamic):
+    path = dynamic(-blob()[..., None] - [10.0, 11], FrameTimesStart=[0, 1800], FrameDuration=[300, 300])
+    assert refusal(path)[0] == "negative"
+
+
+def test_frames_without_values_around_the_body_are_averaged_with_zeros_there(dynamic):
+    values = np.stack([blob(), blob()], -1)
+    values[:3], values[..., 1][:, 35] = np.nan, np.nan
+    path = dynamic(values, FrameTimesStart=[1800, 2100], FrameDuration=[300, 300])
+    with pytest.warns(UserWarning, match="sub-1_pet.nii.gz: .* around the head"):
+        mean, _ = frames.read_pet(path)
+    assert mean.extra["nan_share"] == pytest.approx(1 - 33 * 35 / 36**2)
+    assert np.isfinite(mean.get_fdata()).all()
+
+
+def test_frame_times_in_milliseconds_are_refused_as_such(dynamic):
+    path = dynamic(np.stack([blob()] * 2, -1), FrameTimesStart=[0, 1.8e6], FrameDuration=[1.8e6, 1.8e6])
+    code, reason = refusal(path)
+    assert (code, "ends at 3.6e+06; BIDS counts seconds" in reason) == ("frame_times", True)
+
+
+def test_a_single_early_frame_is_refused_only_where_the_time_of_injection_is_known(dynamic):
+    early = {"FrameTimesStart": [0], "FrameDuration": [600]}
+    assert refusal(dynamic(blob(), **early, InjectionStart=0))[0] == "frame_window"
+    for sidecar in (early, early | {"InjectionStart": -1800}, {"InjectionStart": 0}, {"InjectionStart": "noon"}):
+        assert frames.read_pet(dynamic(blob(), **sidecar))[1] == {}
 
 
 def test_a_single_volume_is_read_as_any_scan_and_a_4d_t1_is_still_refused(dynamic):

@@ -52,7 +52,7 @@ def test_a_file_that_is_no_image_is_unreadable(tmp_path):
 
 def test_a_scan_with_nan_is_refused_with_their_number(save_scan):
     values = ramp(5, 5, 5)
-    values[0, 0, :2] = np.nan
+    values[2, 2, 1:3] = np.nan
     code, message = code_of(save_scan(values))
     assert code == "not_finite"
     assert message.startswith("2 voxels")
