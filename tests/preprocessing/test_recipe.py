@@ -184,7 +184,7 @@ def template_subject(each_brain_once, tmp_path_factory) -> tuple[recipe.SubjectT
 
 def test_the_template_passes_its_own_quality_control(template_subject):
     task, prepared = template_subject
-    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text())
+    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text())["Checks"]
     assert {c["name"] for c in checks} >= {"brain_dice", "folded_share", "t1_correlation", "pet_correlation"}
     assert {c["verdict"] for c in checks} == {"pass"}, checks
     values = {c["name"]: c["value"] for c in checks}
