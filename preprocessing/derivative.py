@@ -7,6 +7,7 @@ these, and no image.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from adni_tcgm.command import LOG
 from adni_tcgm.files import write_bytes
@@ -56,7 +57,8 @@ Transforms (`*_xfm.*`) are ITK's. From T1w to the template: `desc-syn` first, th
 
 
 def image_fields(ending: str, resolution_mm: int = 2) -> dict[str, object]:
-    """What the sidecar of an image says by its kind. `ending`: of the name, after `res-` or, off the template, before.
+    """What the sidecar of an image says by its kind. `ending`: of its name, after `res-`; for the coarse brain,
+    which is not on the template, from `space-` on.
 
     Raises KeyError for an ending that is not in IMAGES.
     """
@@ -72,6 +74,16 @@ def image_fields(ending: str, resolution_mm: int = 2) -> dict[str, object]:
     if ending.endswith("_mask"):
         fields["Type"] = "Brain"
     return fields | ({"Units": units} if units else {})
+
+
+def frame_fields(about_frames: dict[str, Any]) -> dict[str, Any]:
+    """What `frames.read_pet` says of averaged frames, with BIDS's times of their average in seconds after injection."""
+    if "FramesMinutes" not in about_frames:
+        return {}
+    first_min, last_min = about_frames["FramesMinutes"]
+    duration_s = round(60 * (last_min - first_min), 1)
+    times = {"InjectionStart": 0, "FrameTimesStart": [round(60 * first_min, 1)], "FrameDuration": [duration_s]}
+    return about_frames | times
 
 
 def write_dataset_files(prepared: Path, simulated: bool, version: str) -> None:

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from adni_tcgm.files import SCRATCH_PREFIX
-from preprocessing import frames, quality, register, stages, suvr, template, thumbnails
+from preprocessing import derivative, frames, quality, register, stages, suvr, template, thumbnails
 from preprocessing.outcome import Outcome, step
 from preprocessing.structure import Structure
 from preprocessing.task import SubjectTask, figures_stem, map_path, sidecar, write_crop, write_fine_map, write_map
@@ -48,7 +48,8 @@ def measure_uptake(
         about = sidecar(task, prepared, [task.pet, task.t1])
         about |= {"TracerName": "FDG", "TracerRadionuclide": "F18"}
         about |= {"ReferenceRegion": reference.name, "ReferenceMean": reference_mean}
-        about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform} | about_frames
+        about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform}
+        about |= derivative.frame_fields(about_frames)
         write_map(task, folder, f"desc-suvr{reference.word}_pet", ratio, about)
         cropped = f"desc-suvr{reference.word}Crop80_pet"
         write_crop(task, folder, cropped, ratio * template.brain_mask(), about)

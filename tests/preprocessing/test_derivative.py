@@ -104,6 +104,13 @@ def test_bidsignore_matches_every_other_file_and_no_image_nor_its_sidecar(datase
         assert ignored != (path.name.split(".")[0] in kept), place
 
 
+def test_averaged_frames_are_one_frame_with_its_time_in_seconds_after_injection():
+    found = derivative.frame_fields({"FramesAveraged": 6, "FramesMinutes": [30.0, 60.0]})
+    assert (found["InjectionStart"], found["FrameTimesStart"], found["FrameDuration"]) == (0, [1800.0], [1800.0])
+    assert found["FramesMinutes"] == [30.0, 60.0]
+    assert derivative.frame_fields({}) == {}
+
+
 def test_an_image_of_an_unknown_kind_is_refused():
     with pytest.raises(KeyError, match="desc-new_map"):
         derivative.image_fields("desc-new_map")
