@@ -72,9 +72,9 @@ def _align(
     folder = task.folder(prepared) / "pet"
     rigid = folder / f"{task.name}_from-pet_to-T1w_mode-image_xfm.mat"
     stamp = stages.ALIGNMENT.stamp(task.recipe, stages.inputs_of(task, prepared))
-    if stamps.found(stages.ALIGNMENT, stamp) is None:
+    if stamps.found(stages.ALIGNMENT, stamp, [rigid]) is None:
         stamps.forget(stages.ALIGNMENT)
         with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
             os.replace(register.align_pet(pet, structure.t1_brain, Path(scratch) / "pet_"), rigid)
-        stamps.keep(stages.ALIGNMENT, stamp, [rigid], {})
+        stamps.keep(stages.ALIGNMENT, stamp, {})
     return rigid

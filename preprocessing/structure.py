@@ -60,13 +60,13 @@ class Structure:
 def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps: stages.Stamps) -> Structure:
     """Do the T1's steps, unless their outputs are there under the right stamp; and read them."""
     stamp = stages.STRUCTURE.stamp(task.recipe, stages.inputs_of(task, prepared))
-    notes = stamps.found(stages.STRUCTURE, stamp)
+    notes = stamps.found(stages.STRUCTURE, stamp, _files(task, prepared))
     if notes is None:
         for stage in (stages.STRUCTURE, stages.ALIGNMENT):
             stamps.forget(stage)
         checks = _compute(task, prepared, outcome)
         notes = {"checks": [asdict(check) for check in checks], "tiv_ml": outcome.tiv_ml}
-        stamps.keep(stages.STRUCTURE, stamp, _files(task, prepared), notes)
+        stamps.keep(stages.STRUCTURE, stamp, notes)
     anat = task.folder(prepared) / "anat"
     outcome.tiv_ml = notes["tiv_ml"]
     outcome.t1_path = map_path(task, anat, "desc-preproc_T1w").relative_to(prepared).as_posix()

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from preprocessing import derivative, structure
+from preprocessing import derivative, stages, structure
 from preprocessing.recipe import preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
@@ -114,6 +114,16 @@ def test_averaged_frames_are_one_frame_with_its_time_in_seconds_after_injection(
 def test_an_image_of_an_unknown_kind_is_refused():
     with pytest.raises(KeyError, match="desc-new_map"):
         derivative.image_fields("desc-new_map")
+
+
+def test_a_stage_lacks_the_files_that_an_earlier_version_did_not_write(tmp_path):
+    (tmp_path / "old.nii.gz").touch()
+    earlier = {"structure": {"stamp": "a", "files": ["old.nii.gz"], "notes": {"tiv_ml": 1500.0}}}
+    (tmp_path / "stamps.json").write_text(json.dumps(earlier))
+    stamps = stages.Stamps(tmp_path / "stamps.json")
+    assert stamps.found(stages.STRUCTURE, "a", [tmp_path / "new.h5"]) is None
+    (tmp_path / "new.h5").touch()
+    assert stamps.found(stages.STRUCTURE, "a", [tmp_path / "new.h5"]) == {"tiv_ml": 1500.0}
 
 
 def test_a_displacement_field_comes_back_as_it_was_and_its_file_has_no_time(tmp_path):
