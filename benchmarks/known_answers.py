@@ -119,8 +119,8 @@ def find_transforms(t1_path: Path) -> register.Transforms:
     there, back = f"{stem}_from-T1w_to-{template.SPACE}", f"{stem}_from-{template.SPACE}_to-T1w"
     return register.Transforms(
         affine=folder / f"{there}_mode-image_desc-affine_xfm.mat",
-        warp=folder / f"{there}_mode-image_desc-syn_xfm.nii.gz",
-        inverse_warp=folder / f"{back}_mode-image_desc-syn_xfm.nii.gz",
+        warp=folder / f"{there}_mode-image_desc-syn_xfm.h5",
+        inverse_warp=folder / f"{back}_mode-image_desc-syn_xfm.h5",
     )
 
 

@@ -15,8 +15,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from benchmarks.known_answers import design_for
-from preprocessing import template
+from benchmarks.known_answers import design_for, find_transforms
+from preprocessing import register, template
 from preprocessing.recipe import preprocess_cohort
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error
@@ -33,11 +33,11 @@ def found_maps(prepared: Path, participant: str) -> dict[str, np.ndarray]:
     stem = f"{participant}_{SESSION}_space-{template.SPACE}_res-2"
     folder = prepared / participant / SESSION
     files = {
-        "jacobian": folder / "anat" / f"{stem}_desc-jacobian_map.nii.gz",
         "grey": folder / "anat" / f"{stem}_label-GM_probseg.nii.gz",
         "suvr": folder / "pet" / f"{stem}_desc-suvrPons_pet.nii.gz",
     }
-    return {name: nib.load(file).get_fdata(dtype=np.float32) for name, file in files.items()}
+    found = {name: nib.load(file).get_fdata(dtype=np.float32) for name, file in files.items()}
+    return found | {"jacobian": register.jacobian(find_transforms(files["grey"]))}
 
 
 def main() -> None:

@@ -108,8 +108,8 @@ def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nif
     stem = f"{sample_id}_from-"
     files = register.Transforms(
         folder / f"{stem}T1w_to-{template.SPACE}_mode-image_desc-affine_xfm.mat",
-        folder / f"{stem}T1w_to-{template.SPACE}_mode-image_desc-syn_xfm.nii.gz",
-        folder / f"{stem}{template.SPACE}_to-T1w_mode-image_desc-syn_xfm.nii.gz",
+        folder / f"{stem}T1w_to-{template.SPACE}_mode-image_desc-syn_xfm.h5",
+        folder / f"{stem}{template.SPACE}_to-T1w_mode-image_desc-syn_xfm.h5",
     )
     record = folder / f"{sample_id}_space-{template.SPACE}_res-2_desc-preproc_T1w.json"
     if not (record.is_file() and files.affine.is_file() and files.inverse_warp.is_file()):

@@ -139,7 +139,7 @@ def _numbers(path: Path) -> str:
     if not path.is_file():
         return ""
     lines = []
-    for check in json.loads(path.read_text(encoding="utf-8")):
+    for check in json.loads(path.read_text(encoding="utf-8"))["Checks"]:
         limits = check["threshold"]
         sign = "≥" if limits["warn"] >= limits["fail"] else "≤"
         cells = (check["name"].replace("_", " "), f"{check['value']:.4g}", f"{sign} {limits['warn']:g}")

@@ -82,7 +82,8 @@ def write_json(content: object, path: Path) -> None:
 
 
 def write_image(image: nib.Nifti1Image, path: Path, sidecar: dict[str, object]) -> None:
-    """Save as .nii.gz, the same bytes for the same values (no time stamp), with a JSON sidecar beside it."""
+    """Save as .nii.gz in mm, the same bytes for the same values (no time stamp), with a JSON sidecar beside it."""
+    image.header.set_xyzt_units("mm")
     write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=5, mtime=0))
     write_json(sidecar, path.with_name(path.name.removesuffix(".nii.gz") + ".json"))
 

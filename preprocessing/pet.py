@@ -11,11 +11,10 @@ import nibabel as nib
 import numpy as np
 
 from adni_tcgm.files import SCRATCH_PREFIX
-from preprocessing import crop, frames, quality, register, stages, suvr, template, thumbnails
-from preprocessing.ledger import compact, write_image
+from preprocessing import derivative, frames, quality, register, stages, suvr, template, thumbnails
 from preprocessing.outcome import Outcome, step
 from preprocessing.structure import Structure
-from preprocessing.task import SubjectTask, figures_stem, map_path, sidecar, write_fine_map, write_map
+from preprocessing.task import SubjectTask, figures_stem, map_path, sidecar, write_crop, write_fine_map, write_map
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,19 @@ def measure_uptake(
         reference = suvr.REFERENCES[task.recipe.reference]
     with step("write_pet", outcome):
         about = sidecar(task, prepared, [task.pet, task.t1])
-        about |= {"Units": "SUVR", "ReferenceRegion": reference.name, "ReferenceMean": reference_mean}
-        about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform} | about_frames
+        about |= {"TracerName": "FDG", "TracerRadionuclide": "F18"}
+        about |= {"ReferenceRegion": reference.name, "ReferenceMean": reference_mean}
+        about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform}
+        about |= derivative.frame_fields(about_frames)
         about |= {"NaNBackgroundShare": pet.extra["nan_share"]} if pet.extra["nan_share"] else {}
         write_map(task, folder, f"desc-suvr{reference.word}_pet", ratio, about)
-        cropped = crop.crop_prepared(ratio * template.brain_mask())
-        path = map_path(task, folder, f"desc-suvr{reference.word}Crop80_pet")
-        write_image(compact(cropped), path, about | {"Masked": "brain mask of the template"})
+        cropped = f"desc-suvr{reference.word}Crop80_pet"
+        write_crop(task, folder, cropped, ratio * template.brain_mask(), about)
         if task.recipe.resolution_mm == 1:
             fine = register.to_template(pet, structure.transforms, rigid, resolution_mm=1)
             fine = (suvr.smooth(fine, fwhm_mm, spacing_mm=1.0) if fwhm_mm else fine) / reference_mean
             write_fine_map(task, folder, f"desc-suvr{reference.word}_pet", fine, about)
-        outcome.pet_path = path.relative_to(prepared).as_posix()
+        outcome.pet_path = map_path(task, folder, cropped).relative_to(prepared).as_posix()
     with step("quality_pet", outcome):
         thumbnails.write_pet(ratio, structure.tissues, figures_stem(task, prepared))
         sides = register.mirror_pair(pet, structure.transforms, rigid)
@@ -73,9 +73,9 @@ def _align(
     folder = task.folder(prepared) / "pet"
     rigid = folder / f"{task.name}_from-pet_to-T1w_mode-image_xfm.mat"
     stamp = stages.ALIGNMENT.stamp(task.recipe, stages.inputs_of(task, prepared))
-    if stamps.found(stages.ALIGNMENT, stamp) is None:
+    if stamps.found(stages.ALIGNMENT, stamp, [rigid]) is None:
         stamps.forget(stages.ALIGNMENT)
         with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
             os.replace(register.align_pet(pet, structure.t1_brain, Path(scratch) / "pet_"), rigid)
-        stamps.keep(stages.ALIGNMENT, stamp, [rigid], {})
+        stamps.keep(stages.ALIGNMENT, stamp, {})
     return rigid

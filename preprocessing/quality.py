@@ -140,7 +140,7 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a subject's `_qc.json`."""
+    """One entry of "Checks" in a subject's `_qc.json`."""
 
     step: str
     name: str

@@ -14,7 +14,7 @@ import pandas as pd
 
 from adni_tcgm.files import remove_leftovers
 from adni_tcgm.privacy import cap_age
-from preprocessing import given, preflight, template
+from preprocessing import derivative, given, preflight
 from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.clinical import scores_at_scan
@@ -22,7 +22,7 @@ from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.overview import people_table
 from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
 from preprocessing.intake.source import read_intake, with_nifti
-from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_json, write_table
+from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
 from preprocessing.outcome import Outcome, read_done
 from preprocessing.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import preprocess_subject
@@ -118,7 +118,7 @@ def preprocess_cohort(
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     _write_scores(prepared, scores_at_scan(intake.scores, manifest))
     _write_tables(prepared, manifest, ledger, [*measured, given.read_regions(prepared, given_people.participant_id)])
-    write_json(_description(simulated=(raw / SIMULATED_MARK).is_file()), prepared / "dataset_description.json")
+    derivative.write_dataset_files(prepared, simulated=(raw / SIMULATED_MARK).is_file(), version=str(RECIPE_VERSION))
     write_contact_sheet(prepared)
     return CohortSummary(
         prepared=prepared,
@@ -190,18 +190,6 @@ def _write_scores(prepared: Path, scores: pd.DataFrame) -> None:
         write_table(scores, file)
     else:
         file.unlink(missing_ok=True)
-
-
-def _description(simulated: bool) -> dict[str, object]:
-    """BIDS's `dataset_description.json` of a derivative."""
-    name = "T1 and FDG-PET in template space"
-    return {
-        "Name": f"SIMULATED: {name}" if simulated else name,
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "preprocessing", "Version": str(RECIPE_VERSION)}],
-        "SpatialReference": f"{template.SPACE}, 2 mm, {' x '.join(map(str, template.GRID_SHAPE))}",
-    }
 
 
 def _mean_seconds(outcomes: list[Outcome]) -> dict[str, float]:

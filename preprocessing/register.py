@@ -21,6 +21,7 @@ import numpy as np
 from preprocessing import lazy_ants as ants
 from preprocessing import template
 from preprocessing.orient import crop_to
+from preprocessing.warp_field import read_field, write_field
 
 # SyN iterations at 8, 4 and 2 mm. The last level costs most and is what makes the hippocampus fit; with 8 of them in
 # place of 5, hippocampal volumes differ by .3 %, and registration takes half as long again.
@@ -102,7 +103,7 @@ def register_to_template(
 ) -> Transforms:
     """Affine + SyN of `moving` to `fixed`, an image on the 2 mm template grid; both skull-stripped by the same method.
 
-    Files are written as PREFIX + affine.mat, warp.nii.gz and inversewarp.nii.gz. Repeatable to the byte after
+    Files are written as PREFIX + affine.mat, warp.h5 and inversewarp.h5. Repeatable to the byte after
     `make_repeatable`.
     """
     fixed = fixed.slicer[_brain_box()]
@@ -111,8 +112,8 @@ def register_to_template(
     coarse = ants.resample_image(to_ants(moving), spacing, use_voxels=False, interp_type=0)
     transforms = Transforms(
         affine=Path(f"{prefix}affine.mat"),
-        warp=Path(f"{prefix}warp.nii.gz"),
-        inverse_warp=Path(f"{prefix}inversewarp.nii.gz"),
+        warp=Path(f"{prefix}warp.h5"),
+        inverse_warp=Path(f"{prefix}inversewarp.h5"),
     )
     with _plain_prefix(prefix) as where:
         result = ants.registration(
@@ -125,8 +126,9 @@ def register_to_template(
         )
         warp, affine = result["fwdtransforms"]
         shutil.move(affine, transforms.affine)
-        shutil.move(warp, transforms.warp)
-        shutil.move(result["invtransforms"][1], transforms.inverse_warp)
+        for found, kept in ((warp, transforms.warp), (result["invtransforms"][1], transforms.inverse_warp)):
+            write_field(ants.image_read(found), kept)
+            Path(found).unlink()
     return transforms
 
 
@@ -214,8 +216,10 @@ def jacobian(transforms: Transforms) -> np.ndarray:
     """
     grid = template.grid_image(np.zeros(template.GRID_SHAPE, np.float32)).slicer[_brain_box()]
     nonlinear = np.ones(template.GRID_SHAPE, np.float32)
-    with plain_names(transforms.warp) as (warp,):
-        nonlinear[_brain_box()] = ants.create_jacobian_determinant_image(to_ants(grid), warp).numpy()
+    with tempfile.TemporaryDirectory() as scratch:  # ANTs takes the determinant of images only
+        field = f"{scratch}/field.nii.gz"
+        ants.image_write(read_field(transforms.warp), field)
+        nonlinear[_brain_box()] = ants.create_jacobian_determinant_image(to_ants(grid), field).numpy()
     return (nonlinear * affine_determinant(transforms.affine)).astype(np.float32)
 
 

@@ -56,10 +56,9 @@ class Stamps:
         except (OSError, ValueError):
             self.records = {}
 
-    def found(self, stage: Stage, stamp: str) -> dict[str, Any] | None:
-        """What `keep` noted of a stage, or None where its stamp is another or one of its files is gone."""
+    def found(self, stage: Stage, stamp: str, files: list[Path]) -> dict[str, Any] | None:
+        """What `keep` noted of a stage, or None where its stamp is another or one of its `files` is not there."""
         record = self.records.get(stage.name, {})
-        files = [self.path.parent / name for name in record.get("files", [])]
         return record["notes"] if record.get("stamp") == stamp and all(file.is_file() for file in files) else None
 
     def forget(self, stage: Stage) -> None:
@@ -67,7 +66,6 @@ class Stamps:
         if self.records.pop(stage.name, None) is not None:
             write_json(self.records, self.path)
 
-    def keep(self, stage: Stage, stamp: str, files: list[Path], notes: dict[str, Any]) -> None:
-        names = sorted(file.relative_to(self.path.parent).as_posix() for file in files)
-        self.records[stage.name] = {"stamp": stamp, "files": names, "notes": notes}
+    def keep(self, stage: Stage, stamp: str, notes: dict[str, Any]) -> None:
+        self.records[stage.name] = {"stamp": stamp, "notes": notes}
         write_json(self.records, self.path)

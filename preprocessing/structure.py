@@ -14,7 +14,7 @@ from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import (
     bias,
     brain_mask,
-    crop,
+    derivative,
     measures,
     orient,
     quality,
@@ -24,9 +24,18 @@ from preprocessing import (
     thumbnails,
     tissue,
 )
-from preprocessing.ledger import compact, write_image, write_json
+from preprocessing.ledger import write_image, write_json
 from preprocessing.outcome import Outcome, step
-from preprocessing.task import SubjectTask, figures_stem, map_path, read_map, sidecar, write_fine_map, write_map
+from preprocessing.task import (
+    SubjectTask,
+    figures_stem,
+    map_path,
+    read_map,
+    sidecar,
+    write_crop,
+    write_fine_map,
+    write_map,
+)
 
 GM_CROP = "label-GM_desc-modulatedCrop80_probseg"
 COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
@@ -51,20 +60,20 @@ class Structure:
 def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps: stages.Stamps) -> Structure:
     """Do the T1's steps, unless their outputs are there under the right stamp; and read them."""
     stamp = stages.STRUCTURE.stamp(task.recipe, stages.inputs_of(task, prepared))
-    notes = stamps.found(stages.STRUCTURE, stamp)
+    notes = stamps.found(stages.STRUCTURE, stamp, _files(task, prepared))
     if notes is None:
         for stage in (stages.STRUCTURE, stages.ALIGNMENT):
             stamps.forget(stage)
         checks = _compute(task, prepared, outcome)
         notes = {"checks": [asdict(check) for check in checks], "tiv_ml": outcome.tiv_ml}
-        stamps.keep(stages.STRUCTURE, stamp, _files(task, prepared), notes)
+        stamps.keep(stages.STRUCTURE, stamp, notes)
     anat = task.folder(prepared) / "anat"
     outcome.tiv_ml = notes["tiv_ml"]
     outcome.t1_path = map_path(task, anat, "desc-preproc_T1w").relative_to(prepared).as_posix()
     outcome.gm_path = map_path(task, anat, GM_CROP).relative_to(prepared).as_posix()
     with step("read", outcome):
         tissues = np.stack([read_map(map_path(task, anat, ending)) for ending in PROBABILITIES])
-        jacobian = read_map(map_path(task, anat, "desc-jacobian_map"))
+        jacobian = register.jacobian(transforms_of(task, anat))
         brain = nib.load(anat / f"{task.name}_{COARSE_BRAIN}.nii.gz")
     checks = [quality.Check(**check) for check in notes["checks"]]
     return Structure(brain, transforms_of(task, anat), jacobian, tissues, checks)
@@ -108,9 +117,10 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[qualit
         named = zip(tissue.TISSUES, tissue_ml, strict=True)
         about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
         maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}
-        _write_maps(task, prepared, maps | {"desc-jacobian_map": jacobian}, tissues, about)
+        _write_maps(task, prepared, maps, tissues, jacobian, about)
         coarse = register.coarsen_for_pet(brain)
-        write_image(coarse, folder / f"{task.name}_{COARSE_BRAIN}.nii.gz", about | {"SpatialReference": "the T1w"})
+        about_coarse = derivative.image_fields(COARSE_BRAIN, 3) | about | {"SpatialReference": about["Sources"][0]}
+        write_image(coarse, folder / f"{task.name}_{COARSE_BRAIN}.nii.gz", about_coarse)
         if task.recipe.resolution_mm == 1:
             _write_fine_maps(task, folder, t1, images[tissue.TISSUES.index("gm")], transforms, jacobian, about)
     with step("quality", outcome):
@@ -140,16 +150,20 @@ def _judge(
 
 
 def _write_maps(
-    task: SubjectTask, prepared: Path, maps: dict[str, np.ndarray], tissues: np.ndarray, about: dict[str, object]
+    task: SubjectTask,
+    prepared: Path,
+    maps: dict[str, np.ndarray],
+    tissues: np.ndarray,
+    jacobian: np.ndarray,
+    about: dict[str, object],
 ) -> None:
     """Write the T1's maps on the whole grid, and the cropped modulated grey matter that training reads."""
     folder = task.folder(prepared) / "anat"
-    modulated = tissue.modulate(tissues[tissue.TISSUES.index("gm")], maps["desc-jacobian_map"])
+    modulated = tissue.modulate(tissues[tissue.TISSUES.index("gm")], jacobian)
     maps = maps | dict(zip(PROBABILITIES, tissues, strict=True)) | {"label-GM_desc-modulated_probseg": modulated}
     for ending, values in maps.items():
         write_map(task, folder, ending, values, about)
-    units = {"Units": "person's mL of grey matter per mL of template"}
-    write_image(compact(crop.crop_prepared(modulated)), map_path(task, folder, GM_CROP), about | units)
+    write_crop(task, folder, GM_CROP, modulated, about)
 
 
 def _write_fine_maps(
@@ -171,7 +185,7 @@ def _write_fine_maps(
 def _files(task: SubjectTask, prepared: Path) -> list[Path]:
     """All that the T1's steps leave and a later run may go on from."""
     anat = task.folder(prepared) / "anat"
-    endings = [*PROBABILITIES, "desc-preproc_T1w", "desc-brain_mask", "desc-jacobian_map", GM_CROP]
+    endings = [*PROBABILITIES, "desc-preproc_T1w", "desc-brain_mask", GM_CROP]
     maps = [map_path(task, anat, ending) for ending in [*endings, "label-GM_desc-modulated_probseg"]]
     maps += [map_path(task, anat, ending, 1) for ending in FINE_MAPS if task.recipe.resolution_mm == 1]
     transforms = transforms_of(task, anat)
@@ -186,8 +200,8 @@ def transforms_of(task: SubjectTask, anat: Path) -> register.Transforms:
     back = f"{task.name}_from-{template.SPACE}_to-T1w_mode-image"
     return register.Transforms(
         affine=anat / f"{there}_desc-affine_xfm.mat",
-        warp=anat / f"{there}_desc-syn_xfm.nii.gz",
-        inverse_warp=anat / f"{back}_desc-syn_xfm.nii.gz",
+        warp=anat / f"{there}_desc-syn_xfm.h5",
+        inverse_warp=anat / f"{back}_desc-syn_xfm.h5",
     )
 
 

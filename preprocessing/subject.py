@@ -38,7 +38,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     table.insert(1, "session_id", task.session_id)
     write_table(table.round(5), regions_path(task, prepared))
     checks = structure.checks + (uptake.checks if uptake else [])
-    write_json([asdict(check) for check in checks], task.folder(prepared) / f"{task.name}_qc.json")
+    write_json({"Checks": [asdict(check) for check in checks]}, task.folder(prepared) / f"{task.name}_qc.json")
     if final:  # otherwise the next run tries again
         write_done(task, prepared, outcome)
     return outcome

@@ -14,11 +14,11 @@ import numpy as np
 
 from adni_tcgm.files import inside
 from adni_tcgm.privacy import without_days
-from preprocessing import frames, orient, register, sidecars, suvr, template
+from preprocessing import crop, derivative, frames, orient, register, sidecars, suvr, template
 from preprocessing.ledger import compact, write_image
 
 # Raise it when a step changes what it computes: every subject is then done anew.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 RESOLUTIONS_MM = (2, 1)
 
 
@@ -102,10 +102,10 @@ def figures_stem(task: SubjectTask, prepared: Path) -> Path:
 
 
 def sidecar(task: SubjectTask, prepared: Path, sources: list[Path]) -> dict[str, object]:
-    """What every image says about its origin; no absolute path, so that the folder can move, and no day."""
+    """What every image says about its origin, besides `derivative.image_fields`; no absolute path, so that the folder
+    can move, and no day."""
     return {
         "Sources": [without_days(os.path.relpath(source, prepared)) for source in sources],
-        "SpatialReference": f"{template.SPACE} (ICBM 152 2009c symmetric), 2 mm",
         "RecipeHash": task.recipe.hash,
         "Recipe": task.recipe.stamped(),
     }
@@ -114,13 +114,20 @@ def sidecar(task: SubjectTask, prepared: Path, sources: list[Path]) -> dict[str,
 def write_map(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> None:
     """Write a map on the template grid: masks as they are, everything else compact."""
     image = template.grid_image(values)
-    write_image(image if values.dtype == np.uint8 else compact(image), map_path(task, folder, ending), about)
+    image = image if values.dtype == np.uint8 else compact(image)
+    write_image(image, map_path(task, folder, ending), derivative.image_fields(ending) | about)
 
 
 def write_fine_map(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> None:
     """Write a map on the template's 1 mm grid."""
-    about = about | {"SpatialReference": f"{template.SPACE} (ICBM 152 2009c symmetric), 1 mm"}
-    write_image(compact(template.fine_grid_image(values)), map_path(task, folder, ending, 1), about)
+    image = compact(template.fine_grid_image(values))
+    write_image(image, map_path(task, folder, ending, 1), derivative.image_fields(ending, 1) | about)
+
+
+def write_crop(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> None:
+    """Write the part of (91, 109, 91) values that networks read."""
+    image = compact(crop.crop_prepared(values))
+    write_image(image, map_path(task, folder, ending), derivative.image_fields(ending) | about)
 
 
 def read_map(path: Path) -> np.ndarray:

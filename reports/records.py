@@ -184,7 +184,8 @@ def quality_rows(prepared: Prepared, sample_id: str) -> list[dict[str, Any]]:
     # An id such as "../.." must not make a report read elsewhere.
     if not folder.is_relative_to(root.resolve()) or not folder.is_dir():
         return []
-    return [row for path in sorted(folder.rglob("*_qc.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*_qc.json"))]
+    return [row for checks in found for row in checks["Checks"]]
 
 
 def contour_pictures(prepared: Prepared, sample_id: str) -> dict[str, bytes]:

@@ -76,7 +76,7 @@ def verdict(task: SubjectTask, prepared: Path) -> str:
     """The worst quality check of the scan, with the names of those not passed; or the error that ended it."""
     if failure_path(task, prepared).is_file():
         return "failed: " + failure_path(task, prepared).read_text(encoding="utf-8").strip()
-    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text(encoding="utf-8"))
+    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text(encoding="utf-8"))["Checks"]
     raised = [check for check in checks if check["verdict"] != "pass"]
     worst = "fail" if any(check["verdict"] == "fail" for check in raised) else "warn" if raised else "pass"
     return " ".join([worst, *(check["name"] for check in raised)])
@@ -89,9 +89,9 @@ def found_volumes(task: SubjectTask, prepared: Path) -> pd.DataFrame:
     regions = pd.read_csv(regions_path(task, prepared), sep="\t").set_index(["region", "side"]).volume_ml
     anat = task.folder(prepared) / "anat"
     about = json.loads(
-        map_path(task, anat, "desc-jacobian_map").with_suffix("").with_suffix(".json").read_text(encoding="utf-8")
+        map_path(task, anat, "desc-preproc_T1w").with_suffix("").with_suffix(".json").read_text(encoding="utf-8")
     )
-    jacobian = read_map(map_path(task, anat, "desc-jacobian_map"))
+    jacobian = register.jacobian(transforms_of(task, anat))
     rows = [(region, side, regions[region, side]) for region in SIDED for side in SIDES]
     for region, tissue in TISSUE_WITHIN.items():
         modulated = read_map(map_path(task, anat, f"label-{tissue}_probseg")) * jacobian

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from adni_tcgm.files import remove_leftovers, write_bytes
 from adni_tcgm.privacy import cap_age
 from adni_tcgm.processes import process_pool
-from preprocessing import template
+from preprocessing import derivative, template
 from preprocessing.crop import crop_prepared
 from preprocessing.ledger import compact, write_image, write_json, write_table
 from preprocessing.regions import measure_regions
@@ -43,7 +43,7 @@ COLLECTION_COLUMNS = (
     *("Format", "Downloaded", "Imaging Protocol"),
 )
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -224,13 +224,14 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
     person = brain.person
     found = registration_error.as_registered(brain)
     stem = f"{person.participant_id}_{SESSION}_space-{template.SPACE}_res-2"
-    about = {"Description": "SIMULATED; written on the template grid, not registered"}
     row = {"participant_id": person.participant_id, "session_id": SESSION, "gm_path": "", "pet_path": ""}
     maps = {"gm_path": ("anat", "label-GM_desc-modulatedCrop80_probseg", found.modulated)}
     if person.has_pet:
         maps["pet_path"] = ("pet", "desc-suvrPonsCrop80_pet", found.suvr * template.brain_mask())
     for column, (kind, ending, values) in maps.items():
         path = Path(person.participant_id) / SESSION / kind / f"{stem}_{ending}.nii.gz"
+        about = derivative.image_fields(ending)
+        about |= {"Description": f"SIMULATED; written on the template grid, not registered. {about['Description']}"}
         write_image(compact(crop_prepared(values)), prepared / path, about)
         row[column] = path.as_posix()
     pet = {"tracer": TRACER, "days_between": 0} if person.has_pet else {"tracer": "", "days_between": None}

@@ -16,6 +16,7 @@ from scipy import ndimage
 from preprocessing import crop, ledger, orient, quality, regions, register, suvr, template, tissue
 from preprocessing.orient import ScanError
 from preprocessing.task import Recipe
+from preprocessing.warp_field import write_field
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,8 +188,8 @@ def doubled(tmp_path) -> register.Transforms:
         np.zeros((*shape, 3), np.float32), grid.origin, grid.spacing, grid.direction, has_components=True
     )
     for name in ("warp", "inverse"):
-        ants.image_write(zero, str(tmp_path / f"{name}.nii.gz"))
-    return register.Transforms(tmp_path / "affine.mat", tmp_path / "warp.nii.gz", tmp_path / "inverse.nii.gz")
+        write_field(zero, tmp_path / f"{name}.h5")
+    return register.Transforms(tmp_path / "affine.mat", tmp_path / "warp.h5", tmp_path / "inverse.h5")
 
 
 def test_the_jacobian_of_a_known_affine_is_its_determinant(doubled):

@@ -98,7 +98,7 @@ def cohort(tmp_path) -> Path:
     picture.parent.mkdir(parents=True)
     picture.write_bytes(PNG)
     check = {"step": "register", "name": "brain_dice", "value": 0.971, "threshold": {"warn": 0.93, "fail": 0.88}}
-    (folder / f"{PERSON}_{SESSION}_qc.json").write_text(json.dumps([check | {"verdict": "pass"}]))
+    (folder / f"{PERSON}_{SESSION}_qc.json").write_text(json.dumps({"Checks": [check | {"verdict": "pass"}]}))
     return tmp_path
 
 

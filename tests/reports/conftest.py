@@ -105,7 +105,7 @@ def write_prepared(root: Path, table: pd.DataFrame, generator: np.random.Generat
             quality_check("suvr", "pet_correlation", correlation, 0.4, 0.25, verdict),
         ]
         folder = (root / table.at[i, "gm_path"]).parent
-        (folder / "checks_qc.json").write_text(json.dumps(checks))
+        (folder / "checks_qc.json").write_text(json.dumps({"Checks": checks}))
 
 
 def write_run(folder: Path, table: pd.DataFrame, simulated: bool, generator: np.random.Generator) -> None:
