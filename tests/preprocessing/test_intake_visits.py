@@ -89,3 +89,17 @@ def test_every_visit_is_prepared_once_and_has_its_own_rows(raw, tmp_path, monkey
     )
     assert not tables["ledger"].duplicated(["participant_id", "session_id", "modality"]).any()
     assert len(tables["ledger"]) == 2 * 5
+
+
+def test_all_sessions_of_a_bids_data_set_are_visits_too(data):
+    scans = ["sub-1/ses-M000/anat/sub-1_ses-M000_T1w.nii.gz", "sub-1/ses-M012/anat/sub-1_ses-M012_T1w.nii.gz"]
+    data.add(*scans, "sub-1/ses-M012/pet/sub-1_ses-M012_trc-FDG_pet.nii.gz")
+    data.table("participants.tsv", "participant_id diagnosis_history", "sub-1 0:MCI,12:MCI,24:AD")
+    assert [p.session_id for p in data.read(pair_days=400).people] == ["ses-M000"]
+    intake = data.read(pair_days=400, visits="all")
+    assert [(p.session_id, p.months, p.label.months_to_conversion) for p in intake.people] == [
+        ("ses-M000", 0, 24),
+        ("ses-M012", 12, 12),
+    ]
+    assert [p.pet and p.pet.days_from_t1 for p in intake.people] == [None, 0]
+    assert [(row.session_id, row.modality, row.reason_code) for row in intake.ledger] == [("ses-M000", "pet", "no_pet")]
