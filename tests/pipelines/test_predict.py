@@ -159,6 +159,19 @@ def test_a_scan_that_the_run_never_saw_the_like_of_is_refused(run_dir: Path, tmp
         check_modalities(run, list_scans(parse_arguments([*scans, "--pet", str(tmp_path / "pet.nii")]), tmp_path))
 
 
+def test_a_link_is_not_followed_since_its_sidecar_lies_beside_it(tmp_path: Path) -> None:
+    scan, link, out = tmp_path / "key-0123", tmp_path / "subject" / "pet.nii.gz", tmp_path / "out"
+    scan.touch()
+    link.parent.mkdir()
+    link.symlink_to(scan)
+    (tmp_path / "disk").mkdir()
+    out.symlink_to(tmp_path / "disk")
+    arguments = parse_arguments([str(tmp_path), "--t1", str(link), "--pet", str(link)])
+    row = pd.read_csv(list_scans(arguments, out), sep="\t").iloc[0]
+    for written in (row.t1, row.pet):
+        assert Path(written).name == "pet.nii.gz" and (out / written).samefile(scan)
+
+
 def test_a_missing_file_is_one_sentence(run_dir: Path, tmp_path: Path, capsys) -> None:
     assert main([str(run_dir), "--t1", str(tmp_path / "none.nii.gz"), "--out", str(tmp_path / "out")]) == 2
     assert "none.nii.gz: no such file or folder" in capsys.readouterr().err
