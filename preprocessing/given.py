@@ -47,8 +47,15 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
+def without_scans(people: pd.DataFrame, intake: Intake) -> pd.DataFrame:
+    """Given people who do not arrive as scans, too: scans take the place of what was given."""
+    return people[~people.participant_id.isin({person.participant_id for person in intake.people})]
+
+
 def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[list[dict[str, object]], list[LedgerRow]]:
-    """Manifest rows and ledger rows (two a person) of given people, labeled by the same rule as everybody."""
+    """Manifest rows of given people, labeled by the same rule as everybody; and the ledger: two rows of each of them,
+    and what the intake says of all others.
+    """
     rows, ledger = [], []
     for person in people.fillna({"pet_path": "", "gm_path": "", "tracer": ""}).to_dict("records"):
         name = person["participant_id"]
@@ -67,4 +74,5 @@ def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[lis
         no_pet = ("excluded", "given", "no_pet", "no PET was given")
         pet = ("kept", "given", "", "") if person["pet_path"] else no_pet
         ledger.append(LedgerRow(*ids, "pet", *pet, PEOPLE_FILE))
-    return rows, ledger
+    described = {row.participant_id for row in ledger}
+    return rows, ledger + [row for row in intake.ledger if row.participant_id not in described]

@@ -99,7 +99,7 @@ def preprocess_cohort(
     given_names = frozenset(given_people.participant_id)
     intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
     tasks = {person.name: _task(person, recipe) for person in intake.people}
-    given_people = given_people[~given_people.participant_id.isin({person.participant_id for person in intake.people})]
+    given_people = given.without_scans(given_people, intake)
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
     preflight.check_room(prepared, len(pending), jobs).require(prepared)
@@ -107,11 +107,9 @@ def preprocess_cohort(
 
     people = [_manifest_row(person, outcomes[person.name]) for person in intake.people]
     people = [row for row in people if row["gm_path"]]
-    rows, given_ledger = given.describe(given_people, intake, rule)
+    rows, ledger = given.describe(given_people, intake, rule)
     manifest = pd.DataFrame(people + rows, columns=MANIFEST_COLUMNS)
     manifest = manifest.sort_values(["participant_id", "session_id"], ignore_index=True)
-    described = {row.participant_id for row in given_ledger}
-    ledger = [row for row in intake.ledger if row.participant_id not in described] + given_ledger
     ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
     measured = [pd.read_csv(regions_path(tasks[_name(row)], prepared), sep="\t") for row in people]
     write_table(people_table(intake, rows, prepared), prepared / "people.tsv")

@@ -27,16 +27,8 @@ PEOPLE_COLUMNS = (
 SHOWN = 20  # people whose line is printed; everybody stands in the tables
 # Reasons that speak of us and not of the person: whoever reads the data knows more than was understood here.
 NOT_UNDERSTOOD = (
-    *(
-        "unknown_visit",
-        "wrong_month",
-        "not_in_collection",
-        "unknown_tracer",
-        "unknown_series",
-        "unknown_format",
-        "ecat",
-    ),
-    *("wrong_modality", "missing_file", "missing_content"),
+    *("unknown_visit", "wrong_month", "not_in_collection", "unknown_tracer", "unknown_series"),
+    *("unknown_format", "ecat", "wrong_modality", "missing_file", "missing_content"),
 )
 
 
@@ -102,10 +94,7 @@ def look_at(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         intake = read_intake(layout, raw, tables, rule, pair_days, frozenset(arrived.participant_id), dates, visits)
-    arrived = arrived[~arrived.participant_id.isin({person.participant_id for person in intake.people})]
-    rows, ledger = given.describe(arrived, intake, rule)
-    described = {row.participant_id for row in ledger}
-    ledger += [row for row in intake.ledger if row.participant_id not in described]
+    rows, ledger = given.describe(given.without_scans(arrived, intake), intake, rule)
     ledger += [row for person in intake.people for row in _kept(person, prepared)]
     notes = list(dict.fromkeys(str(warning.message) for warning in caught))
     return Overview(people_table(intake, rows, prepared), ledger, chosen_scans(intake.people), notes)
