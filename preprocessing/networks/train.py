@@ -1,0 +1,142 @@
+"""Train the segmentation networks on images drawn from label maps: `python -m preprocessing.networks.train`.
+
+  --label-maps DIR   label maps in FreeSurfer's numbers, one head a file (*.nii.gz), whole heads with what is around
+  --network NAME     head, hippocampus or both
+  --fold K           leave out the K-th fifth of the heads, to judge the network by them; the file says so in its name
+  --out DIR          where NAME.safetensors goes (default: the package, from where the pipeline takes it)
+
+Interrupted, the same command goes on from its last checkpoint, at most two minutes back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from adni_tcgm.files import whole_file
+from preprocessing.networks.labels import HEAD_CLASSES, HIPPOCAMPUS_CLASSES, LabelMap, read_label_maps
+from preprocessing.networks.synthesis import Drawing, head_drawing, hippocampal_drawing
+from preprocessing.networks.unet import UNet, save_network
+
+WEIGHTS = Path(__file__).parent / "weights"
+FOLDS = 5
+CHECKPOINT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one network is trained. `rate`: the highest learning rate of the one cycle; `volume`: weight of the error of
+    volumes beside Dice and cross-entropy."""
+
+    classes: dict[str, tuple[int, ...]]
+    channels: tuple[int, ...]
+    steps: int
+    batch: int
+    rate: float = 3e-3
+    volume: float = 0.1
+
+
+PLANS = {
+    "head": Plan(HEAD_CLASSES, (8, 16, 32, 64), steps=1000, batch=1),
+    "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=2000, batch=2),
+}
+DRAWINGS = {"head": head_drawing, "hippocampus": hippocampal_drawing}
+
+
+def fold_of(maps: list[LabelMap], fold: int, folds: int = FOLDS) -> tuple[list[LabelMap], list[LabelMap]]:
+    """Heads that train and heads that are left out: the `fold`-th (from 1) of `folds` blocks in order of names.
+
+    Raises ValueError for a fold that does not exist.
+    """
+    if not 1 <= fold <= folds:
+        raise ValueError(f"--fold {fold}: from 1 to {folds}")
+    first, last = ((number * len(maps)) // folds for number in (fold - 1, fold))
+    return maps[:first] + maps[last:], maps[first:last]
+
+
+def loss_of(logits: Tensor, share: Tensor, volume: float) -> Tensor:
+    """Soft Dice and cross-entropy against shares (n, classes, i, j, k), and the relative error of volumes."""
+    log_probability = functional.log_softmax(logits.float(), 1)
+    probability = log_probability.exp()
+    cross_entropy = -(share * log_probability).sum(1).mean()
+    both = (probability * share).sum((0, 2, 3, 4))[1:]
+    found, true = (values.sum((0, 2, 3, 4))[1:] for values in (probability, share))
+    dice = (2 * both + 1) / ((probability**2).sum((0, 2, 3, 4))[1:] + (share**2).sum((0, 2, 3, 4))[1:] + 1)
+    there = true > 50  # voxels: of less, a relative error says nothing
+    error = ((found - true).abs() / true.clamp(min=50))[there]
+    return 1 - dice.mean() + cross_entropy + volume * (error.clamp(max=2).sum() / there.sum().clamp(min=1))
+
+
+def train(
+    plan: Plan, drawing: Drawing, checkpoint: Path, seed: int = 0, name: str = "network", every: float = CHECKPOINT_SECONDS
+) -> UNet:
+    """A network trained for `plan.steps` on images that `drawing` makes; from `checkpoint` on where there is one."""
+    torch.manual_seed(seed)
+    device = drawing.device
+    network = UNet(tuple(plan.classes), plan.channels).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-4)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.rate, total_steps=plan.steps, pct_start=0.15)
+    parts, first = (network, optimizer, cycle), 0
+    if checkpoint.is_file():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        first = saved["step"]
+        for part, state in zip(parts, saved["states"], strict=True):
+            part.load_state_dict(state)
+    bar = tqdm(range(first, plan.steps), desc=name, unit="step", initial=first, total=plan.steps, mininterval=5)
+    kept, shown = time.monotonic(), 0.0
+    for step in bar:
+        image, share = drawing.draw(plan.batch, seed * 1_000_000 + step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = network(image)
+        loss = loss_of(logits, share, plan.volume)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        cycle.step()
+        if step % 20 == 0:
+            shown = 0.9 * shown + 0.1 * loss.item() if step > first else loss.item()
+            bar.set_postfix(loss=f"{shown:.3f}", refresh=False)
+        if time.monotonic() - kept > every:
+            _keep(checkpoint, step + 1, parts)
+            kept = time.monotonic()
+    return network
+
+
+def _keep(checkpoint: Path, step: int, parts: tuple) -> None:
+    with whole_file(checkpoint) as partial:
+        torch.save({"step": step, "states": [part.state_dict() for part in parts]}, partial)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--label-maps", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--network", choices=[*PLANS, "both"], default="both")
+    parser.add_argument("--fold", type=int, metavar="K")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="DIR")
+    parser.add_argument("--steps", type=int, metavar="N", help="other than the plan's, for a trial")
+    parser.add_argument("--batch", type=int, metavar="N", help="other than the plan's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    maps, ending = read_label_maps(arguments.label_maps), ""
+    if arguments.fold:
+        maps, ending = fold_of(maps, arguments.fold)[0], f"-fold{arguments.fold}"
+    for name in PLANS if arguments.network == "both" else (arguments.network,):
+        plan = replace(PLANS[name], steps=arguments.steps or PLANS[name].steps, batch=arguments.batch or PLANS[name].batch)
+        checkpoint = arguments.out / f"{name}{ending}.checkpoint"
+        network = train(plan, DRAWINGS[name](maps, arguments.device), checkpoint, arguments.seed, f"{name}{ending}")
+        about = {"heads": str(len(maps)), "steps": str(plan.steps), "batch": str(plan.batch), "seed": str(arguments.seed)}
+        save_network(network, arguments.out / f"{name}{ending}.safetensors", about)
+        checkpoint.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
