@@ -17,8 +17,8 @@ import pandas as pd
 import SimpleITK as sitk
 
 from benchmarks.known_answers import design_for
+from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.ledger import write_table
-from preprocessing.recipe import Recipe, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 
 DIAGNOSES = {1: "CN", 2: "MCI", 3: "AD"}

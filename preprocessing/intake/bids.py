@@ -26,8 +26,8 @@ from preprocessing.intake.columns import is_missing
 from preprocessing.intake.labels import Label, LabelRule, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, without_t1
 from preprocessing.ledger import LedgerRow
-from preprocessing.orient import ScanError
 from preprocessing.sidecars import Sidecars
+from preprocessing.steps.orient import ScanError
 
 UNPLACED = "nothing tells the month of its session; a column months in sub-X_sessions.tsv would"
 # Words of a tracer's name that name none: the radionuclide, and what is in the syringe.

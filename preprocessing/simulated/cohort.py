@@ -22,10 +22,7 @@ from tqdm import tqdm
 from adni_tcgm.files import remove_leftovers, write_bytes
 from adni_tcgm.privacy import cap_age
 from adni_tcgm.processes import process_pool
-from preprocessing import derivative, template
-from preprocessing.crop import crop_prepared
 from preprocessing.ledger import compact, write_image, write_json, write_table
-from preprocessing.regions import measure_regions
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
 from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy
@@ -33,6 +30,10 @@ from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.clinical import clinical_tables
 from preprocessing.simulated.label_maps import label_map_files, load_anatomy, prepare_anatomies
 from preprocessing.simulated.people import CohortDesign, Person
+from preprocessing.steps import template
+from preprocessing.steps.crop import crop_prepared
+from preprocessing.steps.regions import measure_regions
+from preprocessing.subject import derivative
 
 SESSION = "ses-M000"
 T1_SERIES = "MPR; GradWarp; B1 Correction; N3; Scaled"
