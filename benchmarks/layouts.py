@@ -27,7 +27,7 @@ DIAGNOSES = {1: "CN", 2: "MCI", 3: "AD"}
 def read_people(raw: Path) -> pd.DataFrame:
     """One row a person of the simulated download: participant_id, age, sex, site, history, and the files t1 and pet."""
     images = pd.read_csv(next(raw.glob("*_collection.csv")), dtype=str).set_index("Image Data ID")
-    visits = pd.read_csv(next(raw.glob("DXSUM*.csv")), dtype=str)
+    visits = pd.read_csv(next(raw.glob("*DXSUM*.csv")), dtype=str)
     files = {path.stem.split("_")[-1]: path for path in sorted((raw / "ADNI").rglob("*.nii"))}
     rows = []
     for ptid, scans in images.groupby("Subject"):
