@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from preprocessing.guard import Guard
+from preprocessing.intake.isolation import Guard
 
 GUARD_SECONDS = 3
 
@@ -34,7 +34,7 @@ def make_nifti(folder: Path) -> Path:
 
 def read_nifti(path: Path) -> None:
     """As it is, and as what a .nii.gz would unfold to."""
-    from preprocessing.orient import ScanError, read_scan
+    from preprocessing.steps.orient import ScanError, read_scan
 
     packed = path.with_suffix(".nii.gz")
     packed.write_bytes(gzip.compress(path.read_bytes(), 1))
@@ -59,7 +59,7 @@ def _packed(path: Path) -> Path:
 
 
 def read_nifti_gz(path: Path) -> None:
-    from preprocessing.orient import read_scan
+    from preprocessing.steps.orient import read_scan
 
     read_scan(path)
 

@@ -27,14 +27,14 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.files import SCRATCH_PREFIX
-from preprocessing import template, tissue
+from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.ledger import LedgerRow, write_image, write_table
-from preprocessing.outcome import Outcome, write_done
-from preprocessing.recipe import Recipe, preprocess_cohort
-from preprocessing.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.simulated.people import CohortDesign
-from preprocessing.subject import preprocess_subject
-from preprocessing.task import SubjectTask, regions_path
+from preprocessing.steps import template, tissue
+from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
+from preprocessing.subject.outcome import Outcome, write_done
+from preprocessing.subject.plan import SubjectTask, regions_path
+from preprocessing.subject.run import preprocess_subject
 
 Work = Callable[[Path], None]
 

@@ -24,10 +24,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.svm import SVC
 
-from preprocessing import register, template
-from preprocessing.recipe import Recipe, preprocess_cohort
+from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort, write_direct
 from preprocessing.simulated.people import CohortDesign
+from preprocessing.steps import register, template
 
 MEASURES = {
     "hippocampal volume": ("hippocampus", "volume_ml"),

@@ -25,7 +25,7 @@ import pytest
 TESTS = {
     "adni_tcgm.tcgm.gain": ["tests/tcgm/test_gain.py"],
     "adni_tcgm.tcgm.aggregator": ["tests/tcgm/test_aggregator.py"],
-    "preprocessing.intake.labels": ["tests/preprocessing/test_labels.py"],
+    "preprocessing.intake.labels": ["tests/preprocessing/intake/test_labels.py"],
 }
 PROPERTIES = "tests/test_properties.py"
 # Why a fault changes no result -> such faults, each as its line and what is exchanged there.

@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.known_answers import design_for
-from preprocessing import bias, brain_mask, orient, quality, register, template
-from preprocessing.recipe import Recipe, preprocess_cohort
+from preprocessing.cohort.run import Recipe, preprocess_cohort
+from preprocessing.quality.checks import correlation, dice
 from preprocessing.simulated.cohort import write_cohort
+from preprocessing.steps import bias, brain_mask, orient, register, template
 
 WORKERS = (1, 2)
 # Wanted of a whole subject on two cores, and of two workers against one.
@@ -59,8 +60,8 @@ def _cpu_of_workers() -> float:
 def likeness(t1: np.ndarray, brain: np.ndarray) -> dict[str, float]:
     """A warped T1 and brain mask, both (91, 109, 91), against the template's."""
     return {
-        "brain_dice": quality.dice(brain, brain_mask.template_brain_mask()),
-        "t1_correlation": quality.correlation(t1, template.t1(), template.brain_mask()),
+        "brain_dice": dice(brain, brain_mask.template_brain_mask()),
+        "t1_correlation": correlation(t1, template.t1(), template.brain_mask()),
     }
 
 

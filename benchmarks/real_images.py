@@ -15,11 +15,12 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from preprocessing import brain_mask, orient, quality, register, template
+from preprocessing.cohort.run import Recipe, SubjectTask, preprocess_subject
 from preprocessing.ledger import write_image
-from preprocessing.recipe import Recipe, SubjectTask, preprocess_subject
+from preprocessing.quality.checks import dice
 from preprocessing.simulated.label_maps import draw_t1, label_map_files
-from preprocessing.structure import transforms_of
+from preprocessing.steps import brain_mask, orient, register, template
+from preprocessing.subject.t1 import transforms_of
 
 HIPPOCAMPI = {"left": 17, "right": 53}  # FreeSurfer's numbers
 # The axes of `oasis_like_test_scan.npz`, FreeSurfer's: to the left, down, to the front.
@@ -75,12 +76,12 @@ def judge(name: str, path: Path, labels: nib.Nifti1Image | None, prepared: Path)
         row = {
             "ours_ml": ours[side].sum() * voxel_ml,
             "simpleitk_ml": second[side].sum() * voxel_ml,
-            "dice_ours_simpleitk": quality.dice(ours[side], second[side]),
+            "dice_ours_simpleitk": dice(ours[side], second[side]),
         }
         if labels is not None:
             truth = numbers == number
-            row |= {"segmented_ml": truth.sum() * voxel_ml, "dice_ours_segmented": quality.dice(ours[side], truth)}
-            row |= {"dice_simpleitk_segmented": quality.dice(second[side], truth)}
+            row |= {"segmented_ml": truth.sum() * voxel_ml, "dice_ours_segmented": dice(ours[side], truth)}
+            row |= {"dice_simpleitk_segmented": dice(second[side], truth)}
         result[side] = {key: round(float(value), 3) for key, value in row.items()}
     return result
 

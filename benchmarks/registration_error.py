@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.known_answers import design_for, find_transforms
-from preprocessing import register, template
-from preprocessing.recipe import preprocess_cohort
+from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error
 from preprocessing.simulated.anatomy import TemplateAnatomy
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.cohort import SESSION, write_cohort
-from preprocessing.task import Recipe
+from preprocessing.steps import register, template
+from preprocessing.subject.plan import Recipe
 
 SEED = 100
 

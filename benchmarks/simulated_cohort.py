@@ -17,7 +17,7 @@ import pandas as pd
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import compute_bars
 from pipelines.truth import Truth
-from preprocessing.recipe import preprocess_cohort
+from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 

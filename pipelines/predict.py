@@ -24,8 +24,8 @@ from adni_tcgm.storage import Run, load_run, prediction_table, write_table
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
 from pipelines.saliency import write_saliency
+from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.intake.source import read_intake, with_nifti
-from preprocessing.recipe import Recipe, preprocess_cohort
 from reports.new_person import write_new_person
 
 PREDICTIONS = "predictions.tsv"

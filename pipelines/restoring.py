@@ -17,8 +17,8 @@ from adni_tcgm.tcgm.trainer import Fitted, Spec
 from adni_tcgm.tcgm.warm_start import Encoder, WarmStart, build_encoders
 from pipelines.config import NO_WARM_START, Settings, build
 from preprocessing.intake.labels import LabelRule
-from preprocessing.task import RECIPE_VERSION, Recipe
-from preprocessing.template import SPACE
+from preprocessing.steps.template import SPACE
+from preprocessing.subject.plan import RECIPE_VERSION, Recipe
 
 CLASSES = ("stable", "converter")
 RECIPE = "recipe.json"

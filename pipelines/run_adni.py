@@ -27,20 +27,20 @@ from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, Settings, load_settings, parse_override
 from pipelines.plan import PEAK_GIB, Plan
 from pipelines.restoring import RECIPE, describe_recipe
+from preprocessing.cohort.engine import Limits
+from preprocessing.cohort.preflight import check_room
+from preprocessing.cohort.run import CohortSummary, Recipe, preprocess_cohort
 from preprocessing.intake.dates import ORDERS
 from preprocessing.intake.labels import REVERSIONS, LabelRule
 from preprocessing.intake.overview import look_at, write_overview
 from preprocessing.intake.people import PAIR_DAYS, VISITS
 from preprocessing.intake.source import count_people
 from preprocessing.ledger import write_json
-from preprocessing.orient import HEADERS
-from preprocessing.preflight import check_room
-from preprocessing.recipe import CohortSummary, Recipe, preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
-from preprocessing.suvr import REFERENCES
-from preprocessing.task import RESOLUTIONS_MM
-from preprocessing.workers import Limits
+from preprocessing.steps.orient import HEADERS
+from preprocessing.steps.suvr import REFERENCES
+from preprocessing.subject.plan import RESOLUTIONS_MM
 
 STAGES = ("intake", "preprocess", "train", "report", "all")
 BASELINE = "ce"

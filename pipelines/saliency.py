@@ -35,9 +35,9 @@ from adni_tcgm.tcgm.encoders import EncodedModel
 from adni_tcgm.tcgm.trainer import Fitted
 from pipelines.config import Settings
 from pipelines.restoring import CLASSES, Refused, restore, settings_of
-from preprocessing import register, template
 from preprocessing.ledger import write_image
-from preprocessing.orient import read_scan
+from preprocessing.steps import register, template
+from preprocessing.steps.orient import read_scan
 
 STEPS = 32
 # Cubes of 16 mm, side by side: a coarse check that takes seconds.

@@ -18,7 +18,7 @@ from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
 from adni_tcgm.tcgm.execution import choose_device, set_micro_batch
 from adni_tcgm.tcgm.stream import Augmentation
 from adni_tcgm.tcgm.trainer import Method, TrainConfig, Training
-from preprocessing.preflight import available_memory_gb
+from preprocessing.cohort.preflight import available_memory_gb
 
 # Copies of the weights: themselves, gradients, two moments of two optimizers, the best so far.
 COPIES = 7

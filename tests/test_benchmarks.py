@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.known_answers import compare, compare_sides, gray_matter_ratio, icc_a1, known_answers, round_trip_mm
-from preprocessing import register, template
+from preprocessing.cohort.run import Recipe
 from preprocessing.ledger import write_image
-from preprocessing.recipe import Recipe
-from preprocessing.register import COARSE_ITERATIONS
+from preprocessing.steps import register, template
+from preprocessing.steps.register import COARSE_ITERATIONS
 
 
 def test_the_intraclass_correlation_is_that_of_the_textbook() -> None:

@@ -13,8 +13,8 @@ from scipy import ndimage
 from benchmarks.heads import crops, judges, measured, pet, rendering
 from benchmarks.heads.__main__ import quality_of, write_beside
 from benchmarks.heads.agreement import agreement, summarize
-from preprocessing import template
-from preprocessing.task import SubjectTask
+from preprocessing.steps import template
+from preprocessing.subject.plan import SubjectTask
 
 TRUE = np.array([2.0, 2.5, 3.0, 3.6, 4.4])
 

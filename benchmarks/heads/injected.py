@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.heads import measured
 from preprocessing.ledger import write_image
-from preprocessing.task import SubjectTask
+from preprocessing.subject.plan import SubjectTask
 
 LEFT_HIPPOCAMPUS = 17
 LOSSES_PERCENT = (10, 20)

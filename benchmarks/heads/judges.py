@@ -15,10 +15,10 @@ from tqdm import tqdm
 from adni_tcgm.processes import process_pool
 from benchmarks.heads import measured, pet, rendering
 from benchmarks.real_images import LEFT_DOWN_FRONT
-from preprocessing import register
 from preprocessing.ledger import write_image
 from preprocessing.simulated.label_maps import label_map_files
-from preprocessing.task import SubjectTask
+from preprocessing.steps import register
+from preprocessing.subject.plan import SubjectTask
 
 VALUES = ["judge", "head", "measure", "side", "true", "found", "dice", "qc"]
 RENDERINGS = {

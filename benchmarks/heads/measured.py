@@ -12,11 +12,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from preprocessing import quality, register, template
-from preprocessing.outcome import StepFailed
-from preprocessing.structure import transforms_of
-from preprocessing.subject import preprocess_subject
-from preprocessing.task import SubjectTask, map_path, read_map, regions_path
+from preprocessing.quality.checks import dice
+from preprocessing.steps import register, template
+from preprocessing.subject.outcome import StepFailed
+from preprocessing.subject.plan import SubjectTask, map_path, read_map, regions_path
+from preprocessing.subject.run import preprocess_subject
+from preprocessing.subject.t1 import transforms_of
 
 # FreeSurfer's labels, (left, right), of what CerebrA has under the same name.
 SIDED = {
@@ -121,7 +122,7 @@ def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.D
         atlas[template.region_mask(region, side=side)] = number
     carried = register.to_native(atlas, transforms, labels, "nearestNeighbor").round()
     rows = [
-        (region, side, quality.dice(carried == number, np.isin(numbers, names)))
+        (region, side, dice(carried == number, np.isin(numbers, names)))
         for number, (region, side, names) in enumerate(structures, start=1)
     ]
     return pd.DataFrame(rows, columns=["measure", "side", "dice"])

@@ -13,10 +13,10 @@ from scipy import ndimage
 from benchmarks.heads.agreement import agreement
 from benchmarks.heads.measured import SIDED, SIDES, found_suvr, prepare
 from benchmarks.heads.rendering import render_pet
-from preprocessing import register, template
 from preprocessing.simulated import tissue_model
 from preprocessing.simulated.label_maps import brain_of
-from preprocessing.task import SubjectTask
+from preprocessing.steps import register, template
+from preprocessing.subject.plan import SubjectTask
 
 JUDGED = ("hippocampus", "amygdala", "thalamus")
 BRAINSTEM, REFERENCE_EROSION_MM = 16, 4

@@ -26,7 +26,7 @@ from preprocessing.intake.verdicts import Verdicts, read_verdicts
 from preprocessing.intake.visits import FLAGGED_MONTHS, Calendar, read_calendar
 from preprocessing.intake.walk import files_under, walk
 from preprocessing.ledger import LedgerRow
-from preprocessing.orient import ScanError
+from preprocessing.steps.orient import ScanError
 
 # An image that exists and cannot be read is a failure; one that is not there, or not wanted, is left out.
 FAILURES = ("ecat", "unknown_format")

@@ -1,6 +1,7 @@
 """Any BIDS data set with T1w images and, for some, FDG-PET (PET-BIDS).
 
-Ages, sexes, sites and groups come from participants.tsv (age, sex, site or site_id, group_id; all optional).
+Ages, sexes, sites and groups come from participants.tsv (age, sex, site or site_id, group_id; all optional), the age at
+a session from sub-X_sessions.tsv where it stands there.
 Diagnoses, for labels, are read from the first of these that is there:
   phenotype/diagnosis.tsv   participant_id, diagnosis, and months (from baseline) or session_id
   phenotype/*.tsv           any other tables with these columns
@@ -26,8 +27,8 @@ from preprocessing.intake.columns import is_missing
 from preprocessing.intake.labels import Label, LabelRule, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, without_t1
 from preprocessing.ledger import LedgerRow
-from preprocessing.orient import ScanError
 from preprocessing.sidecars import Sidecars
+from preprocessing.steps.orient import ScanError
 
 UNPLACED = "nothing tells the month of its session; a column months in sub-X_sessions.tsv would"
 # Words of a tracer's name that name none: the radionuclide, and what is in the syringe.
@@ -113,12 +114,13 @@ class _Plan:
             t1=replace(t1, note=UNPLACED if unplaced else ""),
             pet=pet,
             label=Label("", "unknown_visit") if unplaced else label,
-            age=self.about.age,
+            age=self.about.age if session.age is None else session.age,
             sex=self.about.sex,
             site=self.about.site,
             group_id=self.about.group_id or self.participant,
             months_without_dementia=None if unplaced else months_without_dementia(history, month),
-            field_strength_t=read_field_strength(image.about.get("MagneticFieldStrength", "")),
+            field_strength_t=read_field_strength(image.about.get("MagneticFieldStrength", ""))
+            or session.scans.tesla.get(image.path.name),
             tracer=TRACER if pet else "",
             months=None if session.month is None else round(session.month),
         )
@@ -217,14 +219,19 @@ def _known(gap: float | None) -> float:
 
 
 def _tracer_name(pet: Image) -> str:
-    """The entity trc, where that names a tracer, else what the sidecars say."""
+    """The entity trc, where that names a tracer, else what the sidecars say, else acq where that says FDG.
+
+    Clinica called its PETs acq-fdg before BIDS had trc.
+    """
     entity = re.search(r"_trc-([A-Za-z0-9]+)", pet.path.name)
     if entity and _names_a_tracer(entity[1]):
         return entity[1]
     said = [pet.about.get(name, "") for name in ("TracerName", "TracerRadionuclide")]
     if not _names_a_tracer(str(said[0])) and not is_missing(other := pet.about.get("Radiopharmaceutical", "")):
         said[0] = other
-    return " ".join(str(text) for text in said if not is_missing(text)) or (entity[1] if entity else "")
+    words = " ".join(str(text) for text in said if not is_missing(text)) or (entity[1] if entity else "")
+    acquisition = pet.entities.get("acq", "")
+    return acquisition if read_tracer(acquisition) and not _names_a_tracer(words) else words
 
 
 def _names_a_tracer(text: str) -> bool:

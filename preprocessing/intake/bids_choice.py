@@ -12,8 +12,8 @@ from preprocessing.intake.columns import is_missing
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
 from preprocessing.intake.people import is_uniform
 from preprocessing.intake.walk import is_hidden
-from preprocessing.orient import ScanError
 from preprocessing.sidecars import stem
+from preprocessing.steps.orient import ScanError
 
 T1_SUFFIXES = ("t1w", "unit1", "mp2rage")
 # What T1s and PETs are sorted by, and why one that comes later in it is not taken.

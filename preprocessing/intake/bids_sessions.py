@@ -15,12 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.columns import find_column, is_filled, is_missing, read_text_table, warn_unread
-from preprocessing.intake.dates import read_dates
+from preprocessing.intake.bids_scans import Scans, optional_table, read_bids_dates, read_scans
+from preprocessing.intake.columns import find_column, is_filled, is_missing, warn_unread
 from preprocessing.intake.labels import Visit, read_diagnoses
-from preprocessing.intake.people import DAYS_A_MONTH
+from preprocessing.intake.people import DAYS_A_MONTH, read_ages
 from preprocessing.intake.visits import person_month
-from preprocessing.intake.walk import is_hidden
 
 NO_SESSION = "ses-M000"
 DIAGNOSIS = ("diagnosis", "dx", "clinical_diagnosis")
@@ -43,9 +42,9 @@ class Written:
 
 @dataclass(frozen=True)
 class Session:
-    """A visit's folder; its months from baseline and its date, where they are known.
+    """A visit's folder; its months from baseline, its date and the person's age then, where they are known.
 
-    dates: of its images, by file name. day: from baseline, where the data set counts in days.
+    day: from baseline, where the data set counts in days. scans: what tables say of its images.
     """
 
     name: str
@@ -53,7 +52,8 @@ class Session:
     month: float | None = None
     date: pd.Timestamp | None = None
     day: float | None = None
-    dates: Mapping[str, pd.Timestamp] = field(default_factory=dict)
+    age: float | None = None
+    scans: Scans = field(default_factory=Scans)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class _Row:
     month: float | None = None
     day: float | None = None
     date: pd.Timestamp | None = None
+    age: float | None = None
     diagnosis: str = ""
 
 
@@ -83,7 +84,7 @@ def days_between(one: Session, image: Path, other: Session, other_image: Path) -
 
     The date of a scan is its own in scans.tsv, else that of its session.
     """
-    dates = one.dates.get(image.name, one.date), other.dates.get(other_image.name, other.date)
+    dates = one.scans.dates.get(image.name, one.date), other.scans.dates.get(other_image.name, other.date)
     if None not in dates:
         return float(abs((dates[0] - dates[1]).days))
     if one.name == other.name:
@@ -137,15 +138,6 @@ def place_by_name(name: str) -> tuple[float | None, float | None]:
     return (float(match[1] or match[2]), None) if match else (None, None)
 
 
-def optional_table(path: Path) -> pd.DataFrame | None:
-    """A TSV that nothing depends on: None where there is none, and with a warning where it cannot be read."""
-    try:
-        return read_text_table(path, "\t") if path.is_file() else None
-    except (ValueError, OSError) as error:
-        warnings.warn(f"{error}; the table is left out", stacklevel=2)
-        return None
-
-
 def read_timeline(folder: Path, written: Sequence[Written], cell: Sequence[Visit]) -> Timeline:
     """The sessions of a person, and the diagnoses.
 
@@ -177,12 +169,14 @@ def _month_of(row: Written, months: Mapping[str, float | None]) -> float | None:
 
 def _read_folders(folder: Path, rows: Mapping[str, _Row]) -> list[Session]:
     """A person's sessions, with a folder or only in the table, as names and tables place them."""
-    scans = _read_scans(folder)
+    scans = read_scans(folder)
     sessions = [_read_session(name, path, rows.get(name), scans) for name, path in _folders(folder).items()]
     if len(sessions) > 1:  # beside others, the person's own folder is no baseline
         sessions = [replace(s, month=None) if s.folder == folder else s for s in sessions]
     names = {session.name for session in sessions}
-    return sessions + [_read_session(name, folder / name, row, {}) for name, row in rows.items() if name not in names]
+    return sessions + [
+        _read_session(name, folder / name, row, Scans()) for name, row in rows.items() if name not in names
+    ]
 
 
 def _folders(folder: Path) -> dict[str, Path]:
@@ -200,57 +194,34 @@ def _read_sessions_table(path: Path) -> dict[str, _Row]:
     if names is None:
         warnings.warn(f"{path}: no column 'session_id'; the table is left out", stacklevel=2)
         return {}
-    columns = [find_column(table, path, spellings, required=False) for spellings in (MONTHS, DAYS, DATES, DIAGNOSIS)]
+    wanted = (MONTHS, DAYS, DATES, ("age",), DIAGNOSIS)
+    columns = [find_column(table, path, spellings, required=False) for spellings in wanted]
     nothing: list[None] = [None] * len(table)
     months, days = (read_months(table[name], f"{path}: column {name!r}") if name else nothing for name in columns[:2])
-    dates = _read_dates(table[columns[2]], f"{path}: column {columns[2]!r}") if columns[2] else nothing
-    words = read_diagnoses(table[columns[3]], f"{path}: column {columns[3]!r}") if columns[3] else [""] * len(table)
+    dates = read_bids_dates(table[columns[2]], f"{path}: column {columns[2]!r}") if columns[2] else nothing
+    ages = read_ages(table[columns[3]], f"{path}: column {columns[3]!r}") if columns[3] else nothing
+    words = read_diagnoses(table[columns[4]], f"{path}: column {columns[4]!r}") if columns[4] else [""] * len(table)
     ids = table[names].map(session_name)
     if (twice := ids[ids.duplicated()]).size:
         warnings.warn(f"{path}: session {twice.iloc[0]} stands twice; its first row counts", stacklevel=2)
-    rows = zip(ids, months, days, dates, words, strict=True)
     found: dict[str, _Row] = {}
-    for name, month, day, date, word in rows:
-        found.setdefault(name, _Row(month, day, date, word))
+    for name, month, day, date, age, word in zip(ids, months, days, dates, ages, words, strict=True):
+        found.setdefault(name, _Row(month, day, date, None if pd.isna(age) else age, word))
     return found
 
 
-def _read_dates(texts: pd.Series, place: str) -> list[pd.Timestamp | None]:
-    try:
-        return [None if pd.isna(date) else date for date in read_dates(texts, place)]
-    except ValueError as error:
-        what = str(error).partition("; say which")[0]
-        warnings.warn(f"{what}; the dates are left out, BIDS writes them like 2020-01-31", stacklevel=2)
-        return [None] * len(texts)
-
-
-def _read_session(name: str, folder: Path, row: _Row | None, scans: Mapping[str, pd.Timestamp]) -> Session:
-    """scans: dates of images in the table of the person's own folder, which may list those of all sessions."""
+def _read_session(name: str, folder: Path, row: _Row | None, scans: Scans) -> Session:
+    """scans: what the table in the person's own folder says, which may list the images of all sessions."""
     row = row or _Row()
     month, day = place_by_name(name)
     if row.day is not None:
         month, day = row.day / DAYS_A_MONTH, row.day
     if row.month is not None:
         month = row.month
-    own = {file: date for file, date in scans.items() if f"_{name}_" in file or "_ses-" not in file}
-    dates = own | (_read_scans(folder) if folder.name == name else {})
-    date = row.date if row.date is not None else min(dates.values(), default=None)
-    return Session(name, folder, month, date, day, dates)
-
-
-def _read_scans(folder: Path) -> dict[str, pd.Timestamp]:
-    """The date of each image that sub-X[_ses-Y]_scans.tsv lists, by file name."""
-    dates: dict[str, pd.Timestamp] = {}
-    for path in sorted(folder.glob("*_scans.tsv")):
-        table = None if is_hidden(path) else optional_table(path)
-        if table is None:
-            continue
-        name, time = (find_column(table, path, (column,), required=False) for column in ("filename", "acq_time"))
-        if name and time:
-            found = _read_dates(table[time], f"{path}: column {time!r}")
-            pairs = zip(table[name].str.strip(), found, strict=True)
-            dates |= {Path(file).name: date for file, date in pairs if date is not None}
-    return dates
+    own = scans.of_session(name)
+    own = own.with_others(read_scans(folder)) if folder.name == name else own
+    date = row.date if row.date is not None else min(own.dates.values(), default=None)
+    return Session(name, folder, month, date, day, row.age, own)
 
 
 def _without_dummy_dates(sessions: list[Session]) -> list[Session]:
@@ -258,7 +229,7 @@ def _without_dummy_dates(sessions: list[Session]) -> list[Session]:
     months = {session.month for session in sessions if session.date is not None and session.month is not None}
     dates = {session.date for session in sessions if session.date is not None}
     if len(months) > 1 and len(dates) == 1:
-        return [replace(session, date=None, dates={}) for session in sessions]
+        return [replace(session, date=None, scans=replace(session.scans, dates={})) for session in sessions]
     return sessions
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocessing.intake.bids_sessions import DIAGNOSIS, MONTHS, Written, optional_table, read_months, session_name
+from preprocessing.intake.bids_scans import optional_table
+from preprocessing.intake.bids_sessions import DIAGNOSIS, MONTHS, Written, read_months, session_name
 from preprocessing.intake.columns import (
     find_column,
     is_filled,

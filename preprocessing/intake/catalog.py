@@ -65,6 +65,8 @@ KINDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "scores": (SCORE_COLUMNS, PERSON),
     "image strengths": (FIELD_STRENGTHS, IMAGE_IDS),
     "person strengths": (FIELD_STRENGTHS, ("PTID",)),
+    # MPRAGEMETA and PET_META_LIST, which Clinica needs: known, and not read, since the collection names the images.
+    "archive": (("Orig/Proc",), ("Sequence",), ("SubjectID", "Subject")),
 }
 REQUIRED = ("images", "diagnoses", "merged")
 DATE_COLUMNS = {

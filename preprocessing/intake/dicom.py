@@ -20,7 +20,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from adni_tcgm.files import write_bytes
-from preprocessing.guard import Guard
 from preprocessing.intake import dcm2niix
 from preprocessing.intake.acquisition import read_field_strength, read_tracer
 from preprocessing.intake.dicom_choice import rank_series
@@ -34,9 +33,10 @@ from preprocessing.intake.dicom_series import (
     without_copies,
 )
 from preprocessing.intake.formats import NIFTI, visible_files
+from preprocessing.intake.isolation import Guard
 from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
 from preprocessing.ledger import LedgerRow, write_json
-from preprocessing.orient import ScanError
+from preprocessing.steps.orient import ScanError
 
 MODALITY_TAG = {"mri": "MR", "pet": "PT"}
 NAMES = {"mri": ("anat", "T1w"), "pet": ("pet", "pet")}

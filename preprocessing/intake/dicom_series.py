@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from preprocessing.intake.dicom_elements import SOP_CLASS, Frame, numbers, read_frames, read_meta, read_texts
 from preprocessing.intake.formats import is_dicom, visible_files
-from preprocessing.orient import MAX_VOXELS, ScanError
+from preprocessing.steps.orient import MAX_VOXELS, ScanError
 
 SERIES_UID, INSTANCE_UID, MODALITY = "0020|000e", "0008|0018", "0008|0060"
 DESCRIPTION, PROTOCOL = "0008|103e", "0018|1030"

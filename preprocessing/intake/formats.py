@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from preprocessing.intake.walk import files_under, is_hidden, require_content
-from preprocessing.orient import ScanError
+from preprocessing.steps.orient import ScanError
 
 NIFTI = (".nii", ".nii.gz")
 NO_IMAGES = (".xml", ".csv", ".tsv", ".txt", ".json", ".md", ".pdf", ".html")

@@ -17,7 +17,7 @@ from preprocessing.intake.formats import locate_image
 from preprocessing.intake.labels import Label, LabelRule, derive_label, months_without_dementia, read_histories
 from preprocessing.intake.people import Choice, Intake, Person, read_ages, read_sexes, without_t1
 from preprocessing.ledger import LedgerRow
-from preprocessing.orient import ScanError
+from preprocessing.steps.orient import ScanError
 
 COLUMNS = {
     "subject": ("subject", "participant_id", "subject_id", "id"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.privacy import cap_age, without_days
-from preprocessing import given
+from preprocessing.intake import prepared_people
 from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.labels import LabelRule, Visit
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, chosen_scans
@@ -90,11 +90,11 @@ def look_at(
 
     Raises FileNotFoundError or ValueError for tables that are missing or not understood.
     """
-    rule, arrived = rule or LabelRule(), given.read_people(prepared)
+    rule, arrived = rule or LabelRule(), prepared_people.read_people(prepared)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         intake = read_intake(layout, raw, tables, rule, pair_days, frozenset(arrived.participant_id), dates, visits)
-    rows, ledger = given.describe(given.without_scans(arrived, intake), intake, rule)
+    rows, ledger = prepared_people.describe(prepared_people.without_scans(arrived, intake), intake, rule)
     ledger += [row for person in intake.people for row in _kept(person, prepared)]
     notes = list(dict.fromkeys(str(warning.message) for warning in caught))
     return Overview(people_table(intake, rows, prepared), ledger, chosen_scans(intake.people), notes)
@@ -135,7 +135,7 @@ def _person_row(person: Person, histories: dict[str, Sequence[Visit]], prepared:
 
 
 def _arrived_row(row: dict[str, object], histories: dict[str, Sequence[Visit]]) -> dict[str, object]:
-    scans = {"t1": row["gm_path"], "pet": row["pet_path"], "months": given.month_of(str(row["session_id"]))}
+    scans = {"t1": row["gm_path"], "pet": row["pet_path"], "months": prepared_people.month_of(str(row["session_id"]))}
     history = {"history": _written(histories.get(str(row["participant_id"]), []))}
     return {name: row.get(name) for name in PEOPLE_COLUMNS} | scans | history
 

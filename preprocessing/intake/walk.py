@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocessing.orient import ScanError
+from preprocessing.steps.orient import ScanError
 
 
 def is_hidden(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from scipy import ndimage
 
-from preprocessing import template
+from preprocessing.steps import template
 
 
 class Anatomy(Protocol):

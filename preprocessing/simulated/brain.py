@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from preprocessing import template
-from preprocessing.regions import measure_regions
 from preprocessing.simulated import deformation, pattern, tissue_model
 from preprocessing.simulated.anatomy import Anatomy
 from preprocessing.simulated.people import Person
+from preprocessing.steps import template
+from preprocessing.steps.regions import measure_regions
 
 UPTAKE_VARIATION = 0.036
 UPTAKE_VARIATION_MM = 14.0

@@ -55,7 +55,7 @@ def draw_scores(person: Person) -> dict[str, float]:
 
 
 def clinical_tables(people: Iterable[Person]) -> dict[str, pd.DataFrame]:
-    """File name -> table, as LONI has them; every name says SIMULATED."""
+    """File name -> table, as LONI has them; every name says SIMULATED, and ends as Clinica looks for it."""
     rows: dict[str, list[dict[str, object]]] = {}
     for person in people:
         scores = draw_scores(person)
@@ -69,4 +69,4 @@ def clinical_tables(people: Iterable[Person]) -> dict[str, pd.DataFrame]:
             ("ADASSCORES", "TOTAL13", "adas13"),
         ):
             rows.setdefault(table, []).append(ids | {column: scores[name]})
-    return {f"{name}_SIMULATED.csv": pd.DataFrame(table) for name, table in rows.items()}
+    return {f"SIMULATED_{name}.csv": pd.DataFrame(table) for name, table in rows.items()}

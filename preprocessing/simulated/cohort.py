@@ -1,7 +1,7 @@
 """Write a simulated cohort: an ADNI download of those who arrive as scans, prepared maps of the others, the truth.
 
 OUT/raw       the download: ADNI/<PTID>/<series>/<date>/<image>/*.nii, a collection CSV, DXSUM, tables of education,
-              APOE and cognitive scores, SIMULATED.txt
+              APOE and cognitive scores, those that Clinica reads, SIMULATED.txt
 OUT/prepared  given.tsv, given_regions.tsv and the maps of people who arrive prepared
 OUT/truth     factors, true regional volumes and SUVRs, Bayes posteriors: for evaluation only, never for training
 """
@@ -22,17 +22,19 @@ from tqdm import tqdm
 from adni_tcgm.files import remove_leftovers, write_bytes
 from adni_tcgm.privacy import cap_age
 from adni_tcgm.processes import process_pool
-from preprocessing import derivative, template
-from preprocessing.crop import crop_prepared
 from preprocessing.ledger import compact, write_image, write_json, write_table
-from preprocessing.regions import measure_regions
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
 from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.clinica_tables import SERIES_BELOW_IMAGE, clinica_tables
 from preprocessing.simulated.clinical import clinical_tables
 from preprocessing.simulated.label_maps import label_map_files, load_anatomy, prepare_anatomies
 from preprocessing.simulated.people import CohortDesign, Person
+from preprocessing.steps import template
+from preprocessing.steps.crop import crop_prepared
+from preprocessing.steps.regions import measure_regions
+from preprocessing.subject import derivative
 
 SESSION = "ses-M000"
 T1_SERIES = "MPR; GradWarp; B1 Correction; N3; Scaled"
@@ -164,14 +166,12 @@ def _write_scans(brain: Brain, raw: Path) -> None:
         write_bytes(_scan_path(raw, person, "PT", PET_SERIES), scanner.scan_pet(brain).to_bytes())
 
 
-def _scan_path(raw: Path, person: Person, modality: str, series: str) -> Path:
+def _scan_path(raw: Path, person: Person, modality: str, description: str) -> Path:
     """LONI's layout: commas stay, spaces and semicolons become underscores."""
-    folder = series.replace(";", "_").replace(" ", "_")
+    folder = description.replace(";", "_").replace(" ", "_")
     image = _image_id(person, "PET" if modality == "PT" else "MRI")
-    stamp = f"{_baseline(person):%Y-%m-%d}_10_00_00.0"
-    name = (
-        f"ADNI_{person.ptid}_{modality}_{folder}_Br_{_baseline(person):%Y%m%d}100000000_S{image - 50_000}_I{image}.nii"
-    )
+    stamp, series = f"{_baseline(person):%Y-%m-%d}_10_00_00.0", image - SERIES_BELOW_IMAGE
+    name = f"ADNI_{person.ptid}_{modality}_{folder}_Br_{_baseline(person):%Y%m%d}100000000_S{series}_I{image}.nii"
     return raw / "ADNI" / person.ptid / folder / stamp / f"I{image}" / name
 
 
@@ -247,12 +247,8 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
 def _write_tables(
     out: Path, design: CohortDesign, people: list[Person], written: list[dict], anatomies: Path | None
 ) -> None:
-    raw_people = [p for p in people if p.raw]
     write_bytes(out / "raw" / "SIMULATED.txt", b"SIMULATED cohort: no scan in this folder was taken of a person.\n")
-    write_bytes(out / "raw" / "SIMULATED_collection.csv", _csv(_collection(raw_people)))
-    write_bytes(out / "raw" / "DXSUM_SIMULATED.csv", _csv(_diagnosis_table(people)))
-    for name, table in clinical_tables(people).items():
-        write_bytes(out / "raw" / name, _csv(table))
+    write_download_tables(out / "raw", people)
     if anatomies:
         groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [_group(p) for p in people]})
         write_bytes(out / "raw" / "GROUPS.csv", _csv(groups))
@@ -261,6 +257,14 @@ def _write_tables(
     write_table(model.people_table(people), out / "truth" / "people.tsv")
     write_table(pd.concat([w["truth"] for w in written]), out / "truth" / "regions.tsv")
     write_table(model.bayes_posteriors(people, design.severity_correlation, prior), out / "truth" / "bayes.tsv")
+
+
+def write_download_tables(raw: Path, people: list[Person]) -> None:
+    """LONI's tables: images of those who arrive as scans, diagnoses and scores of everybody."""
+    collection, diagnoses = _collection(p for p in people if p.raw), _diagnosis_table(people)
+    tables = {"SIMULATED_collection.csv": collection, "SIMULATED_DXSUM_PDXCONV_ADNIALL.csv": diagnoses}
+    for name, table in (tables | clinical_tables(people) | clinica_tables(people, collection, diagnoses)).items():
+        write_bytes(raw / name, _csv(table))
 
 
 def _write_given(folder: Path, written: list[dict]) -> None:

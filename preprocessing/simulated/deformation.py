@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from preprocessing import template
 from preprocessing.simulated.pattern import ATROPHY, SIDES
+from preprocessing.steps import template
 
 SPACING_MM = 4.0
 SHAPE = (46, 55, 46)

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from adni_tcgm.files import whole_file
 from adni_tcgm.processes import process_pool
-from preprocessing import lazy_ants as ants
-from preprocessing import register, template
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.deformation import displaced
+from preprocessing.steps import lazy_ants as ants
+from preprocessing.steps import register, template
 
 # T1 intensity (mean, SD between heads), white matter 100, by tissue and FreeSurfer label. Deep structures lie between
 # grey and white; numbers from 502 on are what surrounds the brain, in the maps' own extension of the labels.

@@ -14,9 +14,10 @@ from importlib.resources import files
 import numpy as np
 from scipy import ndimage
 
-from preprocessing import stages, template
 from preprocessing.simulated.brain import Brain
-from preprocessing.task import Recipe
+from preprocessing.steps import template
+from preprocessing.subject.plan import Recipe
+from preprocessing.subject.stamps import ALIGNMENT
 
 STAGE = 9
 FILE = "registration_error.npz"
@@ -112,7 +113,7 @@ def measured() -> Error:
 
 def stamp_of(recipe: Recipe) -> str:
     """All of a recipe that the error depends on: the steps up to the PET's alignment, and the reference region."""
-    return f"{stages.ALIGNMENT.stamp(recipe, {})}-{recipe.reference}"
+    return f"{ALIGNMENT.stamp(recipe, {})}-{recipe.reference}"
 
 
 def measured_stamp() -> str:

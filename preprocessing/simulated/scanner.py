@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from preprocessing.simulated import tissue_model
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.brain import Brain
-from preprocessing.template import GRID_AFFINE
+from preprocessing.steps.template import GRID_AFFINE
 
 T1_STAGE, PET_STAGE, POSE_STAGE = 6, 7, 8
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
-from preprocessing import template
+from preprocessing.steps import template
 
 # FDG SUVR relative to the pons by CerebrA region, rounded from the group means of 537 cognitively normal scans, each
 # divided by that summary's own pons of .93 (precuneus 1.50, hippocampus .965); other grey matter is "cortex".

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing.crop import PREPARED_ORIGIN_MM
-from preprocessing.regions import META_ROI_REGION, PONS_REGION
-from preprocessing.template import region_table
+from preprocessing.steps.crop import PREPARED_ORIGIN_MM
+from preprocessing.steps.regions import META_ROI_REGION, PONS_REGION
+from preprocessing.steps.template import region_table
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = PREPARED_ORIGIN_MM

@@ -8,8 +8,8 @@ import pytest
 from adni_tcgm.datasets.adni import AdniConfig, AdniSplits, load
 from adni_tcgm.datasets.adni_bars import compute_bars
 from adni_tcgm.datasets.adni_regions import META_ROI, SIGNATURE, summaries
-from preprocessing import template
-from preprocessing.regions import META_ROI_REGION
+from preprocessing.steps import template
+from preprocessing.steps.regions import META_ROI_REGION
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 
 from adni_tcgm.datasets.adni import read_people
 from adni_tcgm.datasets.adni_maps import CROPS, cut, read_crops
-from preprocessing.crop import crop_prepared
-from preprocessing.template import GRID_AFFINE, GRID_SHAPE, region_mask
+from preprocessing.steps.crop import crop_prepared
+from preprocessing.steps.template import GRID_AFFINE, GRID_SHAPE, region_mask
 from tests.datasets.conftest import AFFINE, write_prepared
 
 

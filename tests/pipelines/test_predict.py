@@ -17,7 +17,7 @@ from pipelines.predict import check_modalities, list_scans, main, parse_argument
 from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.training import train_run
-from preprocessing.task import Recipe
+from preprocessing.subject.plan import Recipe
 from reports.new_person import write_new_person
 
 T1 = Path(__file__).parents[2] / "../shared/data/brains/t1/example_brain_t1.nii.gz"

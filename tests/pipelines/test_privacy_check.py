@@ -24,8 +24,8 @@ from adni_tcgm.privacy import cap_age, find_without_days, pseudonym, without_day
 from pipelines import privacy_check
 from pipelines.privacy_check import check_folder, find, main
 from preprocessing.ledger import LedgerRow, write_json
-from preprocessing.outcome import Outcome, done_path, read_done, write_done
-from preprocessing.task import SubjectTask, sidecar
+from preprocessing.subject.outcome import Outcome, done_path, read_done, write_done
+from preprocessing.subject.plan import SubjectTask, sidecar
 from reports.writing import write_reports
 from tests.reports.conftest import build_outputs, run_folders
 

@@ -26,8 +26,8 @@ from benchmarks.kill import pretend, write_download
 from pipelines import training
 from pipelines.run import main
 from pipelines.run_adni import main as run_adni
-from preprocessing.recipe import preprocess_cohort
-from preprocessing.task import SubjectTask
+from preprocessing.cohort.run import preprocess_cohort
+from preprocessing.subject.plan import SubjectTask
 from reports.generic import load_generic
 
 # The one holds seconds, the other the first one's hash.

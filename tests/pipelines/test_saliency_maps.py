@@ -21,7 +21,7 @@ from pipelines.restoring import Refused, restore, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
 from pipelines.training import train_run
-from preprocessing import template
+from preprocessing.steps import template
 from reports.gathering import gather_cohort
 from reports.records import load_run as read_run
 from reports.saliency import saliency_section, strongest

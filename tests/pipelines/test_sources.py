@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import run_adni
+from preprocessing.cohort.run import CohortSummary
 from preprocessing.intake.labels import LabelRule
-from preprocessing.recipe import CohortSummary
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from preprocessing import brain_mask, register, template, tissue
 from preprocessing.intake import bids
-from preprocessing.subject import preprocess_subject
-from preprocessing.task import Recipe, SubjectTask
+from preprocessing.steps import brain_mask, register, template, tissue
+from preprocessing.subject.plan import Recipe, SubjectTask
+from preprocessing.subject.run import preprocess_subject
 
 
 @dataclass

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from preprocessing import orient
 from preprocessing.ledger import LedgerRow, write_table
-from preprocessing.orient import ScanError
-from preprocessing.outcome import Outcome, StepFailed, write_done
-from preprocessing.regions import COLUMNS
-from preprocessing.task import SubjectTask, regions_path
+from preprocessing.steps import orient
+from preprocessing.steps.orient import ScanError
+from preprocessing.steps.regions import COLUMNS
+from preprocessing.subject.outcome import Outcome, StepFailed, write_done
+from preprocessing.subject.plan import SubjectTask, regions_path
 
 
 def pretend(task: SubjectTask, prepared: Path, bad: bool = True) -> Outcome:

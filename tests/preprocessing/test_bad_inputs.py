@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing import orient
 from preprocessing.intake import adni, bids, dicom, listing
 from preprocessing.intake.formats import locate_image
-from preprocessing.orient import ScanError
+from preprocessing.steps import orient
+from preprocessing.steps.orient import ScanError
 
 NOISE = np.random.default_rng(0).uniform(1, 1000, (12, 12, 12)).astype(np.float32)
 SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"

@@ -10,10 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from preprocessing import frames, sidecars
-from preprocessing.orient import ScanError
-from preprocessing.outcome import _identity
-from preprocessing.task import SubjectTask, pet_files
+from preprocessing import sidecars
+from preprocessing.steps import frames
+from preprocessing.steps.orient import ScanError
+from preprocessing.subject.outcome import _identity
+from preprocessing.subject.plan import SubjectTask, pet_files
 
 PET = "sub-1/ses-2/pet/sub-1_ses-2_trc-FDG_run-1_pet.nii.gz"
 TIMES = {"FrameTimesStart": [1800, 2100], "FrameDuration": [300, 300]}

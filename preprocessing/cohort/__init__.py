@@ -1,0 +1,1 @@
+"""Everybody: intake, workers, tables."""

@@ -1,0 +1,199 @@
+"""From a folder of downloaded scans to a prepared cohort: intake, every subject in its own worker, the tables.
+
+`preprocessing.subject.run` holds the ordered steps for one person; both are meant to be reached from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from adni_tcgm.files import remove_leftovers
+from adni_tcgm.privacy import cap_age
+from preprocessing.cohort import preflight
+from preprocessing.cohort.engine import Limits, Worker, run_tasks
+from preprocessing.intake import prepared_people
+from preprocessing.intake.acquisition import interval_days
+from preprocessing.intake.clinical import scores_at_scan
+from preprocessing.intake.labels import LabelRule
+from preprocessing.intake.overview import people_table
+from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
+from preprocessing.intake.source import read_intake, with_nifti
+from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
+from preprocessing.quality.sheet import write_contact_sheet
+from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
+from preprocessing.subject import derivative
+from preprocessing.subject.outcome import Outcome, read_done
+from preprocessing.subject.plan import RECIPE_VERSION, Recipe, SubjectTask, regions_path
+from preprocessing.subject.run import preprocess_subject
+
+__all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "preprocess_subject"]
+
+MANIFEST_COLUMNS = (
+    *("participant_id", "session_id", "kind", "t1_path", "gm_path", "pet_path", "label", "label_reason"),
+    *("months_to_conversion", "age", "sex", "site", "group_id", "tiv_ml", "qc"),
+    *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months"),
+)
+
+# A download that holds this file was not taken of anybody.
+SIMULATED_MARK = "SIMULATED.txt"
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """What `preprocess_cohort` wrote, in numbers for people."""
+
+    prepared: Path
+    raw: int
+    given: int
+    processed: int
+    reused: int
+    failed: int
+    labels: dict[str, int]
+    seconds: dict[str, float] = field(default_factory=dict)
+    ledger: str = ""
+
+    def __str__(self) -> str:
+        labels = ", ".join(f"{count} {reason}" for reason, count in self.labels.items())
+        return (
+            f"{self.raw + self.given} people ({self.raw} from raw scans: {self.processed} processed now, {self.reused} "
+            f"done before; {self.given} given prepared), {self.failed} scans failed\nlabels    {labels}\n{self.ledger}"
+        )
+
+
+def preprocess_cohort(
+    raw: Path,
+    prepared: Path,
+    tables: Path | None = None,
+    jobs: int = 2,
+    rule: LabelRule | None = None,
+    pair_days: int = PAIR_DAYS,
+    recipe: Recipe | None = None,
+    progress: bool = True,
+    worker: Worker = preprocess_subject,
+    layout: str = "adni",
+    scheduler: str | None = None,
+    limits: Limits | None = None,
+    dates: str | None = None,
+    visits: str = "one",
+) -> CohortSummary:
+    """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
+
+    `layout`: "adni", "bids" (`raw` is a data set) or "list" (`raw` is a table of subject, t1, pet). `rule` says who is
+    labeled what. `dates` (dmy or mdy): what comes first in dates of an ADNI table that do not prove it. `visits`: "one"
+    a person, or "all" that have a T1. `scheduler`:
+    the address of a running Dask scheduler, whose workers then take the place of processes here. Writes manifest.tsv,
+    ledger.tsv, people.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such
+    scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody
+    whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for
+    `preprocess_subject`.
+    Raises only for missing or strange tables and for a disk that is too small; a bad scan is a ledger row.
+    """
+    raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
+    recipe, rule = recipe or Recipe(), rule or LabelRule()
+    prepared.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(prepared, deep=False)
+    given_people = prepared_people.read_people(prepared)
+    given_names = frozenset(given_people.participant_id)
+    intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
+    tasks = {person.name: _task(person, recipe) for person in intake.people}
+    given_people = prepared_people.without_scans(given_people, intake)
+    done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
+    pending = [task for name, task in tasks.items() if name not in done]
+    preflight.check_room(prepared, len(pending), jobs).require(prepared)
+    outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler, limits)
+
+    people = [_manifest_row(person, outcomes[person.name]) for person in intake.people]
+    people = [row for row in people if row["gm_path"]]
+    rows, ledger = prepared_people.describe(given_people, intake, rule)
+    manifest = pd.DataFrame(people + rows, columns=MANIFEST_COLUMNS)
+    manifest = manifest.sort_values(["participant_id", "session_id"], ignore_index=True)
+    ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
+    measured = [pd.read_csv(regions_path(tasks[_name(row)], prepared), sep="\t") for row in people]
+    write_table(people_table(intake, rows, prepared), prepared / "people.tsv")
+    write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
+    _write_scores(prepared, scores_at_scan(intake.scores, manifest))
+    _write_tables(
+        prepared, manifest, ledger, [*measured, prepared_people.read_regions(prepared, given_people.participant_id)]
+    )
+    derivative.write_dataset_files(prepared, simulated=(raw / SIMULATED_MARK).is_file(), version=str(RECIPE_VERSION))
+    write_contact_sheet(prepared)
+    return CohortSummary(
+        prepared=prepared,
+        raw=len(people),
+        given=len(rows),
+        processed=len(pending),
+        reused=len(done),
+        failed=sum(row.status == "failed" for row in ledger),
+        labels=dict(Counter(manifest.label_reason)),
+        ledger=describe_ledger(ledger),
+        seconds=_mean_seconds([outcomes[task.name] for task in pending]),
+    )
+
+
+def _task(person: Person, recipe: Recipe) -> SubjectTask:
+    return SubjectTask(
+        participant_id=person.participant_id,
+        session_id=person.session_id,
+        t1=person.t1.path,
+        pet=person.pet.path if person.pet else None,
+        pet_uniform=is_uniform(person.pet.description) if person.pet else True,
+        recipe=recipe,
+    )
+
+
+def _name(row: dict[str, object]) -> str:
+    return f"{row['participant_id']}_{row['session_id']}"
+
+
+def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
+    return {
+        "participant_id": person.participant_id,
+        "session_id": person.session_id,
+        "kind": "raw",
+        "t1_path": outcome.t1_path,
+        "gm_path": outcome.gm_path,
+        "pet_path": outcome.pet_path,
+        "label": person.label.label,
+        "label_reason": person.label.reason,
+        "months_to_conversion": person.label.months_to_conversion,
+        "age": None if math.isnan(person.age) else cap_age(person.age),
+        "sex": person.sex,
+        "site": person.site,
+        "group_id": person.group_id,
+        "tiv_ml": outcome.tiv_ml,
+        "qc": outcome.qc,
+        "months_without_dementia": person.months_without_dementia,
+        "field_strength_t": person.field_strength_t,
+        "tracer": person.tracer if outcome.pet_path else "",
+        "days_between": interval_days(person) if outcome.pet_path else None,
+        "months": person.months,
+    }
+
+
+def _write_tables(
+    prepared: Path, manifest: pd.DataFrame, ledger: list[LedgerRow], measured: list[pd.DataFrame]
+) -> None:
+    """The manifest last: where it stands, all that it names is there."""
+    filled = [table for table in measured if len(table)] or [pd.DataFrame(columns=list(REGION_COLUMNS))]
+    write_table(pd.concat(filled, ignore_index=True)[list(REGION_COLUMNS)], prepared / "regions.tsv")
+    write_table(ledger_table(ledger), prepared / "ledger.tsv")
+    write_table(manifest, prepared / "manifest.tsv")
+
+
+def _write_scores(prepared: Path, scores: pd.DataFrame) -> None:
+    """Clinical scores have a file of their own, so that nothing which reads the manifest learns from them unasked."""
+    file = prepared / "clinical.tsv"
+    if len(scores):
+        write_table(scores, file)
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _mean_seconds(outcomes: list[Outcome]) -> dict[str, float]:
+    table = pd.DataFrame([outcome.seconds for outcome in outcomes])
+    return {name: round(float(mean), 2) for name, mean in table.mean().items()}

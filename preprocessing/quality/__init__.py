@@ -1,0 +1,1 @@
+"""What tells a good preparation from a wrong one: measures, thresholds, pictures, one page of all people."""

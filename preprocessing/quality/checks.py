@@ -1,0 +1,360 @@
+"""Numbers that tell a good preprocessing from a wrong one, each with thresholds, a reason and a verdict.
+
+What no check can see: a scan whose left and right are exchanged in voxels *and* header. Laterality is taken from the
+header; the template is symmetric, so that a mirrored head fits it as well. Only a PET that fits the T1 better when it
+is mirrored gives such an error away (`mirror_gain`), and only where the brain is lopsided enough.
+
+What these checks miss: motion that blurs without a copy of the head in the air, and ghosts in files whose background
+was set to zero. `white_snr` and the pictures are left for those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from preprocessing.quality import measures
+from preprocessing.steps import template, tissue
+
+VERDICTS = ("pass", "warn", "fail")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """`warn` and `fail` are where the verdict changes; `higher_is_better` says on which side.
+
+    `problem` is the sentence that the ledger says of a scan beyond them.
+    """
+
+    warn: float
+    fail: float
+    higher_is_better: bool = True
+    problem: str = ""
+
+    def judge(self, value: float) -> str:
+        """pass, warn or fail; a value that is not a number fails."""
+        sign = 1 if self.higher_is_better else -1
+        if not np.isfinite(value) or sign * value < sign * self.fail:
+            return "fail"
+        return "warn" if sign * value < sign * self.warn else "pass"
+
+    def side(self, value: float) -> Threshold:
+        """The limits that apply to `value`."""
+        return self
+
+
+@dataclass(frozen=True)
+class Between:
+    """Two limits for a number that can be too low and too high."""
+
+    low: Threshold
+    high: Threshold
+
+    def side(self, value: float) -> Threshold:
+        """The limit on the side where `value` lies."""
+        return self.high if value > (self.low.warn + self.high.warn) / 2 else self.low
+
+
+def _between(fail_low: float, warn_low: float, warn_high: float, fail_high: float, problem: str) -> Between:
+    return Between(Threshold(warn_low, fail_low, True, problem), Threshold(warn_high, fail_high, False, problem))
+
+
+# Each with its reason; in brackets the spread (least, most) over 24 simulated people with the template's anatomy and
+# over 20 with heads of their own (benchmarks/known_answers.py), at the full recipe. The uptake of the 20 was drawn on
+# the template and carried to their heads, so that it lies up to some millimeters beside their own folds; their PETs are
+# all placed right, by .6 to 2.7 mm. A warning starts outside both spreads, unless a line says otherwise; a failure
+# lies on the side of the deliberately bad scans of tests/preprocessing/quality/test_checks.py.
+THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
+    # Share of the T1's largest brain cross-section that lies on the border of the field of view. A cut brainstem is
+    # about .06, a cut cerebellum .3, a cut through the temporal lobes .5 and more.
+    ("orient", "cut_share"): Threshold(0.15, 0.35, False, "the T1's field of view cuts the brain"),
+    # How much better the head, before any registration, fits the template than it does when turned over.
+    # The template .51, nodding by 10 and 20 degrees .29 and .13 (.06 the other way); below 0 an axis is wrong.
+    ("orient", "turned_margin"): Threshold(0.02, 0.0, True, "the head fits the template better when turned over"),
+    # By how much the affine turned the head. Nobody lies in a scanner turned by more than about 30 degrees; a scan
+    # that was flipped front to back was turned by 60, because then its outline fits. [1.8, 16] [1.2, 33]
+    ("register", "tilt_degrees"): Threshold(35.0, 45.0, False, "the head had to be turned to fit the template"),
+    # Structured signal in the air beside the upper head. A copy of the head at a quarter of its signal measures .08 to
+    # .17, a head that moved by 8 mm for a third of the lines .024: that stays unseen.
+    # [.020, .038] [.001, .002]
+    ("orient", "ghost_share"): Threshold(0.05, 0.08, False, "the air beside the head shows the head again: motion"),
+    # Adult brains with their inner CSF; the mask refuses below 800 and above 2200 mL. [1300, 1823] [1208,
+    # 2144; the 2144 warns]
+    ("brain_mask", "brain_ml"): _between(800.0, 850.0, 2000.0, 2200.0, "the brain's volume is that of no adult"),
+    # [.993, .994] [.939, .993]
+    ("register", "brain_dice"): Threshold(0.93, 0.88, True, "the registered brain does not fill the template's"),
+    # A map that folds is no map of one brain onto another. Real SyN fields have none. [0, 0] [0, 0]
+    ("register", "folded_share"): Threshold(1e-4, 1e-2, False, "the deformation folds"),
+    # [.985, .989] [.67, .80]
+    ("register", "t1_correlation"): Threshold(0.60, 0.40, True, "the registered T1 does not look like the template"),
+    # The template-space volume of the mask, brought back by the Jacobian, over its native volume: two ways to one
+    # number, apart where the brain lies partly outside the field of the deformation. [.998, 1.000] [.955,
+    # 1.000; the .955 warns]
+    ("register", "volume_ratio"): _between(
+        0.90, 0.96, 1.04, 1.10, "the Jacobian does not give back the brain's own volume"
+    ),
+    # Share of the template's hippocampi where the T1 has been measured and the mask says brain. [1, 1] [1, 1]
+    ("register", "hippocampi_in_view"): Threshold(0.98, 0.90, True, "the T1 does not show both hippocampi"),
+    # A hippocampus stretched out of, or crushed into, almost nothing: the scan had none at its place. The smallest of
+    # an Alzheimer's patient is about .45 of the template's. [.62, .90] [.55, 1.07]
+    ("register", "hippocampi_scale"): _between(0.25, 0.35, 1.8, 2.5, "the hippocampi have an impossible size"),
+    # White over grey matter where the template has them for sure: above 1 on any T1, below on a T2. [1.28, 1.31]
+    # [1.47, 1.87]
+    ("tissue", "white_over_gray"): _between(1.0, 1.08, 2.2, 3.0, "the contrast is not that of a T1"),
+    # CSF is the darkest tissue of a T1. [.34, .35] [.17, .26]
+    ("tissue", "fluid_over_white"): Threshold(0.65, 0.85, False, "CSF is not dark, as it is on a T1"),
+    # White matter's median over its robust spread: noise and uncorrected bias lower it. [29, 42] [18, 52]
+    ("tissue", "white_snr"): Threshold(12.0, 7.0, True, "the T1 is noisy"),
+    # Difference of white and grey matter over their common spread. [2.2, 2.6] [1.6, 4.0]
+    ("tissue", "contrast_to_noise"): Threshold(1.4, 0.8, True, "white and grey matter can hardly be told apart"),
+    # [.53, .55] [.51, .60]
+    ("tissue", "gray_share"): _between(0.22, 0.32, 0.70, 0.80, "the share of grey matter is that of no brain"),
+    # [.78, .85] [.49, .79]; three of the 20 warn. Three PETs of other people, registered to a T1: .52, .55 and .42.
+    ("suvr", "pet_correlation"): Threshold(0.55, 0.40, True, "the PET does not look like FDG of this brain"),
+    ("suvr", "pet_coverage"): Threshold(0.90, 0.80, True, "the PET's field of view cuts the brain"),
+    ("suvr", "hippocampi_in_pet"): Threshold(0.98, 0.90, True, "the PET does not show both hippocampi"),
+    # Similarity as aligned, less the best similarity after a shift by 8 mm along an axis. [.25, .30] [.11, .30]; two of
+    # the 20 warn.
+    ("register_pet", "margin_8mm"): Threshold(0.15, 0.06, True, "the PET fits the T1 hardly better than 8 mm aside"),
+    # The same at 4 mm; a PET that lies 10 mm aside fails. [.08, .11] [-.01, .10]; four of the 20 warn.
+    ("register_pet", "margin_4mm"): Threshold(0.03, -0.03, True, "the PET fits the T1 as well 4 mm aside"),
+    # Similarity of the PET mirrored at the T1's midplane, before the nonlinear map, less that of the PET as given.
+    # Heads are lopsided enough: [-.095, -.037] [-.120, -.037]; 0 for the symmetric template: a warning starts above.
+    ("register_pet", "mirror_gain"): Threshold(0.005, 0.015, False, "the PET fits the T1 better when mirrored"),
+    # Bending that would lay the PET onto the T1. [.68, 1.1] [1.2, 4.2]; six of the 20 warn. Three PETs of other people,
+    # registered to these T1s: 3.5, 4.0 and 5.9, so that another's PET often is no more than a warning.
+    ("register_pet", "misfit_mm"): Threshold(3.0, 5.0, False, "the PET does not lie on this brain, or is another's"),
+    # Overlap of the PET's outline with the T1's: a brain of another size. Own PETs of 1 anatomy .88, those of two
+    # others' .89 and .90: heads of like size are not told apart by this, but by `pet_correlation`.
+    ("register_pet", "outline_dice"): Threshold(0.86, 0.80, True, "the PET's outline is not that of this brain"),
+    # Median of the grey matter over the pons: about 1.2 with FDG. [1.18, 1.43] [1.10, 1.30]
+    ("suvr", "cortex_over_pons"): _between(0.5, 0.75, 2.2, 3.0, "the cortex's uptake is not that of FDG"),
+    # Grey matter takes up more FDG than white matter. [1.25, 1.33] [1.10, 1.22]
+    ("suvr", "gray_over_white"): Threshold(1.05, 0.9, True, "grey matter takes up no more than white matter"),
+    # Activity cannot be negative; a little may come from reconstruction. [0, 0] [0, 0]
+    ("suvr", "negative_share"): Threshold(0.01, 0.05, False, "a part of the brain has negative uptake"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One entry of "Checks" in a subject's `_qc.json`."""
+
+    step: str
+    name: str
+    value: float
+    threshold: dict[str, float]
+    verdict: str
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong where the verdict is not pass, with number and limit."""
+        comparison = "at least" if self.threshold["warn"] >= self.threshold["fail"] else "at most"
+        limit = self.threshold["fail" if self.verdict == "fail" else "warn"]
+        problem = THRESHOLDS[self.step, self.name].side(self.value).problem
+        return f"{problem} ({self.name} {self.value:.4g}, expected {comparison} {limit:g})"
+
+
+def check(step: str, name: str, value: float) -> Check:
+    """Judge one number by its entry in THRESHOLDS."""
+    threshold = THRESHOLDS[step, name].side(float(value))
+    limits = {"warn": threshold.warn, "fail": threshold.fail}
+    return Check(step, name, round(float(value), 5), limits, threshold.judge(float(value)))
+
+
+def worst(checks: list[Check]) -> str:
+    """The verdict of a subject is that of its worst check; "pass" without any."""
+    return max((c.verdict for c in checks), key=VERDICTS.index, default="pass")
+
+
+def explain(checks: list[Check]) -> tuple[str, str, str]:
+    """Step, reason code and sentence for the ledger row of a processed scan: ("recipe", "", "") where all is well.
+
+    The step is that of the first of the worst checks; the sentence names all that share its verdict.
+    """
+    verdict = worst(checks)
+    if verdict == "pass":
+        return "recipe", "", ""
+    found = [c for c in checks if c.verdict == verdict]
+    return found[0].step, f"qc_{verdict}", "; ".join(c.sentence for c in found)
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Overlap of two bool masks: 1 when equal, 0 when apart."""
+    total = first.sum() + second.sum()
+    return float(2 * (first & second).sum() / total) if total else 0.0
+
+
+def correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
+    """Pearson correlation inside `mask`; 0 where either is constant or nothing is inside."""
+    a, b = first[mask], second[mask]
+    return float(np.corrcoef(a, b)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else 0.0
+
+
+def robust_spread(values: np.ndarray) -> float:
+    """Standard deviation as estimated from the median absolute deviation; NaN of nothing."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values)))) if values.size else float("nan")
+
+
+def cut_share(mask: np.ndarray) -> float:
+    """Largest part of the mask on a face of its array, relative to the mask's largest cross-section along that axis."""
+    shares = []
+    for axis in range(3):
+        area = mask.sum(tuple({0, 1, 2} - {axis}))
+        shares.append(max(area[0], area[-1]) / max(area.max(), 1))
+    return float(max(shares))
+
+
+def place_loosely(t1: nib.Nifti1Image, mask: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The T1 on the template grid, only moved and stretched so that the mask's mean and spread along each axis are
+    those of `target`: (91, 109, 91). Unlike a registration, this cannot hide a head that is turned over."""
+
+    def mean_and_spread(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = nib.affines.apply_affine(affine, np.argwhere(voxels)[::7])
+        return points.mean(0), points.std(0)
+
+    mean, spread = mean_and_spread(mask, t1.affine)
+    wanted_mean, wanted_spread = mean_and_spread(target, template.GRID_AFFINE)
+    stretch = np.diag([*(spread / wanted_spread), 1.0])
+    stretch[:3, 3] = mean - stretch[:3, :3] @ wanted_mean
+    to_voxel = np.linalg.inv(t1.affine) @ stretch @ template.GRID_AFFINE
+    values = t1.get_fdata(dtype=np.float32) * mask
+    return ndimage.affine_transform(values, to_voxel[:3, :3], to_voxel[:3, 3], template.GRID_SHAPE, order=1)
+
+
+def turned_margin(head: np.ndarray, target: np.ndarray) -> float:
+    """How much better the brain of `place_loosely` fits the template than it does turned front to back, upside down,
+    or both: difference of correlations. Below 0 where the header has an axis wrong. Left and right say nothing here.
+    """
+    brain = ndimage.gaussian_filter(template.t1() * target, 2.0)
+    smooth = ndimage.gaussian_filter(head, 2.0)
+    turned = [_flip_about_center(smooth, axes, target) for axes in ((1,), (2,), (1, 2))]
+    return correlation(smooth, brain, target) - max(correlation(t, brain, target) for t in turned)
+
+
+def _flip_about_center(values: np.ndarray, axes: tuple[int, ...], target: np.ndarray) -> np.ndarray:
+    """Flip, and roll so that the middle of `target` stays where it is."""
+    center = np.argwhere(target).mean(0)
+    shifts = [int(round(2 * center[axis] - (values.shape[axis] - 1))) for axis in axes]
+    return np.roll(np.flip(values, axes), shifts, axes)
+
+
+@dataclass(frozen=True)
+class T1Maps:
+    """What the T1's checks look at. On the template grid, (91, 109, 91), but for the last two.
+
+    t1; mask: the warped brain mask, bool; target: the template's mask by the same method, bool; jacobian; covered:
+    bool, where the T1's field of view reaches; native_mask: bool, on the T1's own grid, with a margin wherever the
+    field of view has one; head: the T1 by `place_loosely`; affine: (3, 3) of the registration; ghost_share: of the
+    whole scan, by `measures.ghost_share`. None where it is not to be judged.
+    """
+
+    t1: np.ndarray
+    mask: np.ndarray
+    target: np.ndarray
+    jacobian: np.ndarray
+    covered: np.ndarray
+    native_mask: np.ndarray
+    head: np.ndarray | None = None
+    affine: np.ndarray | None = None
+    ghost_share: float | None = None
+
+
+def check_t1(maps: T1Maps, tissue_ml: np.ndarray, brain_ml: float) -> list[Check]:
+    """Checks of the structural steps. tissue_ml: native csf, gm, wm in mL; brain_ml: native volume of the mask."""
+    brain, hippocampi = template.brain_mask(), template.region_mask("hippocampus")
+    back_ml = maps.jacobian[maps.mask].sum() * template.VOXEL_ML
+    checks = [check("orient", "cut_share", cut_share(maps.native_mask))]
+    if maps.head is not None:
+        checks.append(check("orient", "turned_margin", turned_margin(maps.head, maps.target)))
+    if maps.affine is not None:
+        checks.append(check("register", "tilt_degrees", measures.tilt_degrees(maps.affine)))
+    if maps.ghost_share is not None:
+        checks.append(check("orient", "ghost_share", maps.ghost_share))
+    return checks + [
+        check("brain_mask", "brain_ml", brain_ml),
+        check("register", "brain_dice", dice(maps.mask, maps.target)),
+        check("register", "folded_share", float((maps.jacobian[brain] <= 0).mean())),
+        check("register", "t1_correlation", correlation(maps.t1, template.t1(), brain)),
+        check("register", "volume_ratio", back_ml / max(brain_ml, 1e-9)),
+        check("register", "hippocampi_in_view", float((maps.covered & maps.mask)[hippocampi].mean())),
+        check("register", "hippocampi_scale", float(maps.jacobian[hippocampi].mean())),
+        *check_contrast(maps.t1),
+        check("tissue", "gray_share", float(tissue_ml[1] / max(tissue_ml.sum(), 1e-9))),
+    ]
+
+
+def check_contrast(t1: np.ndarray) -> list[Check]:
+    """Contrast and noise of a T1 on the template grid, where the *template* has its tissues for sure.
+
+    The person's own segmentation would follow whatever contrast there is.
+    """
+    fluid, gray, white = (t1[where] for where in _sure_tissues())
+    middle = {"fluid": np.median(fluid), "gray": np.median(gray), "white": np.median(white)}
+    noise = float(np.hypot(robust_spread(white), robust_spread(gray)))
+    return [
+        check("tissue", "white_over_gray", _ratio(middle["white"], middle["gray"])),
+        check("tissue", "fluid_over_white", _ratio(middle["fluid"], middle["white"])),
+        check("tissue", "white_snr", _ratio(middle["white"], robust_spread(white))),
+        check("tissue", "contrast_to_noise", _ratio(middle["white"] - middle["gray"], noise)),
+    ]
+
+
+def _sure_tissues() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bool masks: the inside of fluid, grey and white matter. White matter, the largest, keeps off the brain's rim."""
+    fluid, gray, white = tissue.tissue_priors()
+    brain = template.brain_mask()
+    return (fluid > 0.7) & brain, (gray > 0.7) & brain, (white > 0.85) & ndimage.binary_erosion(brain, iterations=3)
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")
+
+
+def check_pet(
+    suvr: np.ndarray,
+    covered: np.ndarray,
+    gray: np.ndarray,
+    white: np.ndarray,
+    sides: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[Check]:
+    """Checks of the PET: does it look like FDG of this very brain (grey matter takes up most), and is all in view?
+
+    All (91, 109, 91) in template space; gray and white are tissue fractions; sides: `register.mirror_pair` of the PET,
+    without which it is mirrored on the template, where heads are hardly lopsided any more.
+    """
+    brain, hippocampi = template.brain_mask(), template.region_mask("hippocampus")
+    expected = ndimage.gaussian_filter(gray + 0.35 * white, 3.4 / template.SPACING_MM)  # 8 mm full width
+    inside = brain & covered
+    here = correlation(suvr, expected, inside)
+    as_given, mirrored = (
+        correlation(values, expected, inside & covered[::-1]) for values in sides or (suvr, suvr[::-1])
+    )
+    level = np.percentile(suvr[inside], 95) if inside.any() else 0.0
+    gray_uptake, white_uptake = (_median(suvr[covered & (part > 0.8)]) for part in (gray, white))
+    return [
+        check("register_pet", "margin_8mm", here - _best_aside(suvr, expected, inside, 8.0)),
+        check("register_pet", "margin_4mm", here - _best_aside(suvr, expected, inside, 4.0)),
+        check("register_pet", "mirror_gain", mirrored - as_given),
+        check("register_pet", "misfit_mm", measures.misfit_mm(suvr, expected, covered)),
+        check("register_pet", "outline_dice", dice(suvr > 0.45 * level, gray + white > 0.5)),
+        check("suvr", "pet_correlation", here),
+        check("suvr", "pet_coverage", float(covered[brain].mean())),
+        check("suvr", "hippocampi_in_pet", float(covered[hippocampi].mean())),
+        check("suvr", "cortex_over_pons", gray_uptake),  # an SUVR is a ratio to the pons already
+        check("suvr", "gray_over_white", _ratio(gray_uptake, white_uptake)),
+        check("suvr", "negative_share", float((suvr[brain] < 0).mean())),
+    ]
+
+
+def _best_aside(suvr: np.ndarray, expected: np.ndarray, inside: np.ndarray, shift_mm: float) -> float:
+    """The best correlation after a shift of the PET along one of the axes, either way."""
+    step = int(round(shift_mm / template.SPACING_MM))
+    return max(correlation(np.roll(suvr, way, axis), expected, inside) for axis in range(3) for way in (-step, step))
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if values.size else float("nan")

@@ -1,0 +1,160 @@
+"""One page over a whole cohort: `prepared/qc.html`, a row per person with verdicts, numbers and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from adni_tcgm.files import write_bytes
+from preprocessing.quality import pictures
+
+FILE = "qc.html"
+VERDICTS = ("fail", "failed", "warn", "pass")  # worst first; "failed": no maps at all
+
+STYLE = """
+:root { color-scheme: light; font: 14px/1.45 system-ui, sans-serif; color: #1c2127; background: #f6f7f9 }
+body { margin: 0 auto; max-width: 1500px; padding: 1.2rem }
+h1 { font-size: 1.3rem; margin: 0 0 .2rem }
+header p { margin: .2rem 0; color: #4d5661; max-width: 70rem }
+nav { position: sticky; top: 0; z-index: 1; background: #f6f7f9; padding: .6rem 0; display: flex; gap: .4rem }
+button { font: inherit; padding: .25rem .8rem; border: 1px solid #c3c9d1; border-radius: 1rem; background: #fff;
+  cursor: pointer }
+button[aria-pressed=true] { background: #1c2127; color: #fff; border-color: #1c2127 }
+article { background: #fff; border: 1px solid #dde1e6; border-left: 6px solid #98a2ad; border-radius: 6px;
+  margin: .7rem 0; padding: .7rem .9rem; display: grid; grid-template-columns: 21rem 1fr; gap: 1rem }
+article[hidden] { display: none }
+article.pass { border-left-color: #2f8f5b } article.warn { border-left-color: #d69a1f }
+article.fail, article.failed { border-left-color: #c63d3d }
+h2 { font-size: 1rem; margin: 0 0 .3rem; overflow-wrap: anywhere }
+.badge { font-size: .8rem; padding: .05rem .5rem; border-radius: .8rem; color: #fff; background: #6a737d }
+.badge.pass { background: #2f8f5b } .badge.warn { background: #a87408 }
+.badge.fail, .badge.failed { background: #c63d3d }
+ul { margin: .3rem 0; padding-left: 1.1rem }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
+td, th { padding: .05rem .7rem .05rem 0; text-align: left; font-weight: normal }
+td:nth-child(2) { text-align: right }
+tr.warn { color: #8a5f00; font-weight: 600 } tr.fail { color: #b02a2a; font-weight: 600 }
+figure { margin: 0 0 .5rem } figcaption { font-size: .78rem; color: #4d5661 }
+img { display: block; max-width: 100%; height: auto; background: #000; border-radius: 3px }
+@media (max-width: 900px) { article { grid-template-columns: 1fr } }
+"""
+
+SCRIPT = """
+for (const button of document.querySelectorAll("nav button")) button.onclick = () => {
+  for (const other of document.querySelectorAll("nav button")) other.setAttribute("aria-pressed", other === button);
+  const wanted = button.dataset.verdict;
+  for (const row of document.querySelectorAll("article"))
+    row.hidden = wanted !== "all" && !row.classList.contains(wanted);
+};
+"""
+
+
+def write_contact_sheet(prepared: Path) -> Path:
+    """Write `prepared/qc.html` from manifest, ledger, `*_qc.json` and the pictures; returns its path.
+
+    The page needs no network: style and script are inside, pictures lie beside it and are named relative to it, so
+    that a cohort of hundreds stays quick to open. It shows people, not summaries: it is as private as the scans.
+    """
+    manifest, ledger = (
+        pd.read_csv(prepared / f"{name}.tsv", sep="\t", dtype=str, keep_default_na=False)
+        for name in ("manifest", "ledger")
+    )
+    raw = manifest.kind == "raw"
+    scanned = ledger[(ledger.status == "failed") & (ledger.modality == "mri")]
+    scanned = pd.concat([manifest[raw], scanned])[["participant_id", "session_id"]].drop_duplicates()
+    people = [tuple(row) for row in scanned.itertuples(index=False)]
+    rows_of = {key: ledger[(ledger.participant_id == key[0]) & (ledger.session_id == key[1])] for key in people}
+    verdicts = {key: _verdict(rows) for key, rows in rows_of.items()}
+    order = sorted(verdicts, key=lambda key: (_rank(verdicts[key]), key))
+    rows = [_row(prepared, key, verdicts[key], rows_of[key]) for key in order]
+    path = prepared / FILE
+    write_bytes(path, _page(rows, Counter(verdicts.values()), int((~raw).sum())).encode())
+    return path
+
+
+def _verdict(ledger: pd.DataFrame) -> str:
+    """The worst that the rows of one person's visit say."""
+    if ((ledger.status == "failed") & (ledger.modality == "mri")).any():
+        return "failed"
+    if ((ledger.status == "failed") | (ledger.reason_code == "qc_fail")).any():
+        return "fail"
+    return "warn" if (ledger.reason_code == "qc_warn").any() else "pass"
+
+
+def _rank(verdict: str) -> int:
+    return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
+
+
+def _page(rows: list[str], counts: Counter[str], given: int) -> str:
+    buttons = [("all", sum(counts.values())), *((v, counts[v]) for v in sorted(counts, key=_rank))]
+    filters = "".join(
+        f'<button data-verdict="{escape(verdict)}" aria-pressed="{str(verdict == "all").lower()}">'
+        f"{escape(verdict)} {number}</button>"
+        for verdict, number in buttons
+    )
+    arrived = f" Arrived prepared, without scans to look at: {given}." if given else ""
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Quality control</title>
+<style>{STYLE}</style>
+<header>
+<h1>Quality control of the preprocessing</h1>
+<p>Worst first. The person's right is shown on the left, as the header has it: no check can tell a scan whose header
+has left and right exchanged, unless its PET disagrees.{arrived}</p>
+<p>This page shows data of single participants: do not redistribute.</p>
+</header>
+<nav>{filters}</nav>
+<main>
+{"".join(rows)}</main>
+<script>{SCRIPT}</script>
+</html>
+"""
+
+
+def _row(prepared: Path, visit: tuple[str, str], verdict: str, ledger: pd.DataFrame) -> str:
+    participant, session = visit
+    folder, name = prepared / participant / session, f"{participant}_{session}"
+    remarks = "".join(
+        f"<li>{escape(row.modality)} {escape(row.status)}: {escape(row.reason)}</li>"
+        for row in ledger.itertuples()
+        if row.reason
+    )
+    return (
+        f'<article class="{escape(verdict)}" id="{escape(participant)}">\n<div>'
+        f'<h2>{escape(participant)} <span class="badge {escape(verdict)}">{escape(verdict)}</span></h2>'
+        f"{f'<ul>{remarks}</ul>' if remarks else ''}{_numbers(folder / f'{name}_qc.json')}</div>\n"
+        f"<div>{_pictures(prepared, folder / 'figures' / name)}</div>\n</article>\n"
+    )
+
+
+def _numbers(path: Path) -> str:
+    """The checks as a table; nothing where there are none."""
+    if not path.is_file():
+        return ""
+    lines = []
+    for check in json.loads(path.read_text(encoding="utf-8"))["Checks"]:
+        limits = check["threshold"]
+        sign = "≥" if limits["warn"] >= limits["fail"] else "≤"
+        cells = (check["name"].replace("_", " "), f"{check['value']:.4g}", f"{sign} {limits['warn']:g}")
+        lines.append(f'<tr class="{escape(check["verdict"])}">{"".join(f"<td>{escape(c)}</td>" for c in cells)}</tr>')
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _pictures(prepared: Path, prefix: Path) -> str:
+    figures = []
+    for name, caption in pictures.CAPTIONS.items():
+        path = pictures.path_of(prefix, name)
+        if path.is_file():
+            source = quote(path.relative_to(prepared).as_posix())
+            figures.append(
+                f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(caption)}">'
+                f"<figcaption>{escape(caption)}</figcaption></figure>"
+            )
+    return "".join(figures) or "<p>No pictures.</p>"

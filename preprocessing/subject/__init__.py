@@ -1,0 +1,1 @@
+"""One person's visit: its plan, files and steps in their order."""

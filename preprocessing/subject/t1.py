@@ -1,0 +1,212 @@
+"""The T1's steps: from a scan to tissue maps on the template grid, or from the files that an earlier run left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from adni_tcgm.files import SCRATCH_PREFIX
+from preprocessing.ledger import write_image, write_json
+from preprocessing.quality import measures, pictures
+from preprocessing.quality.checks import Check, T1Maps, check_t1, place_loosely
+from preprocessing.steps import bias, brain_mask, orient, register, template, tissue
+from preprocessing.subject import derivative
+from preprocessing.subject.outcome import Outcome, step
+from preprocessing.subject.plan import (
+    SubjectTask,
+    figures_stem,
+    map_path,
+    read_map,
+    sidecar,
+    write_crop,
+    write_fine_map,
+    write_map,
+)
+from preprocessing.subject.stamps import ALIGNMENT, STRUCTURE, Stamps, inputs_of
+
+GM_CROP = "label-GM_desc-modulatedCrop80_probseg"
+COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
+FINE_MAPS = ("desc-preproc_T1w", "label-GM_desc-modulated_probseg")
+PROBABILITIES = tuple(f"label-{name.upper()}_probseg" for name in tissue.TISSUES)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the T1's steps hand to the PET's. Maps on the template grid, `t1_brain` native, as coarse as PET needs it.
+
+    Always as read from the files, so that it is the same in the run that made them and in any later one.
+    """
+
+    t1_brain: nib.Nifti1Image
+    transforms: register.Transforms
+    jacobian: np.ndarray
+    tissues: np.ndarray
+    checks: list[Check]
+
+
+def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps: Stamps) -> Structure:
+    """Do the T1's steps, unless their outputs are there under the right stamp; and read them."""
+    stamp = STRUCTURE.stamp(task.recipe, inputs_of(task, prepared))
+    notes = stamps.found(STRUCTURE, stamp, _files(task, prepared))
+    if notes is None:
+        for stage in (STRUCTURE, ALIGNMENT):
+            stamps.forget(stage)
+        checks = _compute(task, prepared, outcome)
+        notes = {"checks": [asdict(check) for check in checks], "tiv_ml": outcome.tiv_ml}
+        stamps.keep(STRUCTURE, stamp, notes)
+    anat = task.folder(prepared) / "anat"
+    outcome.tiv_ml = notes["tiv_ml"]
+    outcome.t1_path = map_path(task, anat, "desc-preproc_T1w").relative_to(prepared).as_posix()
+    outcome.gm_path = map_path(task, anat, GM_CROP).relative_to(prepared).as_posix()
+    with step("read", outcome):
+        tissues = np.stack([read_map(map_path(task, anat, ending)) for ending in PROBABILITIES])
+        jacobian = register.jacobian(transforms_of(task, anat))
+        brain = nib.load(anat / f"{task.name}_{COARSE_BRAIN}.nii.gz")
+    checks = [Check(**check) for check in notes["checks"]]
+    return Structure(brain, transforms_of(task, anat), jacobian, tissues, checks)
+
+
+def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[Check]:
+    """The T1's steps, written to files; returns their checks."""
+    folder = task.folder(prepared) / "anat"
+    folder.mkdir(parents=True, exist_ok=True)
+    with step("orient", outcome):
+        t1 = orient.read_scan(task.t1, task.recipe.header)
+        nan_share = t1.extra["nan_share"]
+    with step("brain_mask", outcome):
+        mask, method = brain_mask.mask_brain(t1)
+        ghosts = measures.ghost_share(t1.get_fdata(dtype=np.float32), mask, t1.header.get_zooms()[:3])
+        box = orient.crop_to(t1, mask, task.recipe.crop_margin_mm)
+        t1, mask = t1.slicer[box], mask[box]
+        outcome.tiv_ml = round(brain_mask.volume_ml(mask, t1), 2)
+    with step("bias", outcome):
+        t1 = bias.correct_bias(t1, mask)
+        brain = nib.Nifti1Image(t1.get_fdata(dtype=np.float32) * mask, t1.affine)
+    with step("register", outcome):
+        transforms = _register(task, folder, brain)
+        jacobian = register.jacobian(transforms)
+    with step("tissue", outcome):
+        # The three sum to 1, so that the third needs no interpolation.
+        fluid, gray = (register.to_native(prior, transforms, t1) for prior in tissue.tissue_priors()[:2])
+        priors = np.stack([fluid, gray, np.clip(1 - fluid - gray, 0, 1)])
+        native = tissue.segment(t1.get_fdata(dtype=np.float32), mask, priors)
+        tissue_ml = native.sum((1, 2, 3)) * abs(np.linalg.det(t1.affine[:3, :3])) / 1000
+    with step("warp", outcome):
+        images = [nib.Nifti1Image(values, t1.affine) for values in native]
+        tissues = np.stack([register.to_template(image, transforms) for image in images])
+        warped = register.to_template(t1, transforms)
+        mask_image = nib.Nifti1Image(mask.astype(np.float32), t1.affine)
+        warped_mask = register.to_template(mask_image, transforms) > 0.5
+    with step("write", outcome):
+        about = sidecar(task, prepared, [task.t1])
+        about |= {"BrainMaskMethod": method, "TIV_mL": outcome.tiv_ml, "TIVDefinition": "brain mask volume"}
+        about |= {"NaNBackgroundShare": nan_share} if nan_share else {}
+        named = zip(tissue.TISSUES, tissue_ml, strict=True)
+        about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
+        maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}
+        _write_maps(task, prepared, maps, tissues, jacobian, about)
+        coarse = register.coarsen_for_pet(brain)
+        about_coarse = derivative.image_fields(COARSE_BRAIN, 3) | about | {"SpatialReference": about["Sources"][0]}
+        write_image(coarse, folder / f"{task.name}_{COARSE_BRAIN}.nii.gz", about_coarse)
+        if task.recipe.resolution_mm == 1:
+            _write_fine_maps(task, folder, t1, images[tissue.TISSUES.index("gm")], transforms, jacobian, about)
+    with step("quality", outcome):
+        on_template = (warped, warped_mask, jacobian)
+        return _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
+
+
+def _judge(
+    task: SubjectTask,
+    prepared: Path,
+    t1: nib.Nifti1Image,
+    mask: np.ndarray,
+    warped: tuple[np.ndarray, np.ndarray, np.ndarray],
+    transforms: register.Transforms,
+    tissue_ml: np.ndarray,
+    ghosts: float,
+) -> list[Check]:
+    """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask and Jacobian on the template grid."""
+    target = brain_mask.template_brain_mask()
+    view = nib.Nifti1Image(np.ones(t1.shape, np.float32), t1.affine)
+    covered = register.to_template(view, transforms) > 0.5
+    head = place_loosely(t1, mask, target)
+    pictures.write_t1(warped[0], t1, mask, figures_stem(task, prepared))
+    affine = register.affine_matrix(transforms.affine)
+    maps = T1Maps(warped[0], warped[1], target, warped[2], covered, mask, head, affine, ghosts)
+    return check_t1(maps, tissue_ml, brain_mask.volume_ml(mask, t1))
+
+
+def _write_maps(
+    task: SubjectTask,
+    prepared: Path,
+    maps: dict[str, np.ndarray],
+    tissues: np.ndarray,
+    jacobian: np.ndarray,
+    about: dict[str, object],
+) -> None:
+    """Write the T1's maps on the whole grid, and the cropped modulated grey matter that training reads."""
+    folder = task.folder(prepared) / "anat"
+    modulated = tissue.modulate(tissues[tissue.TISSUES.index("gm")], jacobian)
+    maps = maps | dict(zip(PROBABILITIES, tissues, strict=True)) | {"label-GM_desc-modulated_probseg": modulated}
+    for ending, values in maps.items():
+        write_map(task, folder, ending, values, about)
+    write_crop(task, folder, GM_CROP, modulated, about)
+
+
+def _write_fine_maps(
+    task: SubjectTask,
+    folder: Path,
+    t1: nib.Nifti1Image,
+    gray: nib.Nifti1Image,
+    transforms: register.Transforms,
+    jacobian: np.ndarray,
+    about: dict[str, object],
+) -> None:
+    """The T1 and the modulated grey matter at 1 mm, interpolated once; the Jacobian is as smooth as its 2 mm field."""
+    warped, gray_there = (register.to_template(image, transforms, resolution_mm=1) for image in (t1, gray))
+    modulated = tissue.modulate(gray_there, template.to_fine_grid(jacobian))
+    for ending, values in zip(FINE_MAPS, (warped, modulated), strict=True):
+        write_fine_map(task, folder, ending, values, about)
+
+
+def _files(task: SubjectTask, prepared: Path) -> list[Path]:
+    """All that the T1's steps leave and a later run may go on from."""
+    anat = task.folder(prepared) / "anat"
+    endings = [*PROBABILITIES, "desc-preproc_T1w", "desc-brain_mask", GM_CROP]
+    maps = [map_path(task, anat, ending) for ending in [*endings, "label-GM_desc-modulated_probseg"]]
+    maps += [map_path(task, anat, ending, 1) for ending in FINE_MAPS if task.recipe.resolution_mm == 1]
+    transforms = transforms_of(task, anat)
+    fields = [transforms.affine, transforms.warp, transforms.inverse_warp]
+    drawn = pictures.t1_paths(figures_stem(task, prepared))
+    return [*maps, *fields, *drawn, anat / f"{task.name}_{COARSE_BRAIN}.nii.gz"]
+
+
+def transforms_of(task: SubjectTask, anat: Path) -> register.Transforms:
+    """Where the transforms lie, under BIDS names."""
+    there = f"{task.name}_from-T1w_to-{template.SPACE}_mode-image"
+    back = f"{task.name}_from-{template.SPACE}_to-T1w_mode-image"
+    return register.Transforms(
+        affine=anat / f"{there}_desc-affine_xfm.mat",
+        warp=anat / f"{there}_desc-syn_xfm.h5",
+        inverse_warp=anat / f"{back}_desc-syn_xfm.h5",
+    )
+
+
+def _register(task: SubjectTask, folder: Path, brain: nib.Nifti1Image) -> register.Transforms:
+    """Register, and keep the transforms under BIDS names."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
+        fixed = template.grid_image(template.t1() * brain_mask.template_brain_mask())
+        found = register.register_to_template(brain, fixed, Path(scratch) / "t1_", task.recipe.syn_iterations)
+        kept = transforms_of(task, folder)
+        os.replace(found.affine, kept.affine)
+        os.replace(found.warp, kept.warp)
+        os.replace(found.inverse_warp, kept.inverse_warp)
+    note = "T1w to template: SyN field, then affine, on points; back: inverse of the affine, then the inverse field"
+    name = f"{task.name}_from-T1w_to-{template.SPACE}_mode-image_xfm.json"
+    write_json({"Order": note, "Type": "ITK"}, folder / name)
+    return kept
