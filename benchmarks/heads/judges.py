@@ -16,8 +16,9 @@ from adni_tcgm.processes import process_pool
 from benchmarks.heads import measured, pet, rendering
 from benchmarks.real_images import LEFT_DOWN_FRONT
 from preprocessing.ledger import write_image
+from preprocessing.networks.train import FOLDS, WEIGHTS
 from preprocessing.simulated.label_maps import label_map_files
-from preprocessing.steps import register
+from preprocessing.steps import hippocampus, register
 from preprocessing.subject.plan import SubjectTask
 
 VALUES = ["judge", "head", "measure", "side", "true", "found", "dice", "qc"]
@@ -28,6 +29,7 @@ RENDERINGS = {
 }
 # Heads from this one on are locked: nothing is chosen by them, and they are asked for by name.
 FIRST_LOCKED = 16
+HEADS = 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class Head:
         stem = f"head{self.number + 1:02d}{kind}"
         pet_path = folder / f"{stem}_pet.nii.gz" if has_pet else None
         return SubjectTask(f"sub-{stem}", "ses-M000", folder / f"{stem}_T1w.nii.gz", pet_path)
+
+    @property
+    def weights(self) -> Path:
+        """Of the network whose training left this head out."""
+        fold = self.number * FOLDS // HEADS + 1
+        return WEIGHTS / "folds" / f"hippocampus-fold{fold}.safetensors"
 
     def labels_path(self, out: Path, kind: str) -> Path:
         return self.task(out, kind).t1.with_name(f"head{self.number + 1:02d}{kind}_dseg.nii.gz")
@@ -93,9 +101,24 @@ def judge_heads(heads: list[Head], out: Path) -> pd.DataFrame:
             found = measured.found_volumes(task, prepared).rename(columns={"value": "found"})
             table = true.merge(found, how="left", on=["measure", "side"])
             table = table.merge(measured.overlaps(task, prepared, labels), how="left", on=["measure", "side"])
+            table = _with_segmented(table, measured.segmented(task, prepared, labels, head.weights))
             judge = f"{head.judge}, {kind} rendering"
             rows.append(table.assign(judge=judge, head=head.name, qc=measured.verdict(task, prepared)))
     return pd.concat(rows, ignore_index=True)[VALUES]
+
+
+def _found_twice(task: SubjectTask, prepared: Path, weights: Path | None) -> pd.DataFrame:
+    """What is reported, and what a network finds: `measure side value`."""
+    segmented = measured.segmented(task, prepared, None, weights or hippocampus.WEIGHTS)
+    return pd.concat([measured.found_volumes(task, prepared), segmented[measured.COLUMNS]], ignore_index=True)
+
+
+def _with_segmented(table: pd.DataFrame, segmented: pd.DataFrame) -> pd.DataFrame:
+    """The table with `found` and `dice` of what was segmented in the rows of that name."""
+    there = segmented.rename(columns={"value": "found"}).set_index(["measure", "side"])
+    table = table.set_index(["measure", "side"])
+    table.update(there)
+    return table.reset_index()
 
 
 def judge_pet(heads: list[Head], out: Path) -> pd.DataFrame:
@@ -121,6 +144,7 @@ def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.Data
     """The first rendering against a second session of the same head; real T1s against themselves on another grid."""
     prepared = out / "prepared"
     pairs = [(h.name, h.task(out, "first"), h.task(out, "again"), "retest, heads") for h in heads]
+    weights = {head.name: head.weights for head in heads}
     for name, path in real.items():
         again = out / "scans" / f"{name}resliced_T1w.nii.gz"
         if not again.is_file():
@@ -131,7 +155,7 @@ def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.Data
     for name, first, second, judge in pairs:
         for task in (first, second):
             measured.prepare(task, prepared)
-        before, after = (measured.found_volumes(task, prepared) for task in (first, second))
+        before, after = (_found_twice(task, prepared, weights.get(name)) for task in (first, second))
         table = before.rename(columns={"value": "true"}).merge(
             after.rename(columns={"value": "found"}), on=["measure", "side"]
         )
@@ -165,4 +189,5 @@ def judge_real(brains: Path, out: Path) -> pd.DataFrame:
     found = measured.found_volumes(task, prepared).rename(columns={"value": "found"})
     table = true.merge(found, how="left", on=["measure", "side"])
     table = table.merge(measured.overlaps(task, prepared, labels), how="left", on=["measure", "side"])
+    table = _with_segmented(table, measured.segmented(task, prepared, labels))
     return table.assign(judge="real", head="segmented", qc=measured.verdict(task, prepared))[VALUES]

@@ -11,9 +11,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from preprocessing.quality.checks import dice
-from preprocessing.steps import register, template
+from preprocessing.steps import hippocampus, orient, register, template
 from preprocessing.subject.outcome import StepFailed
 from preprocessing.subject.plan import SubjectTask, map_path, read_map, regions_path
 from preprocessing.subject.run import preprocess_subject
@@ -52,6 +53,8 @@ def true_volumes(labels: nib.Nifti1Image) -> pd.DataFrame:
         rows += [(region, side, value) for side, value in found]
         if region in TISSUE_WITHIN:
             rows += [(_within(region), side, value) for side, value in found]
+        if region in hippocampus.REGIONS:
+            rows += [(_segmented(region), side, value) for side, value in found]
     rows += [(name, "both", volume_ml(names)) for name, names in TISSUE_LABELS.items()]
     rows.append(("intracranial", "both", volume_ml(tuple({n for t in TISSUE_LABELS.values() for n in t}) + VESSELS)))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -128,11 +131,40 @@ def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.D
     return pd.DataFrame(rows, columns=["measure", "side", "dice"])
 
 
+def segmented(
+    task: SubjectTask, prepared: Path, labels: nib.Nifti1Image | None, weights: Path = hippocampus.WEIGHTS
+) -> pd.DataFrame:
+    """What the network finds on the T1, with Dice against `labels` where there are any: `measure side value dice`.
+
+    weights: for a head that trained the network that ships, those of a network that never saw it.
+    """
+    if failure_path(task, prepared).is_file():
+        return pd.DataFrame(columns=[*COLUMNS, "dice"])
+    t1, rows = orient.read_scan(task.t1), []
+    for side, center in hippocampus.hippocampal_centers(transforms_of(task, task.folder(prepared) / "anat")).items():
+        probability, affine = hippocampus.segment_around(t1, center, side, weights)
+        for region in hippocampus.REGIONS:
+            overlap = np.nan
+            if labels is not None:
+                matrix = np.linalg.inv(labels.affine) @ affine
+                there = ndimage.affine_transform(
+                    np.asarray(labels.dataobj), matrix[:3, :3], matrix[:3, 3], hippocampus.BOX, order=0
+                )
+                number = SIDED[region][SIDES.index(side)]
+                overlap = dice(probability[region] > 0.5, np.isin(there, number))
+            rows.append((_segmented(region), side, float(probability[region].sum() / 1000), overlap))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "dice"])
+
+
 def found_suvr(task: SubjectTask, prepared: Path) -> pd.DataFrame:
     """SUVR by region and side, as reported: `region side suvr`."""
     if failure_path(task, prepared).is_file():
         return pd.DataFrame(columns=["region", "side", "suvr"])
     return pd.read_csv(regions_path(task, prepared), sep="\t")[["region", "side", "suvr"]]
+
+
+def _segmented(region: str) -> str:
+    return f"{region} (segmented)"
 
 
 def _within(region: str) -> str:

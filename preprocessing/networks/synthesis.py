@@ -1,7 +1,7 @@
 """Images drawn from label maps: any contrast, resolution, bias, noise, pose and shape.
 
 After Billot et al. (SynthSeg, Medical Image Analysis 2023): a network that has seen every contrast needs no particular
-one. Here, besides: half of the images have the order of contrasts of a T1; each voxel is the mean of four points, and
+one. Here, besides: most of the images have the order of contrasts of a T1; each voxel is the mean of four points, and
 its target the share of each class among them, so that what the network says of a boundary adds up to a volume; and the
 hippocampus is made smaller and larger by itself, far beyond the heads that are there, since atrophy is what is sought.
 Nothing here is shared with `simulated`, whose images judge what was trained here.
@@ -86,7 +86,9 @@ def _depth(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     depth, beside = np.full(numbers.shape, FAR_MM, np.float32), numbers.copy()
     found = np.argwhere(numbers == LEFT_HIPPOCAMPUS)
     margin = int(FAR_MM) + 2
-    near = tuple(slice(max(low - margin, 0), high + margin) for low, high in zip(found.min(0), found.max(0), strict=True))
+    near = tuple(
+        slice(max(low - margin, 0), high + margin) for low, high in zip(found.min(0), found.max(0), strict=True)
+    )
     inside = numbers[near] == LEFT_HIPPOCAMPUS
     outward, nearest = ndimage.distance_transform_edt(inside, return_indices=True)
     signed = ndimage.distance_transform_edt(~inside) - outward
@@ -118,19 +120,19 @@ class Range:
     voxel_mm: float
     shape: tuple[int, int, int]
     shift_mm: float  # of the box, to every side
-    turn: float = 20.0
-    scale: float = 0.2
+    turn: float = 16.0
+    scale: float = 0.16
     shear: float = 0.1
-    bend_mm: float = 4.0
+    bend_mm: float = 3.0
     bend_every_mm: float = 24.0
     grow_mm: tuple[float, float] = (-1.1, 0.8)  # of the hippocampus's surface
     bell: tuple[float, float] = (-0.3, 0.35)  # strength of a local stretch; positive: what is there shrinks
     strip: float = 0.0  # share of images whose skull is taken off
-    like_t1: float = 0.6
+    like_t1: float = 0.7
 
 
 HEAD_RANGE = Range(2.0, (96, 112, 96), 16.0, bend_mm=5.0, bend_every_mm=40.0, strip=0.2)
-HIPPOCAMPUS_RANGE = Range(1.0, (40, 64, 40), 6.0)
+HIPPOCAMPUS_RANGE = Range(1.0, (40, 64, 40), 5.0)
 
 
 def classes_of(classes: dict[str, tuple[int, ...]]) -> Tensor:
@@ -164,19 +166,19 @@ class Drawing:
         grow, becomes_fluid = self._growth(n, few, many), torch.rand(n, generator=few).to(self.device) < 0.5
         table, texture = self._contrast(n, few)
         strip = (torch.rand(n, generator=few) < self.wide.strip).to(self.device)
-        shape = (n, *self.wide.shape)
-        image = torch.zeros(shape, device=self.device)
-        rough = torch.zeros(shape, device=self.device)
+        looks, shape = LOOKS.to(self.device), (n, len(LOOKS), *self.wide.shape)
+        offsets = torch.einsum("nab,lb->nla", axes, looks).view(n, len(looks), 1, 1, 1, 3)
+        # All looks of an image one behind the other along its first axis.
+        places = (points.unsqueeze(1) + offsets).view(n, -1, *self.wide.shape[1:], 3)
+        grow = None if grow is None else grow.repeat(1, len(looks), 1, 1)
+        numbers = self._labels(chosen, places, grow, becomes_fluid).view(shape)
+        if self.wide.strip:
+            numbers = torch.where(strip.view(n, 1, 1, 1, 1) & self._far_from_brain(numbers), 0, numbers)
+        image, rough = (values.gather(1, numbers.view(n, -1)).view(shape).mean(1) for values in (table, texture))
         share = torch.zeros((n, self.count, *self.wide.shape), device=self.device)
-        for look in LOOKS.to(self.device):
-            numbers = self._labels(chosen, points + (axes @ look).view(n, 1, 1, 1, 3), grow, becomes_fluid)
-            if self.wide.strip:
-                numbers = torch.where(strip.view(n, 1, 1, 1) & self._far_from_brain(numbers), 0, numbers)
-            flat = numbers.view(n, -1)
-            image += table.gather(1, flat).view(shape) / len(LOOKS)
-            rough += texture.gather(1, flat).view(shape) / len(LOOKS)
-            one = torch.full((n, 1, *self.wide.shape), 1 / len(LOOKS), device=self.device)
-            share.scatter_add_(1, self.class_of[numbers].unsqueeze(1), one)
+        one = torch.full((n, 1, *self.wide.shape), 1 / len(looks), device=self.device)
+        for index in self.class_of[numbers].unbind(1):
+            share.scatter_add_(1, index.unsqueeze(1), one)
         return normalize(self._scan(image, rough, few, many)), share
 
     def _points(self, chosen: Tensor, few: torch.Generator, many: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -239,8 +241,7 @@ class Drawing:
 
     def _far_from_brain(self, numbers: Tensor) -> Tensor:
         """What a tool that takes off the skull takes off: all farther than two voxels from the brain."""
-        near = functional.max_pool3d(self.brain[numbers].float().unsqueeze(1), 5, 1, 2).squeeze(1)
-        return near == 0
+        return functional.max_pool3d(self.brain[numbers].float().flatten(0, 1), 5, 1, 2).view(numbers.shape) == 0
 
     def _contrast(self, n: int, few: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mean signal and roughness of each label, (n, NUMBERS) each; signals between 0 and about 1."""
@@ -283,7 +284,7 @@ class Drawing:
             return (low + (high - low) * torch.rand(n, 1, 1, 1, generator=few)).to(self.device)
 
         image = (image + rough * self._noise(many, image)).unsqueeze(1)
-        image = torch.cat([_blurred(one[None], few, self.wide.voxel_mm) for one in image]).squeeze(1)
+        image = _blurred(image, few, self.wide.voxel_mm).squeeze(1)
         bias = uniform(0, 0.4) * self._smooth(n, 1, max(self.wide.shape) / 2.5, many).squeeze(1)
         image = image * torch.exp(bias)
         noise = uniform(0, 1) ** 2 * 0.08
@@ -303,14 +304,13 @@ class Drawing:
 
 def normalize(image: Tensor) -> Tensor:
     """Clipped to the 1st and 99.5th percentile of what is not zero, then mean 0 and SD 1: (n, 1, i, j, k)."""
-    parts = []
-    for one in image:
-        known = one[one > 0]
-        known = known[:: max(1, len(known) // 50_000)]
-        low, high = torch.quantile(known, torch.tensor([0.01, 0.995], device=one.device)) if len(known) else (0.0, 1.0)
-        clipped = one.clamp(low, high)
-        parts.append((clipped - clipped.mean()) / clipped.std().clamp(min=1e-6))
-    return torch.stack(parts)
+    flat = image.flatten(1)
+    some = flat[:, :: max(1, flat.shape[1] // 50_000)].float()
+    ends = torch.tensor([0.01, 0.995], device=image.device)
+    low, high = torch.nanquantile(torch.where(some > 0, some, torch.nan), ends, dim=1).nan_to_num(0.0)
+    flat = torch.clamp(flat, low.unsqueeze(1), high.unsqueeze(1))
+    flat = flat - flat.mean(1, keepdim=True)
+    return (flat / flat.std(1, keepdim=True).clamp(min=1e-6)).view(image.shape)
 
 
 def _affines(n: int, wide: Range, few: torch.Generator) -> Tensor:
@@ -328,22 +328,25 @@ def _affines(n: int, wide: Range, few: torch.Generator) -> Tensor:
     return result @ shear @ torch.diag_embed(scale * each)
 
 
-def _blurred(image: Tensor, few: torch.Generator, voxel_mm: float) -> Tensor:
-    """One image (1, 1, i, j, k) with the resolution of some scanner: a blur an axis, at times thick slices."""
-    sigmas = 0.9 * torch.rand(3, generator=few) * torch.rand(1, generator=few)
-    thick, axis = torch.rand(1, generator=few).item() < 0.3, int(torch.randint(3, (1,), generator=few))
-    thickness = (1 + 3 * torch.rand(1, generator=few).item()) / voxel_mm
-    for along, sigma in enumerate(sigmas.tolist()):
-        if thick and along == axis and thickness > 1:
-            image = _thick(image, along, thickness)
-        elif sigma > 0.2:
-            offsets = torch.arange(-2, 3, device=image.device)
-            weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-            shape = [1] * 5
-            shape[along + 2] = 5
-            padding = [2 if other == along else 0 for other in range(3)]
-            image = functional.conv3d(image, (weights / weights.sum()).view(shape), padding=padding)
-    return image
+def _blurred(images: Tensor, few: torch.Generator, voxel_mm: float) -> Tensor:
+    """Images (n, 1, i, j, k) with the resolution of some scanner: a blur an axis; some of them with thick slices."""
+    n, device = len(images), images.device
+    sigmas = (0.05 + 0.85 * torch.rand(n, 3, generator=few) * torch.rand(n, 1, generator=few)).to(device)
+    offsets = torch.arange(-2, 3, device=device)
+    blurred = images.transpose(0, 1)
+    for axis in range(3):
+        weights = torch.exp(-(offsets**2) / (2 * sigmas[:, axis : axis + 1] ** 2))
+        shape, padding = [n, 1, 1, 1, 1], [0, 0, 0]
+        shape[axis + 2], padding[axis] = 5, 2
+        weights = (weights / weights.sum(1, keepdim=True)).view(shape)
+        blurred = functional.conv3d(blurred, weights, padding=padding, groups=n)
+    blurred = blurred.transpose(0, 1)
+    thickness, axis = (
+        (1 + 3 * torch.rand(1, generator=few).item()) / voxel_mm,
+        int(torch.randint(3, (1,), generator=few)),
+    )
+    thick = (torch.rand(n, 1, 1, 1, 1, generator=few) < 0.3).to(device)
+    return torch.where(thick, _thick(blurred, axis, thickness), blurred) if thickness > 1 else blurred
 
 
 def _thick(image: Tensor, axis: int, thickness: float) -> Tensor:

@@ -44,8 +44,8 @@ class Plan:
 
 
 PLANS = {
-    "head": Plan(HEAD_CLASSES, (8, 16, 32, 64), steps=1000, batch=1),
-    "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=2000, batch=2),
+    "head": Plan(HEAD_CLASSES, (8, 16, 32, 64), steps=1400, batch=2),
+    "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=1097, batch=16),
 }
 DRAWINGS = {"head": head_drawing, "hippocampus": hippocampal_drawing}
 
@@ -75,13 +75,18 @@ def loss_of(logits: Tensor, share: Tensor, volume: float) -> Tensor:
 
 
 def train(
-    plan: Plan, drawing: Drawing, checkpoint: Path, seed: int = 0, name: str = "network", every: float = CHECKPOINT_SECONDS
+    plan: Plan,
+    drawing: Drawing,
+    checkpoint: Path,
+    seed: int = 0,
+    name: str = "network",
+    every: float = CHECKPOINT_SECONDS,
 ) -> UNet:
     """A network trained for `plan.steps` on images that `drawing` makes; from `checkpoint` on where there is one."""
     torch.manual_seed(seed)
     device = drawing.device
     network = UNet(tuple(plan.classes), plan.channels).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-4, fused=device.type == "cuda")
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.rate, total_steps=plan.steps, pct_start=0.15)
     parts, first = (network, optimizer, cycle), 0
     if checkpoint.is_file():
@@ -130,11 +135,13 @@ def main() -> None:
     if arguments.fold:
         maps, ending = fold_of(maps, arguments.fold)[0], f"-fold{arguments.fold}"
     for name in PLANS if arguments.network == "both" else (arguments.network,):
-        plan = replace(PLANS[name], steps=arguments.steps or PLANS[name].steps, batch=arguments.batch or PLANS[name].batch)
+        given = {"steps": arguments.steps, "batch": arguments.batch}
+        plan = replace(PLANS[name], **{key: value for key, value in given.items() if value})
         checkpoint = arguments.out / f"{name}{ending}.checkpoint"
         network = train(plan, DRAWINGS[name](maps, arguments.device), checkpoint, arguments.seed, f"{name}{ending}")
-        about = {"heads": str(len(maps)), "steps": str(plan.steps), "batch": str(plan.batch), "seed": str(arguments.seed)}
-        save_network(network, arguments.out / f"{name}{ending}.safetensors", about)
+        about = {"heads": len(maps), "steps": plan.steps, "batch": plan.batch, "seed": arguments.seed}
+        texts = {key: str(value) for key, value in about.items()}
+        save_network(network, arguments.out / f"{name}{ending}.safetensors", texts)
         checkpoint.unlink(missing_ok=True)
 
 

@@ -8,16 +8,23 @@ import pandas as pd
 from preprocessing.steps import template
 
 COLUMNS = ("participant_id", "session_id", "region", "side", "volume_ml", "suvr")
+SEGMENTED_COLUMN = "segmented_ml"  # where the T1 was segmented itself
 META_ROI_REGION = "meta_roi_proxy"
 PONS_REGION = "pons"
 
 
-def measure_regions(jacobian: np.ndarray, suvr: np.ndarray | None, covered: np.ndarray | None = None) -> pd.DataFrame:
+def measure_regions(
+    jacobian: np.ndarray,
+    suvr: np.ndarray | None,
+    covered: np.ndarray | None = None,
+    segmented_ml: dict[tuple[str, str], float] | None = None,
+) -> pd.DataFrame:
     """One row per CerebrA region and side, plus `meta_roi_proxy` and `pons` (side "both").
 
     volume_ml is the sum of the full Jacobian times the voxel volume over the atlas mask; suvr the mean over the
-    `covered` part of the mask, NaN without PET or where less than half is covered. Maps: (91, 109, 91).
-    Columns: region, side, volume_ml, suvr.
+    `covered` part of the mask, NaN without PET or where less than half is covered; segmented_ml, by region and side,
+    the volume found on the T1 itself, NaN for other regions. Maps: (91, 109, 91).
+    Columns: region, side, volume_ml, suvr, segmented_ml.
     """
     table = template.region_table()
     atlas = template.labels()
@@ -32,7 +39,10 @@ def measure_regions(jacobian: np.ndarray, suvr: np.ndarray | None, covered: np.n
         volume_ml = float(jacobian[mask].sum() * template.VOXEL_ML)
         mean = _mean_suvr(suvr, covered, mask.astype(np.int16), [1])
         rows.append(pd.DataFrame({"region": region, "side": "both", "volume_ml": volume_ml, "suvr": mean}))
-    return pd.concat(rows, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)
+    names = zip(table.region, table.side, strict=True)
+    table[SEGMENTED_COLUMN] = [(segmented_ml or {}).get(name, np.nan) for name in names]
+    return table
 
 
 def _mean_suvr(

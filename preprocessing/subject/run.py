@@ -34,7 +34,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     outcome.ledger.append(judged_row(task, prepared, "mri", structure.checks))
     uptake, final = _uptake(task, prepared, outcome, structure, stamps)
     suvr, covered = (uptake.suvr, uptake.covered) if outcome.pet_path else (None, None)
-    table = regions.measure_regions(structure.jacobian, suvr, covered)
+    table = regions.measure_regions(structure.jacobian, suvr, covered, structure.segmented_ml)
     table.insert(0, "participant_id", task.participant_id)
     table.insert(1, "session_id", task.session_id)
     write_table(table.round(5), regions_path(task, prepared))

@@ -14,7 +14,7 @@ from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing.ledger import write_image, write_json
 from preprocessing.quality import measures, pictures
 from preprocessing.quality.checks import Check, T1Maps, check_t1, place_loosely
-from preprocessing.steps import bias, brain_mask, orient, register, template, tissue
+from preprocessing.steps import bias, brain_mask, hippocampus, orient, register, template, tissue
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
 from preprocessing.subject.plan import (
@@ -34,6 +34,8 @@ COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
 FINE_MAPS = ("desc-preproc_T1w", "label-GM_desc-modulated_probseg")
 PROBABILITIES = tuple(f"label-{name.upper()}_probseg" for name in tissue.TISSUES)
 
+Volumes = dict[tuple[str, str], float]
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -47,6 +49,7 @@ class Structure:
     jacobian: np.ndarray
     tissues: np.ndarray
     checks: list[Check]
+    segmented_ml: Volumes  # by region and side, on the T1 itself
 
 
 def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps: Stamps) -> Structure:
@@ -56,8 +59,9 @@ def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps
     if notes is None:
         for stage in (STRUCTURE, ALIGNMENT):
             stamps.forget(stage)
-        checks = _compute(task, prepared, outcome)
-        notes = {"checks": [asdict(check) for check in checks], "tiv_ml": outcome.tiv_ml}
+        checks, segmented_ml = _compute(task, prepared, outcome)
+        segmented = [[*names, round(value, 5)] for names, value in segmented_ml.items()]
+        notes = {"checks": [asdict(check) for check in checks], "tiv_ml": outcome.tiv_ml, "segmented_ml": segmented}
         stamps.keep(STRUCTURE, stamp, notes)
     anat = task.folder(prepared) / "anat"
     outcome.tiv_ml = notes["tiv_ml"]
@@ -68,11 +72,12 @@ def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps
         jacobian = register.jacobian(transforms_of(task, anat))
         brain = nib.load(anat / f"{task.name}_{COARSE_BRAIN}.nii.gz")
     checks = [Check(**check) for check in notes["checks"]]
-    return Structure(brain, transforms_of(task, anat), jacobian, tissues, checks)
+    segmented_ml = {(region, side): value for region, side, value in notes["segmented_ml"]}
+    return Structure(brain, transforms_of(task, anat), jacobian, tissues, checks, segmented_ml)
 
 
-def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[Check]:
-    """The T1's steps, written to files; returns their checks."""
+def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[Check], Volumes]:
+    """The T1's steps, written to files; returns their checks, and the volumes that were segmented."""
     folder = task.folder(prepared) / "anat"
     folder.mkdir(parents=True, exist_ok=True)
     with step("orient", outcome):
@@ -82,14 +87,16 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[Check]
         mask, method = brain_mask.mask_brain(t1)
         ghosts = measures.ghost_share(t1.get_fdata(dtype=np.float32), mask, t1.header.get_zooms()[:3])
         box = orient.crop_to(t1, mask, task.recipe.crop_margin_mm)
-        t1, mask = t1.slicer[box], mask[box]
-        outcome.tiv_ml = round(brain_mask.volume_ml(mask, t1), 2)
+        scan, mask = t1.slicer[box], mask[box]
+        outcome.tiv_ml = round(brain_mask.volume_ml(mask, scan), 2)
     with step("bias", outcome):
-        t1 = bias.correct_bias(t1, mask)
+        t1 = bias.correct_bias(scan, mask)
         brain = nib.Nifti1Image(t1.get_fdata(dtype=np.float32) * mask, t1.affine)
     with step("register", outcome):
         transforms = _register(task, folder, brain)
         jacobian = register.jacobian(transforms)
+    with step("segment", outcome):
+        segmented_ml = hippocampus.segment_hippocampi(scan, transforms)
     with step("tissue", outcome):
         # The three sum to 1, so that the third needs no interpolation.
         fluid, gray = (register.to_native(prior, transforms, t1) for prior in tissue.tissue_priors()[:2])
@@ -117,7 +124,8 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> list[Check]
             _write_fine_maps(task, folder, t1, images[tissue.TISSUES.index("gm")], transforms, jacobian, about)
     with step("quality", outcome):
         on_template = (warped, warped_mask, jacobian)
-        return _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
+        checks = _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
+    return checks, segmented_ml
 
 
 def _judge(

@@ -1,0 +1,100 @@
+"""Volumes of hippocampus and amygdala on the person's own T1, by a network that saw drawn images alone.
+
+The atlas mask that a registration carries says nothing of how large a person's hippocampus is; see
+`benchmarks.heads`. The network and its limits: `networks/weights/README.md`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from preprocessing.steps import lazy_ants as ants
+from preprocessing.steps import register, template
+
+WEIGHTS = Path(__file__).parent.parent / "networks" / "weights" / "hippocampus.safetensors"
+BOX = (40, 64, 40)  # voxels of 1 mm: the left one's width, length and height with room around it
+SIDES = ("left", "right")
+REGIONS = ("hippocampus", "amygdala")
+RECENTER_MM = 2.0
+
+
+def segment_hippocampi(
+    t1: nib.Nifti1Image, transforms: register.Transforms, weights: Path = WEIGHTS
+) -> dict[tuple[str, str], float]:
+    """Volumes in mL by (region, side), regions REGIONS and sides SIDES; sums of probabilities, so that voxels at the
+    surface count in part.
+
+    t1: RAS+, as scanned (the network has seen bias fields); transforms: its registration, which says where to look.
+    """
+    volumes = {}
+    for side, center in hippocampal_centers(transforms).items():
+        probability, _ = segment_around(t1, center, side, weights)
+        volumes |= {(region, side): float(probability[region].sum() / 1000) for region in REGIONS}
+    return volumes
+
+
+def segment_around(
+    t1: nib.Nifti1Image, center: np.ndarray, side: str, weights: Path = WEIGHTS
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Probability of each class in a box of 1 mm voxels around `center` (mm), and the box's affine.
+
+    Where the hippocampus is found off the middle, the box is moved there once.
+    """
+    for last in (False, True):
+        affine = np.eye(4)
+        affine[:3, 3] = np.round(center) - (np.array(BOX) - 1) / 2
+        matrix = np.linalg.inv(t1.affine) @ affine
+        values = np.asarray(t1.dataobj, dtype=np.float32)
+        box = ndimage.affine_transform(values, matrix[:3, :3], matrix[:3, 3], BOX, order=1)
+        probability = segment_box(box, side, weights)
+        found = probability["hippocampus"]
+        if last or found.sum() < 1:
+            break
+        index = np.array(ndimage.center_of_mass(found))
+        center = nib.affines.apply_affine(affine, index)
+        if np.abs(index - (np.array(BOX) - 1) / 2).max() < RECENTER_MM:
+            break
+    return probability, affine
+
+
+def segment_box(box: np.ndarray, side: str, weights: Path = WEIGHTS) -> dict[str, np.ndarray]:
+    """Probability of each class by name, in a box of 1 mm voxels in RAS+ around one hippocampus: each of its shape.
+
+    The sides of the box can be halved three times; side: "left" or "right", whose box is looked at in a mirror.
+    """
+    import torch
+
+    from preprocessing.networks.synthesis import normalize
+
+    network = _network(weights)
+    image = np.ascontiguousarray(box[::-1] if side == "right" else box, dtype=np.float32)
+    with torch.inference_mode():
+        shares = network(normalize(torch.from_numpy(image)[None, None])).softmax(1)[0].numpy()
+    shares = shares[:, ::-1] if side == "right" else shares
+    return dict(zip(network.classes, shares, strict=True))
+
+
+def hippocampal_centers(transforms: register.Transforms) -> dict[str, np.ndarray]:
+    """Where the middle of each of the template's hippocampi lies on the T1, (3,) mm by side."""
+    inside = [np.argwhere(template.region_mask("hippocampus", side=side)).mean(0) for side in SIDES]
+    points = nib.affines.apply_affine(template.GRID_AFFINE, np.array(inside)) * [-1, -1, 1]  # ITK's millimeters
+    table = pd.DataFrame(points, columns=["x", "y", "z"])
+    with register.plain_names(transforms.warp, transforms.affine) as names:
+        moved = ants.apply_transforms_to_points(3, table, names, whichtoinvert=[False, False])
+    return dict(zip(SIDES, moved[["x", "y", "z"]].to_numpy() * [-1, -1, 1], strict=True))
+
+
+@lru_cache(maxsize=2)
+def _network(weights: Path):
+    import torch
+
+    from preprocessing.networks.unet import load_network
+
+    torch.set_num_threads(1)  # one process a subject, one thread a process
+    return load_network(weights)
