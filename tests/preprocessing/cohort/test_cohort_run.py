@@ -161,6 +161,17 @@ def test_the_template_has_its_own_volumes_and_its_gray_matter_is_conserved(templ
     assert nib.load(modulated).get_fdata().sum() * template.VOXEL_ML == pytest.approx(native_ml, rel=0.01)
 
 
+def test_the_hippocampi_of_the_template_are_segmented_on_both_sides_alike(template_subject):
+    task, prepared = template_subject
+    table = pd.read_csv(task.folder(prepared) / f"{task.name}_regions.tsv", sep="\t").set_index(["region", "side"])
+    left, right = (table.segmented_ml["hippocampus", side] for side in ("left", "right"))
+    # CerebrA's own, by another protocol of drawing; the template is symmetric.
+    own = template.region_mask("hippocampus", side="left").sum() * template.VOXEL_ML
+    assert left == pytest.approx(own, rel=0.3)
+    assert right == pytest.approx(left, rel=0.05)
+    assert table.segmented_ml.notna().sum() == 4
+
+
 def test_the_rigid_shift_of_a_pet_is_undone(template_subject):
     task, prepared = template_subject
     ratio = nib.load(next((task.folder(prepared) / "pet").glob("*desc-suvrPons_pet.nii.gz"))).get_fdata()
