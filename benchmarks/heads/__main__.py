@@ -49,7 +49,7 @@ def collect(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | N
         return judges.judge_pet(heads, out), None if locked else _pet_from_outside(brains, out, arguments.jobs)
     if judge == "real":
         return (None if locked else judges.judge_real(brains, out)), None
-    return _judge_crops(judge, arguments)
+    return _judge_crops(judge, arguments), None
 
 
 def write_beside(table: pd.DataFrame, path: Path) -> None:
@@ -69,19 +69,15 @@ def quality_of(values: pd.DataFrame) -> str:
     return "quality control\n" + "\n".join(lines)
 
 
-def _judge_crops(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+def _judge_crops(judge: str, arguments: argparse.Namespace) -> pd.DataFrame:
     segment, folder = crops.product_segmentation(), arguments.brains / "hippocampus_msd"
-    values, rows = [], None
-    if segment is None:
-        rows = pd.DataFrame([{"judge": judge, "measure": crops.NO_SEGMENTATION, "n": 0}])
-    elif judge == "msd":
-        values.append(crops.judge_msd(segment, folder, arguments.locked))
-    else:
-        values.append(crops.judge_response(segment, folder, locked=arguments.locked))
-    if judge == "response" and arguments.bidsgate and not arguments.locked:
+    if judge == "msd":
+        return crops.judge_msd(segment, folder, arguments.locked)
+    values = [crops.judge_response(segment, folder, locked=arguments.locked)]
+    if arguments.bidsgate and not arguments.locked:
         scans, labels = judges.real_scans(arguments.brains, arguments.out)
         values.append(injected.judge_injected(arguments.bidsgate, scans["segmented"], labels, arguments.out))
-    return pd.concat(values, ignore_index=True) if values else None, rows
+    return pd.concat(values, ignore_index=True)
 
 
 def _pet_from_outside(brains: Path, out: Path, jobs: int) -> pd.DataFrame:

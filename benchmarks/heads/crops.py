@@ -1,6 +1,6 @@
 """Real hippocampus crops with manual labels: overlap and volume, and known changes put into their real texture.
 
-Both need a segmentation of crops, `Segment`. `product_segmentation` looks for the product's own.
+Both need a segmentation of crops, `Segment`; the product's own is `product_segmentation`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from preprocessing.steps import hippocampus
 # (image on BOX voxels of 1 mm in RAS+, "left" or "right") -> bool mask of the hippocampus.
 Segment = Callable[[np.ndarray, str], np.ndarray]
 BOX = (64, 64, 64)
-NO_SEGMENTATION = "no segmentation yet"
 ANTERIOR, POSTERIOR = 1, 2
 # Crops whose number is divisible by this are for development; all others are locked.
 DEVELOPMENT = 3
@@ -46,8 +45,8 @@ class Crop:
         return "left" if np.argwhere(self.labels > 0)[:, 0].mean() < middle else "right"
 
 
-def product_segmentation() -> Segment | None:
-    """The product's segmentation of a hippocampal box; None: it has none."""
+def product_segmentation() -> Segment:
+    """The product's segmentation of the middle of a crop, at a probability of one half."""
     edges = [(size - inner) // 2 for size, inner in zip(BOX, hippocampus.BOX, strict=True)]
     middle = tuple(slice(edge, size - edge) for edge, size in zip(edges, BOX, strict=True))
 
