@@ -105,7 +105,7 @@ def test_a_registration_is_repeatable_even_where_itk_was_at_work_before(tmp_path
     code = """
 import sys
 from pathlib import Path
-from preprocessing import register
+from preprocessing.steps import register
 import ants, nibabel as nib, numpy as np
 from scipy import ndimage
 
