@@ -56,7 +56,8 @@ def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps
     """Do the T1's steps, unless their outputs are there under the right stamp; and read them."""
     stamp = STRUCTURE.stamp(task.recipe, inputs_of(task, prepared))
     notes = stamps.found(STRUCTURE, stamp, _files(task, prepared))
-    if notes is None:
+    # Notes from before there was a segmentation lack its volumes.
+    if notes is None or "segmented_ml" not in notes:
         for stage in (STRUCTURE, ALIGNMENT):
             stamps.forget(stage)
         checks, segmented_ml = _compute(task, prepared, outcome)

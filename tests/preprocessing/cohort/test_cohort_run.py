@@ -20,6 +20,7 @@ from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
 from preprocessing.steps import register, template
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
+from preprocessing.steps.regions import SEGMENTED_COLUMN
 from preprocessing.subject import outcome, pet, t1
 from preprocessing.subject.outcome import read_done
 from preprocessing.subject.plan import Recipe, SubjectTask
@@ -69,7 +70,7 @@ def test_tables_have_the_agreed_columns_and_every_scan_has_one_ledger_row(cohort
     manifest, ledger, regions = (read(prepared / f"{name}.tsv") for name in ("manifest", "ledger", "regions"))
     assert tuple(manifest.columns) == MANIFEST_COLUMNS
     assert tuple(ledger.columns) == LEDGER_COLUMNS
-    assert tuple(regions.columns) == REGION_COLUMNS
+    assert tuple(regions.columns) == (*REGION_COLUMNS, SEGMENTED_COLUMN)
     assert list(manifest.participant_id) == ["sub-ADNI001S0001", "sub-ADNI001S0004"]
     assert list(manifest.label) == ["converter"] * 2
     found = {(row.participant_id[-1], row.modality): (row.status, row.reason_code) for row in ledger.itertuples()}
