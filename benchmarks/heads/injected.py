@@ -25,12 +25,12 @@ def judge_injected(bidsgate: Path, t1: Path, labels: nib.Nifti1Image, out: Path)
     prepared = out / "prepared"
     plain = SubjectTask("sub-segmented", "ses-M000", t1)
     measured.prepare(plain, prepared)
-    before = _found(plain, prepared)
+    before = measured.found_with_segmented(plain, prepared).set_index(["measure", "side"]).value
     rows = []
     for loss in LOSSES_PERCENT:
         task = SubjectTask(f"sub-loss{loss}", "ses-M000", _inject(bidsgate, t1, labels, loss, out / "injected"))
         measured.prepare(task, prepared)
-        after = _found(task, prepared)
+        after = measured.found_with_segmented(task, prepared).set_index(["measure", "side"]).value
         for measure in ("hippocampus", "hippocampus (GM x J)", "hippocampus (segmented)"):
             rows += [
                 {
@@ -46,12 +46,6 @@ def judge_injected(bidsgate: Path, t1: Path, labels: nib.Nifti1Image, out: Path)
                 for side in measured.SIDES
             ]
     return pd.DataFrame(rows)
-
-
-def _found(task: SubjectTask, prepared: Path) -> pd.Series:
-    """mL by measure and side."""
-    found = (measured.found_volumes(task, prepared), measured.segmented(task, prepared, None)[measured.COLUMNS])
-    return pd.concat(found).set_index(["measure", "side"]).value
 
 
 def _inject(bidsgate: Path, t1: Path, labels: nib.Nifti1Image, loss: int, folder: Path) -> Path:

@@ -107,12 +107,6 @@ def judge_heads(heads: list[Head], out: Path) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)[VALUES]
 
 
-def _found_twice(task: SubjectTask, prepared: Path, weights: Path | None) -> pd.DataFrame:
-    """What is reported, and what a network finds: `measure side value`."""
-    segmented = measured.segmented(task, prepared, None, weights or hippocampus.WEIGHTS)
-    return pd.concat([measured.found_volumes(task, prepared), segmented[measured.COLUMNS]], ignore_index=True)
-
-
 def _with_segmented(table: pd.DataFrame, segmented: pd.DataFrame) -> pd.DataFrame:
     """The table with `found` and `dice` of what was segmented in the rows of that name."""
     there = segmented.rename(columns={"value": "found"}).set_index(["measure", "side"])
@@ -144,7 +138,7 @@ def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.Data
     """The first rendering against a second session of the same head; real T1s against themselves on another grid."""
     prepared = out / "prepared"
     pairs = [(h.name, h.task(out, "first"), h.task(out, "again"), "retest, heads") for h in heads]
-    weights = {head.name: head.weights for head in heads}
+    trained_without = {head.name: head.weights for head in heads}
     for name, path in real.items():
         again = out / "scans" / f"{name}resliced_T1w.nii.gz"
         if not again.is_file():
@@ -155,7 +149,8 @@ def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.Data
     for name, first, second, judge in pairs:
         for task in (first, second):
             measured.prepare(task, prepared)
-        before, after = (_found_twice(task, prepared, weights.get(name)) for task in (first, second))
+        weights = trained_without.get(name, hippocampus.WEIGHTS)
+        before, after = (measured.found_with_segmented(task, prepared, weights) for task in (first, second))
         table = before.rename(columns={"value": "true"}).merge(
             after.rename(columns={"value": "found"}), on=["measure", "side"]
         )

@@ -156,6 +156,12 @@ def segmented(
     return pd.DataFrame(rows, columns=[*COLUMNS, "dice"])
 
 
+def found_with_segmented(task: SubjectTask, prepared: Path, weights: Path = hippocampus.WEIGHTS) -> pd.DataFrame:
+    """`found_volumes`, and below them what the network of `weights` finds: `measure side value`, mL."""
+    found = (found_volumes(task, prepared), segmented(task, prepared, None, weights)[COLUMNS])
+    return pd.concat(found, ignore_index=True)
+
+
 def found_suvr(task: SubjectTask, prepared: Path) -> pd.DataFrame:
     """SUVR by region and side, as reported: `region side suvr`."""
     if failure_path(task, prepared).is_file():
