@@ -23,6 +23,7 @@ COMMANDS = (
     *("pipelines.run", "pipelines.run_adni", "pipelines.study", "pipelines.predict", "pipelines.saliency"),
     *("pipelines.simulate", "pipelines.rerun", "pipelines.privacy_check"),
     *("reports.__main__", "reports.figure7", "adni_tcgm.datasets.convert_pickle"),
+    "preprocessing.networks.train",
 )
 INTERRUPTED = """
 import argparse, signal, sys

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import whole_file
 from preprocessing.networks.labels import HEAD_CLASSES, HIPPOCAMPUS_CLASSES, LabelMap, read_label_maps
 from preprocessing.networks.synthesis import Drawing, head_drawing, hippocampal_drawing
@@ -122,7 +123,7 @@ def _keep(checkpoint: Path, step: int, parts: tuple) -> None:
         torch.save({"step": step, "states": [part.state_dict() for part in parts]}, partial)
 
 
-def main() -> None:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label-maps", type=Path, required=True, metavar="DIR")
     parser.add_argument("--network", choices=[*PLANS, "both"], default="both")
@@ -132,7 +133,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, metavar="N", help="other than the plan's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments = parser.parse_args()
+    add_debug(parser)
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
     maps, ending = read_label_maps(arguments.label_maps), ""
     if arguments.fold:
         maps, ending = fold_of(maps, arguments.fold)[0], f"-fold{arguments.fold}"
@@ -145,7 +150,13 @@ def main() -> None:
         texts = {key: str(value) for key, value in about.items()}
         save_network(network, arguments.out / f"{name}{ending}.safetensors", texts)
         checkpoint.unlink(missing_ok=True)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    return run_command(run, arguments, arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
