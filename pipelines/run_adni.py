@@ -39,6 +39,7 @@ from preprocessing.ledger import write_json
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.steps.orient import HEADERS
+from preprocessing.steps.partial_volume import METHODS as CORRECTIONS
 from preprocessing.steps.suvr import REFERENCES
 from preprocessing.subject.plan import RESOLUTIONS_MM
 
@@ -145,7 +146,14 @@ def add_map_options(parser: argparse.ArgumentParser) -> None:
         "--resolution", type=int, choices=RESOLUTIONS_MM, default=2, help="mm; 1: maps at 1 mm, too; networks read 2 mm"
     )
     group.add_argument(
-        "--pet-smooth", type=float, default=0.0, metavar="FWHM", help="mm; of PETs that have no uniform resolution"
+        "--pet-resolution",
+        type=_pet_resolution,
+        default=Recipe.pet_resolution_mm,
+        metavar="native|MM",
+        help="FWHM to which finer PETs are smoothed; default: 8, as ADNI's; native: each as it is",
+    )
+    group.add_argument(
+        "--partial-volume", choices=CORRECTIONS, default=Recipe.partial_volume, help="correction of grey matter's SUVR"
     )
     group.add_argument(
         "--header",
@@ -153,6 +161,10 @@ def add_map_options(parser: argparse.ArgumentParser) -> None:
         default="",
         help="which counts in scans whose sform and qform contradict each other",
     )
+
+
+def _pet_resolution(text: str) -> float:
+    return 0.0 if text == "native" else float(text)
 
 
 @dataclass
@@ -286,7 +298,8 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     return Recipe(
         reference=arguments.reference,
         resolution_mm=arguments.resolution,
-        pet_smooth_mm=arguments.pet_smooth,
+        pet_resolution_mm=arguments.pet_resolution,
+        partial_volume=arguments.partial_volume,
         header=arguments.header,
     )
 

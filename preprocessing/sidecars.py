@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adni_tcgm.limits import MAX_TEXT_BYTES, require_size
 
+RESOLUTION_KEYS = frozenset(("ManufacturersModelName", "ReconFilterType", "ReconFilterSize", "ConvolutionKernel"))
 TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
 
 
@@ -103,13 +104,17 @@ def read_sidecars(image: Path) -> tuple[dict[str, object], list[str]]:
     return about, problems
 
 
-def with_frame_times(image: Path) -> list[Path]:
-    """The sidecars that decide what becomes of a PET: the one beside it, and those above that time several frames."""
+def that_decide(image: Path) -> list[Path]:
+    """The sidecars that decide what becomes of a PET: the one beside it, and those above that time several frames or
+    tell the scanner and its filter."""
     own = sidecar_of(image)
-    others = [file for file in sidecars_of(image) if file != own]
-    starts = {file: read_sidecar(file)[0].get("FrameTimesStart") for file in others}
-    timed = [file for file, times in starts.items() if isinstance(times, list) and len(times) > 1]
-    return [*([own] if own.is_file() else []), *timed]
+    others = {file: read_sidecar(file)[0] for file in sidecars_of(image) if file != own}
+    return [*([own] if own.is_file() else []), *(file for file, about in others.items() if _decides(about))]
+
+
+def _decides(about: dict[str, object]) -> bool:
+    times = about.get("FrameTimesStart")
+    return (isinstance(times, list) and len(times) > 1) or not RESOLUTION_KEYS.isdisjoint(about)
 
 
 class Sidecars:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.heads import crops, injected, judges, pet
+from benchmarks.heads import crops, injected, judges, pet, uptake
 from benchmarks.heads.agreement import COLUMNS, summarize
 from benchmarks.simulated_cohort import NOBODY_ELSE, prepare
 from preprocessing.simulated.people import CohortDesign
@@ -38,7 +38,7 @@ def collect(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | N
     """Pairs of values, and rows of the table that are finished already; None where a judge has none of a kind."""
     brains, out, locked = arguments.brains, arguments.out, arguments.locked
     if judge in ("heads", "retest", "pet"):
-        kinds = {"heads": ("first", "second"), "retest": ("first", "again"), "pet": ("first",)}[judge]
+        kinds = {"heads": ("first", "second"), "retest": ("first", "again"), "pet": ("first", "again")}[judge]
         heads = judges.heads_of(brains, locked)[: arguments.heads]
         judges.prepare_heads(heads, out, kinds, arguments.jobs)
     if judge == "heads":
@@ -46,7 +46,7 @@ def collect(judge: str, arguments: argparse.Namespace) -> tuple[pd.DataFrame | N
     if judge == "retest":
         return judges.judge_retest(heads, {} if locked else judges.real_scans(brains, out)[0], out), None
     if judge == "pet":
-        return judges.judge_pet(heads, out), None if locked else _pet_from_outside(brains, out, arguments.jobs)
+        return uptake.judge_pet(heads, out), None if locked else _pet_from_outside(brains, out, arguments.jobs)
     if judge == "real":
         return (None if locked else judges.judge_real(brains, out)), None
     return _judge_crops(judge, arguments), None

@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from adni_tcgm.processes import process_pool
-from benchmarks.heads import measured, pet, rendering
+from benchmarks.heads import measured, rendering
 from benchmarks.real_images import LEFT_DOWN_FRONT
 from preprocessing.ledger import write_image
 from preprocessing.networks.train import FOLDS, WEIGHTS
@@ -27,6 +27,7 @@ RENDERINGS = {
     "second": rendering.second_rendering,
     "again": rendering.second_session,
 }
+WITH_PET = ("first", "again")
 # Heads from this one on are locked: nothing is chosen by them, and they are asked for by name.
 FIRST_LOCKED = 16
 HEADS = 20
@@ -48,10 +49,11 @@ class Head:
         return "locked" if self.number >= FIRST_LOCKED else "heads"
 
     def task(self, out: Path, kind: str) -> SubjectTask:
-        folder, has_pet = out / "scans", kind == "first"
+        folder, has_pet = out / "scans", kind in WITH_PET
         stem = f"head{self.number + 1:02d}{kind}"
         pet_path = folder / f"{stem}_pet.nii.gz" if has_pet else None
-        return SubjectTask(f"sub-{stem}", "ses-M000", folder / f"{stem}_T1w.nii.gz", pet_path)
+        series = f"Uniform {rendering.pet_fwhm_mm(self.number):g}mm Res" if has_pet else ""
+        return SubjectTask(f"sub-{stem}", "ses-M000", folder / f"{stem}_T1w.nii.gz", pet_path, series)
 
     @property
     def weights(self) -> Path:
@@ -80,11 +82,12 @@ def prepare_heads(heads: list[Head], out: Path, kinds: tuple[str, ...], jobs: in
 def _draw_and_prepare(work: tuple[Head, str], out: Path) -> None:
     head, kind = work
     task = head.task(out, kind)
+    if task.pet and not task.pet.is_file():
+        drawn = rendering.render_pet(rendering.read_labels(head.file), head.number, again=kind == "again")
+        write_image(drawn.pet, task.pet, {})
     if not task.t1.is_file():
         labels = rendering.read_labels(head.file)
         scan = RENDERINGS[kind](labels, head.number)
-        if task.pet:
-            write_image(rendering.render_pet(labels, head.number).pet, task.pet, {})
         write_image(scan.labels, head.labels_path(out, kind), {})
         write_image(scan.image, task.t1, {})
     measured.prepare(task, out / "prepared")
@@ -113,25 +116,6 @@ def _with_segmented(table: pd.DataFrame, segmented: pd.DataFrame) -> pd.DataFram
     table = table.set_index(["measure", "side"])
     table.update(there)
     return table.reset_index()
-
-
-def judge_pet(heads: list[Head], out: Path) -> pd.DataFrame:
-    """SUVRs against uptake drawn from the heads' own labels. Cortical rows are reported for information."""
-    rows = []
-    for head in tqdm(heads, desc="true SUVR", unit="head"):
-        task, prepared = head.task(out, "first"), out / "prepared"
-        cache = out / "truth" / f"{head.name.replace(' ', '')}_suvr.tsv"
-        if not cache.is_file():
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            pet.true_suvr(rendering.read_labels(head.file), head.number).to_csv(cache, sep="\t", index=False)
-        true = pd.read_csv(cache, sep="\t")
-        true["atlas"] = true.region.str.removeprefix("cortex: ")
-        found = measured.found_suvr(task, prepared).rename(columns={"region": "atlas", "suvr": "found"})
-        table = true.merge(found, how="left", on=["atlas", "side"]).rename(columns={"suvr": "true"})
-        table["measure"] = "SUVR " + table.region
-        judge = "locked, pet" if head.judge == "locked" else "pet"
-        rows.append(table.assign(judge=judge, head=head.name, dice=np.nan, qc=measured.verdict(task, prepared)))
-    return pd.concat(rows, ignore_index=True)[VALUES]
 
 
 def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.DataFrame:

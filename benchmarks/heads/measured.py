@@ -167,13 +167,6 @@ def found_with_segmented(task: SubjectTask, prepared: Path, weights: Path = hipp
     return pd.concat(found, ignore_index=True)
 
 
-def found_suvr(task: SubjectTask, prepared: Path) -> pd.DataFrame:
-    """SUVR by region and side, as reported: `region side suvr`."""
-    if failure_path(task, prepared).is_file():
-        return pd.DataFrame(columns=["region", "side", "suvr"])
-    return pd.read_csv(regions_path(task, prepared), sep="\t")[["region", "side", "suvr"]]
-
-
 def _atlas(region: str) -> str:
     return f"{region} (J)"
 

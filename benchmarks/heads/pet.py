@@ -11,15 +11,17 @@ import pandas as pd
 from scipy import ndimage
 
 from benchmarks.heads.agreement import agreement
-from benchmarks.heads.measured import SIDED, SIDES, found_suvr, prepare
+from benchmarks.heads.measured import SIDED, SIDES, prepare
 from benchmarks.heads.rendering import render_pet
 from preprocessing.simulated import tissue_model
 from preprocessing.simulated.label_maps import brain_of
-from preprocessing.steps import register, template
-from preprocessing.subject.plan import SubjectTask
+from preprocessing.steps import register, suvr, template
+from preprocessing.steps.resolution import COMMON_MM
+from preprocessing.subject.plan import SubjectTask, regions_path
 
 JUDGED = ("hippocampus", "amygdala", "thalamus")
 BRAINSTEM, REFERENCE_EROSION_MM = 16, 4
+CEREBELLUM, CEREBELLAR_CORTEX, VERMIS_MM = (7, 8, 46, 47), (8, 47), 8
 CORTEX = {"left": 3, "right": 42}
 # Cortical parcels are carried onto a head by registering labels to labels.
 CORTICAL = ("precuneus", "posterior_cingulate", "inferior_parietal", "middle_temporal", "superior_frontal")
@@ -67,24 +69,43 @@ PUBLISHED = {
 }
 
 
-def true_suvr(labels: nib.Nifti1Image, seed: int) -> pd.DataFrame:
-    """SUVR of the noiseless PET at its own resolution, `region side suvr`: the mean over a label (these are grey
-    matter) divided by that of the brainstem's inside. Cortical rows are marked by "cortex: "."""
-    noiseless, numbers = render_pet(labels, seed).noiseless, np.asarray(labels.dataobj)
-    reference = noiseless[ndimage.binary_erosion(numbers == BRAINSTEM, iterations=REFERENCE_EROSION_MM)].mean()
-    rows = [
-        (region, side, noiseless[np.isin(numbers, names)].mean() / reference)
+def true_uptake(labels: nib.Nifti1Image, seed: int) -> pd.DataFrame:
+    """Uptake without noise, `region side seen sharp`: at the common resolution and before any blur.
+
+    The mean over a label (these are grey matter); cortical rows are marked by "cortex: "; and reference regions, by
+    their name and side "both".
+    """
+    drawn, numbers = render_pet(labels, seed), np.asarray(labels.dataobj)
+    masks = {
+        (region, side): np.isin(numbers, names)
         for region in JUDGED
         for side, names in zip(SIDES, SIDED[region], strict=True)
-    ]
-    parcels = _parcels_on(labels)
-    table = template.region_table()
+    }
+    parcels, table = _parcels_on(labels), template.region_table()
     for region in CORTICAL:
         for side in SIDES:
             number = table[(table.region == region) & (table.side == side)].label.iloc[0]
-            inside = (parcels == number) & (numbers == CORTEX[side])
-            rows.append((f"cortex: {region}", side, noiseless[inside].mean() / reference))
-    return pd.DataFrame(rows, columns=["region", "side", "suvr"])
+            masks[f"cortex: {region}", side] = (parcels == number) & (numbers == CORTEX[side])
+    maps = {"seen": drawn.seen(COMMON_MM), "sharp": drawn.sharp}
+    rows = [(*name, *(values[mask].mean() for values in maps.values())) for name, mask in masks.items()]
+    for name, (mask, hottest_share) in _references(numbers).items():
+        means = [suvr.hottest(values[mask], hottest_share).mean() for values in maps.values()]
+        rows.append((name, "both", *means))
+    return pd.DataFrame(rows, columns=["region", "side", *maps])
+
+
+def _references(numbers: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
+    """The head's own reference regions, with the share of the hottest voxels that count. Heads have no labels of pons
+    and vermis: the inside of the brainstem, and the cerebellar cortex near its plane, stand for these."""
+    brainstem = numbers == BRAINSTEM
+    pons = ndimage.binary_erosion(brainstem, iterations=REFERENCE_EROSION_MM)
+    near = np.abs(np.arange(numbers.shape[0]) - np.argwhere(brainstem)[:, 0].mean()) <= VERMIS_MM
+    vermis = np.isin(numbers, CEREBELLAR_CORTEX) & near[:, None, None]
+    return {
+        "pons": (pons, 1.0),
+        "pons_vermis": (pons | vermis, suvr.REFERENCES["pons_vermis"].hottest_share),
+        "cerebellum": (np.isin(numbers, CEREBELLUM), 1.0),
+    }
 
 
 def _parcels_on(labels: nib.Nifti1Image) -> np.ndarray:
@@ -173,7 +194,7 @@ def compare_template(brains: Path, out: Path, summary: Path) -> pd.DataFrame:
     )
     prepare(task, out)
     truth = published(summary)["mean"]
-    found = composite(found_suvr(task, out)).reindex(truth.index)
+    found = composite(pd.read_csv(regions_path(task, out), sep="\t")).reindex(truth.index)
     return _region_rows({"real FDG template, SUVR of regions": (truth, found, None)})
 
 

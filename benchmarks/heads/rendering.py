@@ -112,14 +112,22 @@ def resliced(image: nib.Nifti1Image, seed: int, voxel_mm: float = SECOND_VOXEL_M
 
 @dataclass(frozen=True)
 class Uptake:
-    """A PET of a head. `pet`: as scanned; `noiseless`: the same resolution, on the grid of the labels."""
+    """A PET of a head. pet: as scanned; sharp: before any blur, on the grid of the labels, `spacing_mm` apart."""
 
     pet: nib.Nifti1Image
-    noiseless: np.ndarray
+    sharp: np.ndarray
+    spacing_mm: np.ndarray
+
+    def seen(self, fwhm_mm: float) -> np.ndarray:
+        """Without noise, at that resolution, on the grid of the labels."""
+        return ndimage.gaussian_filter(self.sharp, fwhm_mm / FWHM_PER_SIGMA / self.spacing_mm)
 
 
-def render_pet(labels: nib.Nifti1Image, seed: int) -> Uptake:
-    """An FDG-PET drawn from the head's own labels: uptake by label and side, blur of 6 or 8 mm, pose and noise."""
+def render_pet(labels: nib.Nifti1Image, seed: int, again: bool = False) -> Uptake:
+    """An FDG-PET drawn from the head's own labels: uptake by label and side, blur of 6 or 8 mm, pose and noise.
+
+    again: the same uptake on another day, in another pose and with other noise.
+    """
     rng = np.random.default_rng([seed, 25])
     numbers = np.asarray(labels.dataobj)
     uptake = np.where(numbers > 0, SCALP_UPTAKE, 0).astype(np.float32)
@@ -130,12 +138,19 @@ def render_pet(labels: nib.Nifti1Image, seed: int) -> Uptake:
     gray = np.isin(numbers, (3, 42))
     uptake[gray] *= np.exp(0.08 * texture / texture.std())[gray]
     spacing = nib.affines.voxel_sizes(labels.affine)
-    noiseless = ndimage.gaussian_filter(uptake, PET_FWHM_MM[seed % 2] / FWHM_PER_SIGMA / spacing)
+    noiseless = ndimage.gaussian_filter(uptake, pet_fwhm_mm(seed) / FWHM_PER_SIGMA / spacing)
+    rng = np.random.default_rng([seed, 26]) if again else rng
     shape, affine, pose = _posed_grid(labels, rng, PET_VOXEL_MM)
     seen = _sample(noiseless, labels.affine, shape, np.linalg.inv(pose) @ affine, 1)
     noise = ndimage.gaussian_filter(rng.standard_normal(shape), 6.0 / FWHM_PER_SIGMA / PET_VOXEL_MM)
     seen *= 1 + PET_NOISE * noise / noise.std()
-    return Uptake(nib.Nifti1Image((5000 * np.clip(seen, 0, None)).astype(np.float32), affine), noiseless)
+    pet = nib.Nifti1Image((5000 * np.clip(seen, 0, None)).astype(np.float32), affine)
+    return Uptake(pet, uptake, spacing)
+
+
+def pet_fwhm_mm(seed: int) -> float:
+    """The resolution at which `render_pet` draws."""
+    return PET_FWHM_MM[seed % len(PET_FWHM_MM)]
 
 
 def _by_label(numbers: np.ndarray, table: dict[tuple[int, ...], tuple[float, float]], rng) -> np.ndarray:

@@ -21,7 +21,7 @@ from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.clinical import scores_at_scan
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.overview import people_table
-from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans, is_uniform
+from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans
 from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
 from preprocessing.quality.sheet import write_contact_sheet
@@ -141,7 +141,8 @@ def _task(person: Person, recipe: Recipe) -> SubjectTask:
         session_id=person.session_id,
         t1=person.t1.path,
         pet=person.pet.path if person.pet else None,
-        pet_uniform=is_uniform(person.pet.description) if person.pet else True,
+        pet_series=person.pet.description if person.pet else "",
+        pet_protocol=person.pet.protocol if person.pet else "",
         recipe=recipe,
     )
 

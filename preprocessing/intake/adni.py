@@ -258,7 +258,14 @@ class _Plan:
                 for other in candidates.itertuples()
                 if other.image_id != row.image_id
             ]
-            return row, Choice(path, row.description, row.image_id, rejected="; ".join(rejected), note=row.note)
+            return row, Choice(
+                path,
+                row.description,
+                row.image_id,
+                rejected="; ".join(rejected),
+                note=row.note,
+                protocol=row.protocol,
+            )
         raise next((error for error in errors if error.reason_code in FAILURES), errors[0])
 
     def _rank_t1(self, pets: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

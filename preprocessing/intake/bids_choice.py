@@ -10,10 +10,10 @@ from pathlib import Path
 from preprocessing.intake.bids_sessions import Session
 from preprocessing.intake.columns import is_missing
 from preprocessing.intake.formats import NIFTI, NO_IMAGES, usable_image
-from preprocessing.intake.people import is_uniform
 from preprocessing.intake.walk import is_hidden
 from preprocessing.sidecars import stem
 from preprocessing.steps.orient import ScanError
+from preprocessing.steps.resolution import uniform_mm
 
 T1_SUFFIXES = ("t1w", "unit1", "mp2rage")
 # What T1s and PETs are sorted by, and why one that comes later in it is not taken.
@@ -137,7 +137,7 @@ def rank_t1(image: Image) -> dict[str, object]:
 def rank_pet(image: Image) -> dict[str, object]:
     """An image's place in the part of `PET_ORDER` that its name decides."""
     dynamic = image.entities.get("rec", "").endswith("dyn")
-    return _rank(image) | {"not_uniform": not is_uniform(image.path.name), "dynamic": dynamic}
+    return _rank(image) | {"not_uniform": uniform_mm(image.path.name) is None, "dynamic": dynamic}
 
 
 def _rank(image: Image) -> dict[str, object]:

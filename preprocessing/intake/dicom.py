@@ -34,11 +34,13 @@ from preprocessing.intake.dicom_series import (
 )
 from preprocessing.intake.formats import NIFTI, visible_files
 from preprocessing.intake.isolation import Guard
-from preprocessing.intake.people import Choice, Person, is_uniform, without_t1
+from preprocessing.intake.people import Choice, Person, without_t1
 from preprocessing.ledger import LedgerRow, write_json
 from preprocessing.steps.orient import ScanError
+from preprocessing.steps.resolution import describe_scanner, uniform_mm
 
 MODALITY_TAG = {"mri": "MR", "pet": "PT"}
+RESOLUTION = "UniformResolution_mm"  # in sidecars; null for a series that nobody smoothed
 NAMES = {"mri": ("anat", "T1w"), "pet": ("pet", "pet")}
 # For one series; far above what a slow disk needs.
 GDCM_SECONDS = 600.0
@@ -123,37 +125,41 @@ def _read_frames(path: Path, grid: Grid) -> np.ndarray:
 
 
 def _acquisition(sidecar: dict[str, object], modality: str) -> dict[str, object]:
-    """BIDS's MagneticFieldStrength or TracerName; of the tracer's text only that it is FDG."""
+    """BIDS's MagneticFieldStrength, or TracerName, scanner and filter; of free text only what is known here."""
     if modality == "mri":
         strength = read_field_strength(sidecar.get("MagneticFieldStrength", ""))
         return {} if strength is None else {"MagneticFieldStrength": strength}
     tracer = read_tracer(sidecar.get("TracerName", ""))
-    return {"TracerName": tracer} if tracer else {}
+    return ({"TracerName": tracer} if tracer else {}) | describe_scanner(sidecar)
 
 
 def convert(source: Path, target: Path, modality: str) -> str:
     """Write the best series under `source` as `target` (.nii.gz, the same bytes every time).
 
-    Returns "uniform" for a PET of one resolution, else "". A target that stands is left as it is while the source is
-    unchanged. The sidecar holds no text of the DICOM header but the field strength and "FDG"; it counts the files that
-    were read, were there twice, or hold no image. Raises ScanError.
+    Returns "uniform 8 mm" for a PET smoothed to that resolution, else "". A target that stands is left as it is while
+    the source is unchanged. The sidecar holds no text of the DICOM header but the field strength, "FDG" and a scanner
+    that is known; it counts the files that were read, were there twice, or hold no image. Raises ScanError.
     """
     about = target.with_name(target.name.removesuffix(".nii.gz") + ".json")
     digest = _digest(source)
     if target.is_file() and about.is_file():
         written = json.loads(about.read_text(encoding="utf-8"))
-        if written.get("SourceDigest") == digest:
-            return "uniform" if written["UniformResolution"] else ""
+        if written.get("SourceDigest") == digest and RESOLUTION in written:
+            return _describe(written[RESOLUTION])
     series = choose_series(find_series(source), modality)
     slices = without_copies(series)
     image, sidecar = _read(slices)
-    uniform = is_uniform(series.description)
+    width_mm = uniform_mm(series.description) if modality == "pet" else None
     write_bytes(target, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
     files = {"SourceFormat": "DICOM", "SourceFiles": len(slices), "SourceDigest": digest}
     left_out = {"FilesTwice": len(series.slices) - len(slices), "FilesWithoutImage": series.others}
     files |= {name: count for name, count in left_out.items() if count}
-    write_json(files | {"UniformResolution": uniform} | _acquisition(sidecar, modality), about)
-    return "uniform" if uniform else ""
+    write_json(files | {RESOLUTION: width_mm} | _acquisition(sidecar, modality), about)
+    return _describe(width_mm)
+
+
+def _describe(width_mm: float | None) -> str:
+    return "" if width_mm is None else f"uniform {width_mm:g} mm"
 
 
 def _digest(source: Path) -> str:

@@ -40,7 +40,8 @@ CHOSEN_COLUMNS = (
 class Choice:
     """The scan picked for a person: its file (or DICOM folder) and the series it came from.
 
-    why: what spoke for it; rejected: the other candidates, each with a reason; note: what to know about its month.
+    why: what spoke for it; rejected: the other candidates, each with a reason; note: what to know about its month;
+    protocol: what the archive says of how it was taken.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Choice:
     why: str = ""
     rejected: str = ""
     note: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,6 @@ def month_of(session: str) -> int:
     if not match:
         raise ValueError(f"session_id {session!r}; expected the style ses-M012")
     return int(match[1])
-
-
-def is_uniform(description: str) -> bool:
-    """Whether this PET was already smoothed to one resolution (such a series is never smoothed again).
-
-    ADNI's series say "Uniform"; Clinica names them rec-coregiso.
-    """
-    return bool(re.search("uniform|coregiso", description.lower()))
 
 
 def read_sex(text: object) -> str:

@@ -6,6 +6,7 @@ The atlas mask that a registration carries says nothing of how large a person's 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,19 +25,53 @@ REGIONS = ("hippocampus", "amygdala")
 RECENTER_MM = 2.0
 
 
-def segment_hippocampi(
-    t1: nib.Nifti1Image, transforms: register.Transforms, weights: Path = WEIGHTS
-) -> dict[tuple[str, str], float]:
-    """Volumes in mL by (region, side), regions REGIONS and sides SIDES; sums of probabilities, so that voxels at the
-    surface count in part.
+@dataclass(frozen=True)
+class Box:
+    """One side's segmentation. probability: of each class by name, in 1 mm voxels in RAS+ that lie at `affine`;
+    expected: where the registration looked for the hippocampus, (3,) mm."""
+
+    probability: dict[str, np.ndarray]
+    affine: np.ndarray
+    expected: np.ndarray
+
+    def volume_ml(self, region: str) -> float:
+        """Sum of probabilities, so that voxels at the surface count in part."""
+        return float(self.probability[region].sum() / 1000)
+
+    @property
+    def center(self) -> np.ndarray:
+        """Middle of the hippocampus that was found, (3,) mm; NaN without one."""
+        found = self.probability["hippocampus"]
+        if found.sum() < 1:
+            return np.full(3, np.nan)
+        return nib.affines.apply_affine(self.affine, ndimage.center_of_mass(found))
+
+
+def segment_hippocampi(t1: nib.Nifti1Image, transforms: register.Transforms, weights: Path = WEIGHTS) -> dict[str, Box]:
+    """Segmentation of hippocampus and amygdala by side.
 
     t1: RAS+, as scanned (the network has seen bias fields); transforms: its registration, which says where to look.
     """
-    volumes = {}
-    for side, center in hippocampal_centers(transforms).items():
-        probability, _ = segment_around(t1, center, side, weights)
-        volumes |= {(region, side): float(probability[region].sum() / 1000) for region in REGIONS}
-    return volumes
+    centers = hippocampal_centers(transforms)
+    return {side: Box(*segment_around(t1, center, side, weights), center) for side, center in centers.items()}
+
+
+def volumes_ml(boxes: dict[str, Box]) -> dict[tuple[str, str], float]:
+    """Volumes by (region, side), regions REGIONS and sides SIDES."""
+    return {(region, side): box.volume_ml(region) for side, box in boxes.items() for region in REGIONS}
+
+
+def on_template(boxes: dict[str, Box], region: str, transforms: register.Transforms) -> np.ndarray:
+    """Probability of a region of both sides on the template grid: (91, 109, 91) float32."""
+    origins = np.array([box.affine[:3, 3] for box in boxes.values()])
+    affine = np.eye(4)
+    affine[:3, 3] = origins.min(0)
+    starts = np.rint(origins - origins.min(0)).astype(int)
+    both = np.zeros(starts.max(0) + BOX, np.float32)
+    for start, box in zip(starts, boxes.values(), strict=True):
+        part = both[tuple(slice(first, first + size) for first, size in zip(start, BOX, strict=True))]
+        np.maximum(part, box.probability[region], out=part)
+    return register.to_template(nib.Nifti1Image(both, affine), transforms)
 
 
 def segment_around(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,22 @@ WHITE_OR_MIXED = (
     *("brainstem", "cerebellum_white_matter", "optic_chiasm", "ventral_diencephalon"),
     *("thalamus", "putamen", "pallidum"),
 )
+# Rows of a PET in which all voxels count alike; in all others they count by their grey matter.
+PLAIN_SUVR = (*tissue.WHITE_REGIONS, *tissue.CSF_REGIONS, "optic_chiasm", PONS_REGION)
+
+
+@dataclass(frozen=True)
+class GreyUptake:
+    """By what the voxels of a PET count in regions of grey matter; maps of (91, 109, 91).
+
+    share: of grey matter in a voxel; suvr: where a correction for partial volume gave grey matter one of its own;
+    segmented: by region, the probability of structures that were segmented on the T1, both sides, which take the place
+    of the atlas masks.
+    """
+
+    share: np.ndarray
+    suvr: np.ndarray | None = None
+    segmented: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def measure_regions(
@@ -31,21 +48,25 @@ def measure_regions(
     suvr: np.ndarray | None = None,
     covered: np.ndarray | None = None,
     segmented_ml: Mapping[tuple[str, str], float] | None = None,
+    gray: GreyUptake | None = None,
 ) -> pd.DataFrame:
     """One row per CerebrA region and side, plus `meta_roi_proxy` and `pons` (side "both").
 
     volume_ml by `method`: as segmented on the T1 where `segmented_ml` (by region and side) has it; else the sum over
     the atlas mask of the Jacobian, times grey matter in grey regions and times fluid in ventricles where `tissues`
-    ("gm", "csf": fractions) has these. suvr: the mean over the `covered` part of the mask, NaN without PET or where
-    less than half is covered. Maps: (91, 109, 91).
+    ("gm", "csf": fractions) has these. suvr: the mean over the `covered` part of the mask, in grey regions as `gray`
+    has it, NaN without PET or where less than half is covered. Maps: (91, 109, 91).
     Columns: region, side, volume_ml, suvr, method.
     """
     atlas, table = template.labels(), template.region_table()
-    rows = [_rows(jacobian, tissues or {}, suvr, covered, atlas, table)]
+    rows = [_rows(jacobian, tissues or {}, atlas, table)]
+    means = [_mean_suvr(suvr, covered, gray, atlas, table)]
     for region, mask in ((META_ROI_REGION, template.meta_roi_mask()), (PONS_REGION, template.pons_mask())):
         one = pd.DataFrame({"label": [1], "region": [region], "side": ["both"]})
-        rows.append(_rows(jacobian, tissues or {}, suvr, covered, mask.astype(np.int16), one))
+        rows.append(_rows(jacobian, tissues or {}, mask.astype(np.int16), one))
+        means.append(_mean_suvr(suvr, covered, gray, mask.astype(np.int16), one))
     table = pd.concat(rows, ignore_index=True)
+    table.insert(3, "suvr", np.concatenate(means))
     for (region, side), volume_ml in (segmented_ml or {}).items():
         table.loc[(table.region == region) & (table.side == side), ["volume_ml", "method"]] = volume_ml, SEGMENTATION
     return table
@@ -54,19 +75,16 @@ def measure_regions(
 def _rows(
     jacobian: np.ndarray,
     tissues: Mapping[str, np.ndarray],
-    suvr: np.ndarray | None,
-    covered: np.ndarray | None,
     atlas: np.ndarray,
     table: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Rows of a table of labels `label region side`, whose numbers `atlas` holds."""
+    """Volumes and methods of a table of labels `label region side`, whose numbers `atlas` holds."""
     volumes = {JACOBIAN: _sums(jacobian, atlas)}
     volumes |= {TISSUE_METHODS[name]: _sums(jacobian * values, atlas) for name, values in tissues.items()}
     wanted = table.region.map(_method)
     methods = wanted.where(wanted.isin(volumes), JACOBIAN)
     found = [volumes[method][label] for method, label in zip(methods, table.label, strict=True)]
-    suvr_of = _mean_suvr(suvr, covered, atlas, table.label)
-    rows = pd.DataFrame({"region": table.region, "side": table.side, "volume_ml": found, "suvr": suvr_of})
+    rows = pd.DataFrame({"region": table.region, "side": table.side, "volume_ml": found})
     return rows.assign(volume_ml=rows.volume_ml * template.VOXEL_ML, method=methods)
 
 
@@ -77,14 +95,38 @@ def _method(region: str) -> str:
 
 
 def _mean_suvr(
-    suvr: np.ndarray | None, covered: np.ndarray | None, atlas: np.ndarray, index: pd.Series | list[int]
+    suvr: np.ndarray | None,
+    covered: np.ndarray | None,
+    gray: GreyUptake | None,
+    atlas: np.ndarray,
+    table: pd.DataFrame,
 ) -> np.ndarray:
+    """SUVR of the rows of a table of labels, as `_rows`."""
     if suvr is None:
-        return np.full(len(index), np.nan)
+        return np.full(len(table), np.nan)
     covered = np.ones(suvr.shape, bool) if covered is None else covered
-    size, inside, total = (_sums(values, atlas)[index] for values in (np.ones_like(suvr), covered, suvr * covered))
+    size, inside, plain = (
+        _sums(values, atlas)[table.label] for values in (np.ones_like(suvr), covered, suvr * covered)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(inside >= 0.5 * size, total / inside, np.nan)
+        mean = plain / inside
+        if gray is not None:
+            share = gray.share * covered
+            own = suvr if gray.suvr is None else gray.suvr
+            total, weight = (_sums(values, atlas)[table.label] for values in (share * own, share))
+            mean = np.where(table.region.isin(PLAIN_SUVR) | (weight <= 0), mean, total / weight)
+            for row, (region, side) in enumerate(zip(table.region, table.side, strict=True)):
+                if region in gray.segmented:
+                    mean[row] = _weighted(own, gray.segmented[region] * covered, side, otherwise=mean[row])
+        return np.where(inside >= 0.5 * size, mean, np.nan)
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray, side: str, otherwise: float) -> float:
+    """Mean of one side, or `otherwise` where there is nothing of it."""
+    middle = values.shape[0] // 2  # the first axis grows to the right
+    half = slice(None, middle) if side == "left" else slice(middle + 1, None)
+    total = float(weights[half].sum())
+    return float((values * weights)[half].sum() / total) if total > 0 else otherwise
 
 
 def _sums(values: np.ndarray, atlas: np.ndarray) -> np.ndarray:

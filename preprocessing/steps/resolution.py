@@ -42,8 +42,8 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Scanner:
-    """A model, and the words for it. `reconstructed`: measured in brain phantoms as reconstructed for FDG, so that it
-    needs no word about the filter; else that of point sources without a filter."""
+    """A model, and the words for it. `reconstructed`: measured in a brain phantom as it is reconstructed for FDG, so
+    that a filter counts only where one is stated; else that of a point source, which says too little without it."""
 
     name: str
     words: str
@@ -53,10 +53,13 @@ class Scanner:
     reconstructed: bool = False
 
 
+MODEL = ("Manufacturer", "ManufacturersModelName")
 IKARI = "Ikari et al., EJNMMI Physics 2016"
 SCANNERS = (
     Scanner("Siemens HRRT", r"\bhrrt\b", 2.8, 3.0, "de Jong et al., Physics in Medicine and Biology 2007"),
-    Scanner("Siemens ECAT HR+", r"\bhr ?\+|\bhr plus\b|\b962\b", 4.4, 4.2, "Brix et al., Journal of Nuclear Medicine 1997"),
+    Scanner(
+        "Siemens ECAT HR+", r"\bhr ?\+|\bhr plus\b|\b962\b", 4.4, 4.2, "Brix et al., Journal of Nuclear Medicine 1997"
+    ),
     Scanner("Siemens Biograph mCT", r"\bmct\b", 4.4, 4.4, "Jakoby et al., Physics in Medicine and Biology 2011"),
     Scanner("Siemens Biograph mMR", r"\bmmr\b", 4.3, 4.3, "Delso et al., Journal of Nuclear Medicine 2011"),
     Scanner("Siemens Biograph Vision", r"\bvision\b", 3.6, 3.5, "van Sluis et al., Journal of Nuclear Medicine 2019"),
@@ -84,13 +87,13 @@ def uniform_mm(series: str) -> float | None:
     words = series.lower()
     if not re.search("uniform|coregiso", words):
         return None
-    stated = re.search(r"uniform\W*(\d+(?:\.\d+)?)\W*mm", words)
+    stated = re.search(r"uniform[\W_]*(\d+(?:\.\d+)?)[\W_]*mm", words)
     return float(stated[1]) if stated else COMMON_MM
 
 
 def find_scanner(*texts: object) -> Scanner | None:
     """The model that free text names ("Siemens", "Biograph128_mCT"), if it is known and the only one."""
-    words = re.sub(r"[\W_]*[_,;=/][\W_]*|\s+", " ", " ".join(map(str, texts)).lower()).strip()
+    words = re.sub(r"[_,;=/\s]+", " ", " ".join(map(str, texts)).lower()).strip()
     found = [scanner for scanner in SCANNERS if re.search(scanner.words, words)]
     return found[0] if len(found) == 1 else None
 
@@ -98,7 +101,7 @@ def find_scanner(*texts: object) -> Scanner | None:
 def filter_mm(about: Mapping[str, object]) -> float | None:
     """FWHM of the Gaussian after reconstruction: BIDS's ReconFilterType and ReconFilterSize, or DICOM's convolution
     kernel ("XYZ Gauss5.00"); 0 where there was none, None where nobody says, or it was no Gaussian."""
-    kind = str(about.get("ReconFilterType", about.get("ConvolutionKernel", ""))).lower()
+    kind = str(about.get("ReconFilterType") or about.get("ConvolutionKernel") or "").lower()
     if re.fullmatch(r"\W*(none|no filter|all-?pass)\W*", kind):
         return 0.0
     if "gauss" not in kind:
@@ -108,22 +111,28 @@ def filter_mm(about: Mapping[str, object]) -> float | None:
     return width if 0 <= width <= PLAUSIBLE_MM[1] else None
 
 
+def describe_scanner(about: Mapping[str, object]) -> dict[str, object]:
+    """What a sidecar may say of scanner and filter without any free text: a model of SCANNERS and a width."""
+    scanner, width = find_scanner(*(about.get(name, "") for name in MODEL)), filter_mm(about)
+    words: dict[str, object] = {"ManufacturersModelName": scanner.name} if scanner else {}
+    if width is not None:
+        words |= {"ReconFilterType": "gaussian" if width else "none", "ReconFilterSize": width}
+    return words
+
+
 def stated(series: str, about: Mapping[str, object], protocol: str = "") -> Resolution | None:
     """What a series' description, its sidecar (`about`) and the archive's protocol text say; None where it is not
     enough: a scanner that is not known, or the resolution of its point source without a word about the filter."""
     width = uniform_mm(series)
     if width is not None:
         return Resolution(width, width, f"series of a uniform resolution of {width:g} mm")
-    scanner = find_scanner(about.get("Manufacturer", ""), about.get("ManufacturersModelName", "")) or find_scanner(protocol)
-    if scanner is None:
-        return None
-    if scanner.reconstructed:
-        return Resolution(scanner.in_plane_mm, scanner.axial_mm, f"{scanner.name} ({scanner.source})")
+    scanner = find_scanner(*(about.get(name, "") for name in MODEL)) or find_scanner(protocol)
     blur_mm = filter_mm(about)
-    if blur_mm is None:
+    if scanner is None or (blur_mm is None and not scanner.reconstructed):
         return None
-    widths = (float(round(np.hypot(width, blur_mm), 2)) for width in (scanner.in_plane_mm, scanner.axial_mm))
-    return Resolution(*widths, f"{scanner.name} ({scanner.source}), filter of {blur_mm:g} mm")
+    widths = [round(float(np.hypot(w, blur_mm or 0)), 2) for w in (scanner.in_plane_mm, scanner.axial_mm)]
+    filtered = f", filter of {blur_mm:g} mm" if blur_mm else ""
+    return Resolution(widths[0], widths[1], f"{scanner.name} ({scanner.source}){filtered}")
 
 
 def estimate(activity: np.ndarray, tissues: np.ndarray, scale: float) -> Resolution:

@@ -6,11 +6,11 @@ counts, as for ADNI's FDG meta-ROI; or the whole cerebellum.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
 
 from preprocessing.steps import template
 from preprocessing.steps.orient import ScanError
@@ -18,6 +18,7 @@ from preprocessing.steps.orient import ScanError
 # A reference region that the field of view cuts off would give a ratio to something else.
 MIN_REFERENCE_COVERAGE = 0.9
 VERMIS = ("vermal_lobules_i_v", "vermal_lobules_vi_vii", "vermal_lobules_viii_x")
+MYELINATED = ("thalamus", "caudate", "putamen", "pallidum", "accumbens_area")
 CEREBELLUM = ("cerebellum_gray_matter", "cerebellum_white_matter", *VERMIS)
 
 
@@ -63,13 +64,28 @@ def compute_suvr(pet: np.ndarray, covered: np.ndarray, reference: str = "pons") 
             "reference_coverage",
             f"the PET covers {coverage:.0%} of {about.name}; at least {MIN_REFERENCE_COVERAGE:.0%} needed",
         )
-    uptake = np.sort(pet[mask & covered])
-    mean = float(uptake[int(len(uptake) * (1 - about.hottest_share)) :].mean())
+    mean = float(hottest(pet[mask & covered], about.hottest_share).mean())
     if not mean > 0:
         raise ScanError("reference_value", f"mean uptake in {about.name} is {mean:g}; it must be > 0")
     return np.where(covered, pet / mean, 0).astype(np.float32), mean
 
 
-def smooth(values: np.ndarray, fwhm_mm: float, spacing_mm: float = template.SPACING_MM) -> np.ndarray:
-    """Gaussian smoothing. Never for series that ADNI already brought to a uniform resolution."""
-    return ndimage.gaussian_filter(values, fwhm_mm / (np.sqrt(8 * np.log(2)) * spacing_mm)).astype(np.float32)
+def hottest(values: np.ndarray, share: float) -> np.ndarray:
+    """That share of the values, the largest ones.
+
+    >>> hottest(np.array([1, 4, 3, 2]), 0.5)
+    array([3, 4])
+    """
+    return np.sort(values)[int(len(values) * (1 - share)) :]
+
+
+def gray_and_white(tissues: np.ndarray, segmented: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of grey and white matter as a PET shows them, (91, 109, 91) each.
+
+    tissues: (3, 91, 109, 91), CSF, grey and white matter by the contrast of the T1; segmented: probability of grey
+    structures by name. Deep nuclei hold so much myelin that the contrast calls half of them white matter.
+    """
+    _, gray, white = tissues
+    known = np.maximum.reduce([template.region_mask(*MYELINATED).astype(np.float32), *segmented.values()])
+    moved = np.minimum(white, np.maximum(known - gray, 0))
+    return gray + moved, white - moved

@@ -26,6 +26,9 @@ VOXEL_ML = SPACING_MM**3 / 1000
 # angular gyrus, and its posterior cingulate lies in front of the Alzheimer site).
 PONS_NAME = "pons (CerebrA brainstem, z-cut)"
 PONS_Z_MM = (-44.0, -24.0)
+# Nearer to its surface a PET of 8 mm shows less than the pons takes up: 7 % too little with one voxel, .3 % with three,
+# measured on the heads of `benchmarks.heads`.
+PONS_EROSION_VOXELS = 3
 META_ROI_NAME = "meta-ROI proxy (CerebrA)"
 META_ROI = ("inferior_parietal", "inferior_temporal", "middle_temporal", "isthmus_cingulate", "precuneus")
 
@@ -127,10 +130,11 @@ def region_mask(*regions: str, side: str | None = None) -> np.ndarray:
 
 @lru_cache
 def pons_mask() -> np.ndarray:
-    """The SUVR reference: brainstem between z -44 and -24 mm, eroded by a voxel. (91, 109, 91) bool."""
+    """The SUVR reference: the brainstem between z -44 and -24 mm, without its outer 6 mm. (91, 109, 91) bool."""
     z_mm = GRID_AFFINE[2, 3] + SPACING_MM * np.arange(GRID_SHAPE[2])
     slab = (z_mm >= PONS_Z_MM[0]) & (z_mm <= PONS_Z_MM[1])
-    return ndimage.binary_erosion(region_mask("brainstem") & slab[None, None, :])
+    inside = ndimage.binary_erosion(region_mask("brainstem"), iterations=PONS_EROSION_VOXELS)
+    return inside & slab[None, None, :]
 
 
 @lru_cache

@@ -29,6 +29,8 @@ IMAGES: dict[str, tuple[str, bool, str]] = {
     "label-GM_": ("Fraction of grey matter", True, "fraction"),
     "label-WM_": ("Fraction of white matter", True, "fraction"),
     "label-CSF_": ("Fraction of cerebrospinal fluid inside the brain mask", True, "fraction"),
+    "label-hippocampus_": ("Probability of the hippocampus, as segmented on the T1", True, "fraction"),
+    "label-amygdala_": ("Probability of the amygdala, as segmented on the T1", True, "fraction"),
     "desc-suvr": ("FDG-PET relative to its mean in the reference region", False, "SUVR"),
 }
 RESOLUTIONS = {

@@ -11,9 +11,10 @@ import nibabel as nib
 import numpy as np
 
 from adni_tcgm.files import SCRATCH_PREFIX
+from preprocessing import sidecars
 from preprocessing.quality import pictures
 from preprocessing.quality.checks import Check, check_pet
-from preprocessing.steps import frames, register, suvr, template
+from preprocessing.steps import frames, partial_volume, regions, register, resolution, suvr, template
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
 from preprocessing.subject.plan import (
@@ -31,11 +32,24 @@ from preprocessing.subject.t1 import Structure
 
 @dataclass(frozen=True)
 class Uptake:
-    """SUVR on the template grid, where the PET covers it (bool), and what quality control says of both."""
+    """SUVR on the template grid, where the PET covers it (bool), by what its voxels count in regions of grey matter,
+    and what quality control says."""
 
     suvr: np.ndarray
     covered: np.ndarray
+    gray: regions.GreyUptake
     checks: list[Check]
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """A PET at the resolution that was asked for. own: before; kernel_mm, found_mm: FWHM by axis of the smoothing and
+    of what came of it."""
+
+    image: nib.Nifti1Image
+    own: resolution.Resolution
+    kernel_mm: tuple[float, ...]
+    found_mm: tuple[float, ...]
 
 
 def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structure: Structure, stamps: Stamps) -> Uptake:
@@ -46,34 +60,81 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
         folder.mkdir(parents=True, exist_ok=True)
     with step("register_pet", outcome):
         rigid = _align(task, prepared, pet, structure, stamps)
-        activity = register.to_template(pet, structure.transforms, rigid)
         view = nib.Nifti1Image(np.ones(pet.shape, np.float32), pet.affine)
         covered = register.to_template(view, structure.transforms, rigid) > 0.5
+    with step("resolution", outcome):
+        smoothed = _smooth(task, pet, rigid, structure)
+        activity = register.to_template(smoothed.image, structure.transforms, rigid)
     with step("suvr", outcome):
-        fwhm_mm = 0.0 if task.pet_uniform else task.recipe.pet_smooth_mm
-        activity = suvr.smooth(activity, fwhm_mm) if fwhm_mm else activity
         ratio, reference_mean = suvr.compute_suvr(activity, covered, task.recipe.reference)
-        reference = suvr.REFERENCES[task.recipe.reference]
+        gray, white = suvr.gray_and_white(structure.tissues, structure.segmented)
+        own = _correct(task, ratio, gray, white, smoothed, structure)
     with step("write_pet", outcome):
-        about = sidecar(task, prepared, [task.pet, task.t1])
-        about |= {"TracerName": "FDG", "TracerRadionuclide": "F18"}
-        about |= {"ReferenceRegion": reference.name, "ReferenceMean": reference_mean}
-        about |= {"SmoothingFWHM_mm": fwhm_mm, "UniformResolutionSeries": task.pet_uniform}
+        about = sidecar(task, prepared, [task.pet, task.t1]) | _describe(task, smoothed, reference_mean)
         about |= derivative.frame_fields(about_frames)
         about |= {"NaNBackgroundShare": pet.extra["nan_share"]} if pet.extra["nan_share"] else {}
-        write_map(task, folder, f"desc-suvr{reference.word}_pet", ratio, about)
-        cropped = f"desc-suvr{reference.word}Crop80_pet"
-        write_crop(task, folder, cropped, ratio * template.brain_mask(), about)
+        outcome.pet_path = _write(task, prepared, ratio if own is None else own, about)
         if task.recipe.resolution_mm == 1:
-            fine = register.to_template(pet, structure.transforms, rigid, resolution_mm=1)
-            fine = (suvr.smooth(fine, fwhm_mm, spacing_mm=1.0) if fwhm_mm else fine) / reference_mean
-            write_fine_map(task, folder, f"desc-suvr{reference.word}_pet", fine, about)
-        outcome.pet_path = map_path(task, folder, cropped).relative_to(prepared).as_posix()
+            fine = register.to_template(smoothed.image, structure.transforms, rigid, resolution_mm=1)
+            word = suvr.REFERENCES[task.recipe.reference].word
+            write_fine_map(task, folder, f"desc-suvr{word}_pet", fine / reference_mean, about)
     with step("quality_pet", outcome):
         pictures.write_pet(ratio, structure.tissues, figures_stem(task, prepared))
         sides = register.mirror_pair(pet, structure.transforms, rigid)
         checks = check_pet(ratio, covered, structure.tissues[1], structure.tissues[2], sides)
-    return Uptake(ratio, covered, checks)
+    return Uptake(ratio, covered, regions.GreyUptake(gray, own, structure.segmented), checks)
+
+
+def _smooth(task: SubjectTask, pet: nib.Nifti1Image, rigid: Path, structure: Structure) -> Smoothed:
+    """The PET at the recipe's resolution. One whose own is not stated is compared with the person's tissue."""
+    about = sidecars.read_sidecars(task.pet)[0]
+    own = resolution.stated(task.pet_series, about, task.pet_protocol)
+    if own is None:
+        activity = register.to_template(pet, structure.transforms, rigid)
+        own = resolution.estimate(activity, structure.tissues, _scale(structure))
+    kernel_mm = resolution.kernel_mm(own, task.recipe.pet_resolution_mm)
+    found_mm = tuple(float(np.hypot(*pair)) for pair in zip(own.widths_mm, kernel_mm, strict=True))
+    image = resolution.smooth(pet, kernel_mm) if any(kernel_mm) else pet
+    return Smoothed(image, own, kernel_mm, found_mm)
+
+
+def _scale(structure: Structure) -> float:
+    """Millimetres of the person per millimetre of the template."""
+    return float(np.cbrt(register.affine_determinant(structure.transforms.affine)))
+
+
+def _correct(
+    task: SubjectTask,
+    ratio: np.ndarray,
+    gray: np.ndarray,
+    white: np.ndarray,
+    smoothed: Smoothed,
+    structure: Structure,
+) -> np.ndarray | None:
+    """SUVR of grey matter alone, or None where no correction was asked for."""
+    if task.recipe.partial_volume == "none":
+        return None
+    widths = np.array(smoothed.found_mm) / _scale(structure)
+    return partial_volume.correct(ratio, gray, white, widths)
+
+
+def _describe(task: SubjectTask, smoothed: Smoothed, reference_mean: float) -> dict[str, object]:
+    """What the sidecars of the SUVR say of how it was made."""
+    about: dict[str, object] = {"TracerName": "FDG", "TracerRadionuclide": "F18"}
+    about |= {"ReferenceRegion": suvr.REFERENCES[task.recipe.reference].name, "ReferenceMean": reference_mean}
+    about |= {"OwnResolutionFWHM_mm": smoothed.own.widths_mm, "OwnResolutionSource": smoothed.own.source}
+    about |= {"SmoothingFWHM_mm": np.round(smoothed.kernel_mm, 2).tolist()}
+    about |= {"EffectiveResolutionFWHM_mm": np.round(smoothed.found_mm, 2).tolist()}
+    return about | {"PartialVolumeCorrection": task.recipe.partial_volume}
+
+
+def _write(task: SubjectTask, prepared: Path, values: np.ndarray, about: dict[str, object]) -> str:
+    """Write the SUVR map and the crop that networks read; returns the crop's path relative to the prepared folder."""
+    folder, word = task.folder(prepared) / "pet", suvr.REFERENCES[task.recipe.reference].word
+    word += "" if task.recipe.partial_volume == "none" else partial_volume.WORD
+    write_map(task, folder, f"desc-suvr{word}_pet", values, about)
+    write_crop(task, folder, f"desc-suvr{word}Crop80_pet", values * template.brain_mask(), about)
+    return map_path(task, folder, f"desc-suvr{word}Crop80_pet").relative_to(prepared).as_posix()
 
 
 def _align(task: SubjectTask, prepared: Path, pet: nib.Nifti1Image, structure: Structure, stamps: Stamps) -> Path:

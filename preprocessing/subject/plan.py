@@ -16,24 +16,26 @@ from adni_tcgm.files import inside
 from adni_tcgm.privacy import without_days
 from preprocessing import sidecars
 from preprocessing.ledger import compact, write_image
-from preprocessing.steps import crop, frames, orient, register, suvr, template
+from preprocessing.steps import crop, frames, orient, partial_volume, register, resolution, suvr, template
 from preprocessing.subject import derivative
 
 # Raise it when a step changes what it computes: every subject is then done anew.
 RECIPE_VERSION = 5
 RESOLUTIONS_MM = (2, 1)
+MAX_PET_MM = 20.0
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What may be chosen. Every field goes into the hash that decides whether a subject must be done anew.
 
-    Raises ValueError for a reference region, a resolution or a header that is not known.
+    Raises ValueError for a reference region, a correction, a resolution or a header that is not known.
     """
 
     syn_iterations: tuple[int, int, int] = register.ITERATIONS
     crop_margin_mm: float = 12.0
-    pet_smooth_mm: float = 0.0  # full width at half maximum; never applied to series of uniform resolution
+    pet_resolution_mm: float = resolution.COMMON_MM  # FWHM to which finer PETs are smoothed; 0: left as they are
+    partial_volume: str = "none"  # of grey matter in the PET: a name of partial_volume.METHODS
     seed: int = 0
     reference: str = "pons"  # of the SUVR: a name of suvr.REFERENCES
     pet_frames_min: tuple[float, float] = frames.LATE_MINUTES  # after injection; averaged where a PET is dynamic
@@ -44,6 +46,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         suvr.reference_mask(self.reference)  # refuses an unknown name before any work
+        if not 0 <= self.pet_resolution_mm <= MAX_PET_MM:
+            wanted = f"mm from 0 (as they are) to {MAX_PET_MM:g}"
+            raise ValueError(f"pet_resolution_mm is {self.pet_resolution_mm!r}; {wanted} are needed")
+        if self.partial_volume not in partial_volume.METHODS:
+            known = ", ".join(partial_volume.METHODS)
+            raise ValueError(f"partial_volume is {self.partial_volume!r}; known: {known}")
         if self.header not in ("", *orient.HEADERS):
             raise ValueError(f"header is {self.header!r}; known: {', '.join(orient.HEADERS)}")
         if self.resolution_mm not in RESOLUTIONS_MM:
@@ -61,13 +69,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class SubjectTask:
-    """One person's visit to prepare. `pet_uniform`: the series already has one resolution and is never smoothed."""
+    """One person's visit to prepare. pet_series: description of the PET's series; pet_protocol: what the archive says
+    of how it was taken."""
 
     participant_id: str
     session_id: str
     t1: Path
     pet: Path | None = None
-    pet_uniform: bool = True
+    pet_series: str = ""
+    pet_protocol: str = ""
     recipe: Recipe = field(default_factory=Recipe)
 
     @property
@@ -87,7 +97,7 @@ def source_identity(path: Path, prepared: Path) -> dict[str, object]:
 
 def pet_files(task: SubjectTask) -> list[Path]:
     """The PET and the sidecars that decide about it: a PET refused for want of frame times is tried again with them."""
-    return [task.pet, *sidecars.with_frame_times(task.pet)] if task.pet else []
+    return [task.pet, *sidecars.that_decide(task.pet)] if task.pet else []
 
 
 def map_path(task: SubjectTask, folder: Path, ending: str, resolution_mm: int = 2) -> Path:

@@ -33,9 +33,9 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     outcome.qc = worst(structure.checks)
     outcome.ledger.append(judged_row(task, prepared, "mri", structure.checks))
     uptake, final = _uptake(task, prepared, outcome, structure, stamps)
-    suvr, covered = (uptake.suvr, uptake.covered) if outcome.pet_path else (None, None)
+    suvr, covered, gray = (uptake.suvr, uptake.covered, uptake.gray) if outcome.pet_path else (None, None, None)
     tissues = {name: structure.tissues[tissue.TISSUES.index(name)] for name in regions.TISSUE_METHODS}
-    table = regions.measure_regions(structure.jacobian, tissues, suvr, covered, structure.segmented_ml)
+    table = regions.measure_regions(structure.jacobian, tissues, suvr, covered, structure.segmented_ml, gray)
     table.insert(0, "participant_id", task.participant_id)
     table.insert(1, "session_id", task.session_id)
     write_table(table.round(5), regions_path(task, prepared))

@@ -33,6 +33,7 @@ GM_CROP = "label-GM_desc-modulatedCrop80_probseg"
 COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
 FINE_MAPS = ("desc-preproc_T1w", "label-GM_desc-modulated_probseg")
 PROBABILITIES = tuple(f"label-{name.upper()}_probseg" for name in tissue.TISSUES)
+SEGMENTED = {region: f"label-{region}_probseg" for region in hippocampus.REGIONS}
 
 Volumes = dict[tuple[str, str], float]
 
@@ -48,6 +49,7 @@ class Structure:
     transforms: register.Transforms
     jacobian: np.ndarray
     tissues: np.ndarray
+    segmented: dict[str, np.ndarray]  # probability by region, both sides
     checks: list[Check]
     segmented_ml: Volumes  # by region and side, on the T1 itself
 
@@ -70,11 +72,12 @@ def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps
     outcome.gm_path = map_path(task, anat, GM_CROP).relative_to(prepared).as_posix()
     with step("read", outcome):
         tissues = np.stack([read_map(map_path(task, anat, ending)) for ending in PROBABILITIES])
+        segmented = {region: read_map(map_path(task, anat, ending)) for region, ending in SEGMENTED.items()}
         jacobian = register.jacobian(transforms_of(task, anat))
         brain = nib.load(anat / f"{task.name}_{COARSE_BRAIN}.nii.gz")
     checks = [Check(**check) for check in notes["checks"]]
     segmented_ml = {(region, side): value for region, side, value in notes["segmented_ml"]}
-    return Structure(brain, transforms_of(task, anat), jacobian, tissues, checks, segmented_ml)
+    return Structure(brain, transforms_of(task, anat), jacobian, tissues, segmented, checks, segmented_ml)
 
 
 def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[Check], Volumes]:
@@ -97,7 +100,7 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
         transforms = _register(task, folder, brain)
         jacobian = register.jacobian(transforms)
     with step("segment", outcome):
-        segmented_ml = hippocampus.segment_hippocampi(scan, transforms)
+        boxes = hippocampus.segment_hippocampi(scan, transforms)
     with step("tissue", outcome):
         # The three sum to 1, so that the third needs no interpolation.
         fluid, gray = (register.to_native(prior, transforms, t1) for prior in tissue.tissue_priors()[:2])
@@ -110,13 +113,14 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
         warped = register.to_template(t1, transforms)
         mask_image = nib.Nifti1Image(mask.astype(np.float32), t1.affine)
         warped_mask = register.to_template(mask_image, transforms) > 0.5
+        segmented = {ending: hippocampus.on_template(boxes, r, transforms) for r, ending in SEGMENTED.items()}
     with step("write", outcome):
         about = sidecar(task, prepared, [task.t1])
         about |= {"BrainMaskMethod": method, "TIV_mL": outcome.tiv_ml, "TIVDefinition": "brain mask volume"}
         about |= {"NaNBackgroundShare": nan_share} if nan_share else {}
         named = zip(tissue.TISSUES, tissue_ml, strict=True)
         about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
-        maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8)}
+        maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8), **segmented}
         _write_maps(task, prepared, maps, tissues, jacobian, about)
         coarse = register.coarsen_for_pet(brain)
         about_coarse = derivative.image_fields(COARSE_BRAIN, 3) | about | {"SpatialReference": about["Sources"][0]}
@@ -126,7 +130,7 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
     with step("quality", outcome):
         on_template = (warped, warped_mask, jacobian)
         checks = _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
-    return checks, segmented_ml
+    return checks, hippocampus.volumes_ml(boxes)
 
 
 def _judge(
@@ -186,7 +190,7 @@ def _write_fine_maps(
 def _files(task: SubjectTask, prepared: Path) -> list[Path]:
     """All that the T1's steps leave and a later run may go on from."""
     anat = task.folder(prepared) / "anat"
-    endings = [*PROBABILITIES, "desc-preproc_T1w", "desc-brain_mask", GM_CROP]
+    endings = [*PROBABILITIES, *SEGMENTED.values(), "desc-preproc_T1w", "desc-brain_mask", GM_CROP]
     maps = [map_path(task, anat, ending) for ending in [*endings, "label-GM_desc-modulated_probseg"]]
     maps += [map_path(task, anat, ending, 1) for ending in FINE_MAPS if task.recipe.resolution_mm == 1]
     transforms = transforms_of(task, anat)
