@@ -16,11 +16,23 @@ import pandas as pd
 
 from preprocessing.intake.acquisition import TRACER, FieldStrengths, read_field_strengths
 from preprocessing.intake.catalog import PTID, read_tables
-from preprocessing.intake.choice import FDG_ORDER, T1_ORDER, describe_t1, rank_fdg, rank_t1, sort_fdg, sort_t1, why_not
+from preprocessing.intake.choice import (
+    DYNAMIC_RANK,
+    FDG_ORDER,
+    T1_ORDER,
+    describe_t1,
+    is_dynamic,
+    rank_fdg,
+    rank_t1,
+    sort_fdg,
+    sort_t1,
+    why_not,
+)
 from preprocessing.intake.clinical import read_scores
 from preprocessing.intake.formats import NO_IMAGES, usable_image
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
 from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
+from preprocessing.intake.pet_frames import dynamic_image
 from preprocessing.intake.tables import read_collection, read_deaths, read_groups, read_histories
 from preprocessing.intake.verdicts import Verdicts, read_verdicts
 from preprocessing.intake.visits import FLAGGED_MONTHS, Calendar, read_calendar
@@ -226,9 +238,18 @@ class _Plan:
     def _fdg(self) -> pd.DataFrame:
         """The person's PETs with rank, code and reason (why a series is no FDG), and `failed` (by quality control)."""
         pet = self.rows[self.rows.modality == "pet"]
-        ranks = [rank_fdg(text) for text in pet.description]
+        ranks = [self._rank_fdg(*row) for row in zip(pet.description, pet.image_id, strict=True)]
         columns = {name: [found[k] for found in ranks] for k, name in enumerate(("rank", "code", "reason"))}
         return pet.assign(**columns, failed=self._why_failed(pet)).astype({"rank": float})
+
+    def _rank_fdg(self, description: str, image_id: str) -> tuple[float | None, str, str]:
+        """`rank_fdg`; a series of single frames whose times nobody says has no rank, and the reason."""
+        if rank_fdg(description)[0] == DYNAMIC_RANK:
+            try:
+                dynamic_image(self.index.get(image_id, []))
+            except ScanError as error:
+                return None, error.reason_code, f"series {description!r}: {error.message}"
+        return rank_fdg(description)
 
     def _why_failed(self, images: pd.DataFrame) -> list[str]:
         columns = zip(images.modality, images.image_id, images.date, strict=True)
@@ -245,7 +266,8 @@ class _Plan:
         errors = []
         for _, row in ordered.iterrows():
             try:
-                path = usable_image(self.index.get(row.image_id, []))
+                dynamic = row.modality == "pet" and is_dynamic(row.description)
+                path = (dynamic_image if dynamic else usable_image)(self.index.get(row.image_id, []))
             except ScanError as error:
                 message = f"image I{row.image_id} under folder {self.ptid}: {error.message}"
                 errors.append(ScanError(error.reason_code, message))

@@ -21,6 +21,7 @@ ACCELERATED = re.compile(r"accelerat|grappa|\bsense|\basset\b|\barc\b")
 LATE_PHASES = re.compile(r"adni ?[34]|init|y\d+|4_.*")
 ADNI1_ENDS = pd.Timestamp("2010-01-01")  # its scans are of 1.5 T; those of the later phases of 3 T
 UNGRADED = 3.5  # behind Mayo's 1 (excellent) to 3 (fair); 4 (unusable) has failed
+DYNAMIC_RANK = 4
 # What T1s and FDGs are sorted by, and why one that comes later in it is not taken.
 T1_ORDER = {
     "not_mci": "its visit has no diagnosis of MCI",
@@ -71,12 +72,10 @@ def rank_fdg(description: str) -> tuple[float | None, str, str]:
         return None, "other_tracer", f"series {description!r} is not FDG"
     if "early" in text:
         return None, "early_frames", f"series {description!r} holds early frames only"
-    if "dynamic" in text or "raw" in text:
-        return (
-            None,
-            "dynamic",
-            f"series {description!r} holds single frames, not an average; in BIDS, with frame times, they are averaged",
-        )
+    if "raw" in text:
+        return None, "dynamic", f"series {description!r} is as the scanner gave it, which may be frames of any kind"
+    if is_dynamic(description):
+        return DYNAMIC_RANK, "", ""
     if "uniform res" in text:
         return 0, "", ""
     if "uniform 6mm" in text:
@@ -86,6 +85,11 @@ def rank_fdg(description: str) -> tuple[float | None, str, str]:
     if re.search(r"(averaged|avg)", text):
         return 3, "", ""
     return None, "unknown_series", f"series {description!r} is none of the FDG series that are accepted"
+
+
+def is_dynamic(description: str) -> bool:
+    """Whether a PET series holds single frames, which are averaged where their times are known."""
+    return "dynamic" in _words(description)
 
 
 def sort_t1(

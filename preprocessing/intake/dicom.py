@@ -20,9 +20,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from adni_tcgm.files import write_bytes
-from preprocessing.intake import dcm2niix
+from preprocessing.intake import dcm2niix, pet_frames
 from preprocessing.intake.acquisition import read_field_strength, read_tracer
 from preprocessing.intake.dicom_choice import rank_series
+from preprocessing.intake.dicom_frames import frame_times, split_frames
 from preprocessing.intake.dicom_series import (
     Grid,
     Series,
@@ -90,6 +91,21 @@ def _read(slices: tuple[Slice, ...]) -> tuple[nib.Nifti1Image, dict[str, object]
     return nib.Nifti1Image(values.astype(np.int16) if whole else values, grid.affine), converted.sidecar
 
 
+def _read_volumes(slices: tuple[Slice, ...]) -> tuple[nib.Nifti1Image, dict[str, object], dict[str, object]]:
+    """A PET, of four dimensions where it has several frames; what dcm2niix says of the first; the times of frames."""
+    frames = split_frames(slices)
+    if len(frames) == 1:
+        return *_read(slices), {}
+    times = frame_times(frames)
+    read = [_read(frame) for frame in frames]
+    images = [image for image, _ in read]
+    first = images[0]
+    if any(i.shape != first.shape or not np.allclose(i.affine, first.affine, atol=1e-3) for i in images):
+        raise ScanError("dynamic", f"{len(frames)} frames that do not lie in one place")
+    values = np.stack([np.asarray(image.dataobj, np.float32) for image in images], axis=-1)
+    return nib.Nifti1Image(values, first.affine), read[0][1], times
+
+
 def _on_grid(converted: dcm2niix.Converted, grid: Grid) -> np.ndarray | None:
     """The values in the order of the grid's axes, if they are one volume that lies where the headers have it."""
     if converted.values is None or converted.values.ndim != 3 or np.linalg.det(converted.affine) == 0:
@@ -148,13 +164,13 @@ def convert(source: Path, target: Path, modality: str) -> str:
             return _describe(written[RESOLUTION])
     series = choose_series(find_series(source), modality)
     slices = without_copies(series)
-    image, sidecar = _read(slices)
+    image, sidecar, times = _read_volumes(slices) if modality == "pet" else (*_read(slices), {})
     width_mm = uniform_mm(series.description) if modality == "pet" else None
     write_bytes(target, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
     files = {"SourceFormat": "DICOM", "SourceFiles": len(slices), "SourceDigest": digest}
     left_out = {"FilesTwice": len(series.slices) - len(slices), "FilesWithoutImage": series.others}
     files |= {name: count for name, count in left_out.items() if count}
-    write_json(files | {RESOLUTION: width_mm} | _acquisition(sidecar, modality), about)
+    write_json(files | {RESOLUTION: width_mm} | times | _acquisition(sidecar, modality), about)
     return _describe(width_mm)
 
 
@@ -201,7 +217,9 @@ def _convert_choice(
     if choice is None or choice.path.name.lower().endswith(NIFTI):
         return choice
     folder, ending = NAMES[modality]
-    name = f"{person.participant_id}_{person.session_id}_desc-fromDicom_{ending}.nii.gz"
+    apart = choice.path.is_dir() and pet_frames.nifti_files(visible_files(choice.path))
+    name = f"{person.participant_id}_{person.session_id}_desc-{'fromFrames' if apart else 'fromDicom'}_{ending}.nii.gz"
     target = prepared / person.participant_id / person.session_id / folder / name
-    found = guard.run(convert, choice.path, target, modality)
+    arguments = (pet_frames.join, choice.path, target) if apart else (convert, choice.path, target, modality)
+    found = guard.run(*arguments)
     return replace(choice, path=target, description=choice.description or found)

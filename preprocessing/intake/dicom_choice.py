@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from preprocessing.intake.choice import NO_T1, OTHER_TRACERS, rank_fdg, rank_t1
+from preprocessing.intake.choice import DYNAMIC_RANK, NO_T1, OTHER_TRACERS, rank_fdg, rank_t1
 
 # Behind every rank of ADNI's own series, which come first where a folder has them.
 BEHIND_ADNI = 10.0
@@ -53,6 +53,8 @@ def _rank_mri(description: str) -> float | None:
 def _rank_pet(description: str) -> float | None:
     words = _words(description)
     adni = rank_fdg(description)[0]
+    if adni == DYNAMIC_RANK:
+        return BEHIND_ADNI + 2
     if adni is not None or OTHER_TRACERS.search(words) or UNCORRECTED.search(words):
         return adni
     if re.search(r"fdg|fluorodeoxyglucose", words):

@@ -21,6 +21,7 @@ UNDEFINED = 0xFFFFFFFF
 LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 SHARED, EACH_FRAME = 0x52009229, 0x52009230
 PLACE, PLANE, MEASURES, VALUES = 0x00209113, 0x00209116, 0x00289110, 0x00289145
+RADIOPHARMACEUTICAL, START_TIMES = 0x00540016, (0x00181072, 0x00181078)
 MAX_DEPTH = 16
 
 Dataset = dict[int, Any]
@@ -72,6 +73,15 @@ def read_frames(path: Path) -> list[Frame]:
         return [_frame(shared | item) for item in top.get(EACH_FRAME, [])]
     except (ValueError, LookupError, TypeError, AttributeError):
         return []
+
+
+def read_injection_time(path: Path) -> str:
+    """When the tracer was injected, as the header has it: HHMMSS, or with the date before it; else empty."""
+    try:
+        injected = _merged(_read_header(path).get(RADIOPHARMACEUTICAL, []))
+        return next((_text(injected[tag]) for tag in START_TIMES if tag in injected), "")
+    except (ValueError, TypeError, AttributeError):
+        return ""
 
 
 def _read_header(path: Path) -> Dataset:

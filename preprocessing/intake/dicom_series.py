@@ -17,6 +17,7 @@ from preprocessing.steps.orient import MAX_VOXELS, ScanError
 SERIES_UID, INSTANCE_UID, MODALITY = "0020|000e", "0008|0018", "0008|0060"
 DESCRIPTION, PROTOCOL = "0008|103e", "0018|1030"
 POSITION, ORIENTATION, SPACING = "0020|0032", "0020|0037", "0028|0030"
+ACQUISITION_TIME, DURATION = "0008|0032", "0018|1242"  # of a PET's frame; milliseconds
 ROWS, COLUMNS, FRAMES = "0028|0010", "0028|0011", "0028|0008"
 TAGS = (
     SERIES_UID,
@@ -30,6 +31,8 @@ TAGS = (
     ROWS,
     COLUMNS,
     FRAMES,
+    ACQUISITION_TIME,
+    DURATION,
 )
 # Objects with slices or frames (PS3.4, annex B): CT, MR, secondary capture, NM and PET, also enhanced. Others, as
 # structured reports, presentation states, raw data and spectra, have no pixels that could be meant.

@@ -17,6 +17,7 @@ from preprocessing import ledger
 from preprocessing.quality.checks import check, worst
 from preprocessing.steps import crop, orient, regions, register, suvr, template, tissue
 from preprocessing.steps.orient import ScanError
+from preprocessing.steps.partial_volume import blur
 from preprocessing.steps.warp_field import write_field
 from preprocessing.subject.plan import Recipe
 
@@ -140,7 +141,7 @@ def test_a_known_ratio_and_asymmetry_are_found_with_every_reference_through_blur
     truth[ndimage.binary_dilation(left, iterations=4)], truth[ndimage.binary_dilation(right, iterations=4)] = 1.6, 1.3
     truth[ndimage.binary_dilation(suvr.reference_mask(reference), iterations=4)] = 1.0
     generator = np.random.default_rng(0)
-    seen = suvr.smooth(5000 * truth * generator.normal(1, 0.1, truth.shape), 6.0)
+    seen = blur(5000 * truth * generator.normal(1, 0.1, truth.shape), (6.0,) * 3)
     ratio, _ = suvr.compute_suvr(seen, np.ones(template.GRID_SHAPE, bool), reference)
     assert ratio[left].mean() == pytest.approx(1.6, rel=0.03)
     assert ratio[right].mean() == pytest.approx(1.3, rel=0.03)
