@@ -115,26 +115,34 @@ def test_a_rendering_shows_each_label_where_it_says_that_it_lies(head, render) -
     assert np.array_equal(again.image.get_fdata(), image)
 
 
-def test_true_suvr_is_of_the_noiseless_image_at_the_resolution_of_the_pet(head, monkeypatch) -> None:
+def test_true_uptake_is_of_the_noiseless_image_at_the_common_resolution_and_of_the_sharp_one(head, monkeypatch) -> None:
     monkeypatch.setattr(pet, "_parcels_on", lambda labels: np.zeros(labels.shape, int))
     monkeypatch.setattr(pet, "CORTICAL", ())
     monkeypatch.setattr(pet, "JUDGED", ("hippocampus",))
     monkeypatch.setattr(pet, "REFERENCE_EROSION_MM", 2)
     drawn, numbers = rendering.render_pet(head, 0), np.asarray(head.dataobj)
-    reference = drawn.noiseless[ndimage.binary_erosion(numbers == 16, iterations=2)].mean()
-    found = pet.true_suvr(head, 0).set_index("side").suvr
-    assert found["left"] == pytest.approx(drawn.noiseless[numbers == 17].mean() / reference)
-    # The small side loses more of its uptake to the white matter around it: 6 mm of blur are in the truth.
-    sharp = rendering.UPTAKE[17, 53][0] / rendering.UPTAKE[16, 28, 60][0]
-    assert found["left"] < sharp
+    inside = ndimage.binary_erosion(numbers == 16, iterations=2)
+    found = pet.true_uptake(head, 0).set_index(["region", "side"])
+    assert found.seen["pons", "both"] == pytest.approx(drawn.seen(8.0)[inside].mean())
+    assert found.seen["hippocampus", "left"] == pytest.approx(drawn.seen(8.0)[numbers == 17].mean())
+    # The white matter around it takes from the small side.
+    assert found.seen["hippocampus", "left"] < found.sharp["hippocampus", "left"]
+    assert found.sharp["hippocampus", "left"] == pytest.approx(drawn.sharp[numbers == 17].max())
+    assert found.sharp["pons", "both"] == pytest.approx(rendering.UPTAKE[16, 28, 60][0])
 
 
 def test_the_pet_lies_in_a_pose_of_its_own_and_is_noisy(head) -> None:
     drawn = rendering.render_pet(head, 1)
     total = drawn.pet.get_fdata().sum() * abs(np.linalg.det(drawn.pet.affine[:3, :3]))
-    assert total == pytest.approx(5000 * drawn.noiseless.sum(), rel=0.05)
+    assert total == pytest.approx(5000 * drawn.sharp.sum(), rel=0.05)
     centre = nib.affines.apply_affine(drawn.pet.affine, ndimage.center_of_mass(drawn.pet.get_fdata()))
-    assert 0.5 < np.linalg.norm(centre - ndimage.center_of_mass(drawn.noiseless)) < 30
+    assert 0.5 < np.linalg.norm(centre - ndimage.center_of_mass(drawn.sharp)) < 30
+
+
+def test_a_second_session_has_the_uptake_of_the_first_in_another_pose_with_other_noise(head) -> None:
+    first, again = rendering.render_pet(head, 1), rendering.render_pet(head, 1, again=True)
+    assert np.array_equal(first.sharp, again.sharp)
+    assert not np.allclose(first.pet.affine, again.pet.affine)
 
 
 @pytest.fixture(scope="module")
@@ -248,4 +256,3 @@ def test_a_scan_that_fails_is_recorded_with_its_error_and_measures_nothing(tmp_p
     measured.prepare(task, tmp_path / "prepared")
     assert measured.verdict(task, tmp_path / "prepared").startswith("failed: orient")
     assert measured.found_volumes(task, tmp_path / "prepared").empty
-    assert measured.found_suvr(task, tmp_path / "prepared").empty

@@ -131,7 +131,10 @@ def _describe(task: SubjectTask, smoothed: Smoothed, reference_mean: float) -> d
 def _write(task: SubjectTask, prepared: Path, values: np.ndarray, about: dict[str, object]) -> str:
     """Write the SUVR map and the crop that networks read; returns the crop's path relative to the prepared folder."""
     folder, word = task.folder(prepared) / "pet", suvr.REFERENCES[task.recipe.reference].word
-    word += "" if task.recipe.partial_volume == "none" else partial_volume.WORD
+    if task.recipe.partial_volume != "none":
+        word += partial_volume.WORD
+        what = "FDG-PET of grey matter alone, corrected for partial volume, relative to the reference region"
+        about = about | {"Description": what, "SkullStripped": True}
     write_map(task, folder, f"desc-suvr{word}_pet", values, about)
     write_crop(task, folder, f"desc-suvr{word}Crop80_pet", values * template.brain_mask(), about)
     return map_path(task, folder, f"desc-suvr{word}Crop80_pet").relative_to(prepared).as_posix()

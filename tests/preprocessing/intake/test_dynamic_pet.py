@@ -21,7 +21,8 @@ STARTS = (1800, 2100, 2400, 2700, 3000, 3300)
 
 
 @pytest.fixture
-def files():
+def files(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     import dicom_files
 
     return dicom_files

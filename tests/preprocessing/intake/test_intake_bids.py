@@ -9,6 +9,7 @@ import pytest
 
 from preprocessing.intake import bids
 from preprocessing.intake.labels import Visit
+from preprocessing.steps.resolution import uniform_mm
 
 
 def codes(intake) -> dict[tuple[str, str], tuple[str, str]]:
@@ -136,10 +137,8 @@ def test_a_pet_of_a_session_without_a_date_is_not_guessed_to_be_near(data):
 
 
 def test_clinicas_coregiso_is_known_to_be_uniform(data):
-    from preprocessing.intake.people import is_uniform
-
     data.add("sub-01/anat/sub-01_T1w.nii", "sub-01/pet/sub-01_trc-18FFDG_rec-coregiso_pet.nii.gz")
-    assert is_uniform(data.read().people[0].pet.description)
+    assert uniform_mm(data.read().people[0].pet.description) == 8
 
 
 @pytest.mark.parametrize(

@@ -315,8 +315,8 @@ def test_a_pet_of_uniform_resolution_is_known_after_its_description_is_gone(file
     description = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
     source = files.write_classic(tmp_path / "raw", VALUES, AFFINE, "PT", description)
     target = tmp_path / "pet.nii.gz"
-    assert [dicom.convert(source, target, "pet") for _ in range(2)] == ["uniform"] * 2
-    assert json.loads((tmp_path / "pet.json").read_text())["UniformResolution"] is True
+    assert [dicom.convert(source, target, "pet") for _ in range(2)] == ["uniform 8 mm"] * 2
+    assert json.loads((tmp_path / "pet.json").read_text())["UniformResolution_mm"] == 8
 
 
 def test_a_series_that_cannot_be_converted_is_a_ledger_row_and_stops_nobody(files, tmp_path):
