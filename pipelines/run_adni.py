@@ -417,7 +417,7 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    rule_of(arguments), limits_of(arguments)  # a wrong option is an error before the work starts
+    rule_of(arguments), limits_of(arguments), recipe_of(arguments)  # a wrong option is an error before the work starts
     if arguments.stage != "intake":
         print_plan(arguments, settings)
     if arguments.dry_run:
