@@ -53,7 +53,7 @@ class Plan:
 
 
 PLANS = {
-    "head": Plan(HEAD_CLASSES, (24, 48, 64), steps=1000, batch=1, network=FoldedUNet, rate=4e-3),
+    "head": Plan(HEAD_CLASSES, (24, 48, 64), steps=1000, batch=1, network=FoldedUNet),
     "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=1097, batch=16),
 }
 DRAWINGS = {"head": lambda maps, device: HeadDrawing(maps), "hippocampus": hippocampal_drawing}
