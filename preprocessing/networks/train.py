@@ -53,7 +53,7 @@ class Plan:
 
 
 PLANS = {
-    "head": Plan(HEAD_CLASSES, (24, 48, 64), steps=1000, batch=1, network=FoldedUNet),
+    "head": Plan(HEAD_CLASSES, (24, 48, 64), steps=1500, batch=1, network=FoldedUNet, rate=1.5e-2),
     "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=1097, batch=16),
 }
 DRAWINGS = {"head": lambda maps, device: HeadDrawing(maps), "hippocampus": hippocampal_drawing}
@@ -84,6 +84,9 @@ def train(
     network = plan.network(tuple(plan.classes), plan.channels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-4, fused=device.type == "cuda")
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.rate, total_steps=plan.steps, pct_start=0.15)
+    folded = isinstance(network, FoldedUNet)
+    if folded:
+        network.expect(drawing.draw(1, seed * 1_000_000 + plan.steps)[1].float().mean((0, 1)))
     parts, first = (network, optimizer, cycle), 0
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -92,7 +95,6 @@ def train(
             part.load_state_dict(state)
     bar = tqdm(range(first, plan.steps), desc=name, unit="step", initial=first, total=plan.steps, mininterval=5)
     kept, shown = time.monotonic(), 0.0
-    folded = isinstance(network, FoldedUNet)
     for step, (image, share) in zip(bar, _drawn(plan, drawing, range(first, plan.steps), seed), strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = network.folded(image) if folded else network(image)
@@ -103,7 +105,7 @@ def train(
         optimizer.step()
         cycle.step()
         if step % 20 == 0:
-            shown = 0.9 * shown + 0.1 * loss.item() if step > first else loss.item()
+            shown = 0.5 * shown + 0.5 * loss.item() if step > first else loss.item()
             bar.set_postfix(loss=f"{shown:.3f}", refresh=False)
         if time.monotonic() - kept > every:
             _keep(checkpoint, step + 1, parts)

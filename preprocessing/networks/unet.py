@@ -51,7 +51,8 @@ class FoldedUNet(nn.Module):
     """A U-Net on voxels twice as wide that sees and says eight values a voxel, for a whole head on a CPU.
 
     The image is folded: each cube of 2 x 2 x 2 voxels becomes one voxel of eight channels (space to depth; Shi et al.,
-    CVPR 2016). What comes up is added to what was passed by, which costs half of joining the two.
+    CVPR 2016), and learns where in the box it lies, since heads lie in the middle. What comes up is added to what was
+    passed by, which costs half of joining the two.
 
     classes, channels: as of UNet. Takes (n, 1, i, j, k) with sizes that can be halved `len(channels)` times, gives
     logits (n, classes, i, j, k).
@@ -64,10 +65,17 @@ class FoldedUNet(nn.Module):
         super().__init__()
         self.classes, self.channels = tuple(classes), tuple(channels)
         pairs = list(pairwise(channels))
-        self.down = nn.ModuleList([_layers(FOLD**3, channels[0], 1), *(_layers(a, b, 2) for a, b in pairs)])
+        entering = FOLD**3 + 3  # values and place
+        self.down = nn.ModuleList([_layers(entering, channels[0], 1), *(_layers(a, b, 2) for a, b in pairs)])
         self.narrow = nn.ModuleList([nn.Conv3d(below, width, 1) for width, below in pairs])
         self.up = nn.ModuleList([_layers(a, a, 2 if number else 1) for number, (a, _) in enumerate(pairs)])
-        self.last = nn.Linear(channels[0] + FOLD**3, FOLD**3 * len(classes))
+        self.last = nn.Linear(channels[0] + entering, FOLD**3 * len(classes))
+
+    def expect(self, shares: Tensor) -> None:
+        """Start from how common each class is (classes,), so that training needs not find that out first."""
+        logits = (shares / shares.sum()).clamp(min=1e-4).log()
+        with torch.no_grad():
+            self.last.bias.copy_(logits.repeat(FOLD**3))
 
     def forward(self, image: Tensor) -> Tensor:
         n, _, *sizes = image.shape
@@ -77,7 +85,10 @@ class FoldedUNet(nn.Module):
 
     def folded(self, image: Tensor) -> Tensor:
         """Logits (n, voxels, classes), the eight voxels of a cube one behind the other; in training half as costly."""
-        entered = image = fold(image).contiguous(memory_format=torch.channels_last_3d)
+        cubes = fold(image)
+        axes = [torch.linspace(-1, 1, size, device=image.device) for size in cubes.shape[2:]]
+        place = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(image), -1, -1, -1, -1)
+        entered = image = torch.cat([cubes, place], 1).contiguous(memory_format=torch.channels_last_3d)
         passed = []
         for number, layers in enumerate(self.down):
             image = layers(functional.max_pool3d(image, 2) if number else image)
