@@ -14,7 +14,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from preprocessing.networks.labels import FLUID_AROUND_BRAIN, HEAD_CLASSES, INSIDE_SKULL, LabelMap
-from preprocessing.networks.synthesis import LOOKS, Range, affines, classes_of, contrast, normalize, thick_slices
+from preprocessing.networks.synthesis import (
+    LOOKS,
+    NUMBERS,
+    Range,
+    affines,
+    classes_of,
+    contrast,
+    normalize,
+    thick_slices,
+)
 from preprocessing.networks.unet import fold
 
 HEAD_RANGE = Range(2.0, (88, 104, 88), 10.0, bend_mm=5.0, bend_every_mm=40.0, strip=0.25, like_t1=0.9)
@@ -25,10 +34,11 @@ BORDER = 2  # voxels of air around an atlas
 
 
 class HeadDrawing:
-    """Draws images and targets from whole heads. The same seed gives the same images."""
+    """Draws images and targets from whole heads, on the CPU, for a network on `device`. The same seed gives the same
+    images."""
 
-    def __init__(self, maps: list[LabelMap], wide: Range = HEAD_RANGE) -> None:
-        self.wide, self.device = wide, torch.device("cpu")
+    def __init__(self, maps: list[LabelMap], wide: Range = HEAD_RANGE, device: str | torch.device = "cpu") -> None:
+        self.wide, self.device = wide, torch.device(device)
         numbers = np.unique(np.concatenate([np.unique(one.numbers) for one in maps]))
         self.numbers = torch.from_numpy(numbers.astype(np.int64))
         self.class_of = classes_of(HEAD_CLASSES)[self.numbers].repeat(len(LEFT_ON_MM) + 1).to(torch.uint8)
@@ -39,7 +49,7 @@ class HeadDrawing:
         """Images (n, 1, *shape), mean 0 and SD 1, and how many looks at each voxel saw each class, (n, voxels, classes)
         uint8, voxels in the order of `FoldedUNet.folded`."""
         images, counts = zip(*[self._draw(seed * 64 + number) for number in range(n)], strict=True)
-        return torch.stack(images), torch.stack(counts)
+        return torch.stack(images).to(self.device), torch.stack(counts).to(self.device)
 
     def _draw(self, seed: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -120,7 +130,9 @@ def _small(one: LabelMap, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
     """
     found = [(axis.min(), axis.max() + 1) for axis in np.nonzero(one.numbers)]
     cut = np.pad(one.numbers[tuple(slice(*ends) for ends in found)], BORDER + 1)
-    small = np.searchsorted(numbers, cut)
+    place = np.zeros(NUMBERS, np.int16)
+    place[numbers] = np.arange(len(numbers))
+    small = place[cut]
     brain = np.isin(cut[::2, ::2, ::2], [number for number in INSIDE_SKULL if number != FLUID_AROUND_BRAIN])
     distance = ndimage.distance_transform_edt(~brain, sampling=2.0)
     level = sum((distance > mm).astype(np.uint8) for mm in LEFT_ON_MM)

@@ -26,7 +26,7 @@ def loss_of_rows(logits: Tensor, counts: Tensor, volume: float) -> Tensor:
 
     Passes through memory a part at a time, which on a CPU takes a third of the time.
     """
-    return _LossOfRows.apply(logits.flatten(0, 1), counts.flatten(0, 1), volume)
+    return _LossOfRows.apply(logits.float().flatten(0, 1), counts.flatten(0, 1), volume)
 
 
 def _of_sums(both: Tensor, squares: Tensor, found: Tensor, true: Tensor, true_squares: Tensor, volume: float) -> Tensor:

@@ -56,7 +56,7 @@ PLANS = {
     "head": Plan(HEAD_CLASSES, (24, 48, 64), steps=1500, batch=1, network=FoldedUNet, rate=1.5e-2),
     "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=1097, batch=16),
 }
-DRAWINGS = {"head": lambda maps, device: HeadDrawing(maps), "hippocampus": hippocampal_drawing}
+DRAWINGS = {"head": lambda maps, device: HeadDrawing(maps, device=device), "hippocampus": hippocampal_drawing}
 
 
 def fold_of(maps: list[LabelMap], fold: int, folds: int = FOLDS) -> tuple[list[LabelMap], list[LabelMap]]:
@@ -114,8 +114,8 @@ def train(
 
 
 def _drawn(plan: Plan, drawing: Drawing | HeadDrawing, steps: range, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and targets of each step. On a CPU the next ones are drawn while the network learns from these."""
-    if drawing.device.type != "cpu":
+    """Images and targets of each step. What is drawn on the CPU is drawn while the network learns from the last."""
+    if not isinstance(drawing, HeadDrawing) and drawing.device.type != "cpu":
         yield from (drawing.draw(plan.batch, seed * 1_000_000 + step) for step in steps)
         return
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
