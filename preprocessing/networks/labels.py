@@ -33,19 +33,13 @@ HEAD_CLASSES: dict[str, tuple[int, ...]] = {
     "outer_csf": (FLUID_AROUND_BRAIN, 30, 62),
     "cortex": (3, 42),
     "white_matter": (2, 41, 85, 25, 57, 77),
-    "lateral_ventricle": (4, 43),
-    "inferior_lateral_ventricle": (5, 44),
-    "choroid_plexus": KINDS["plexus"],
+    "lateral_ventricle": (4, 43, 5, 44, *KINDS["plexus"]),
     "inner_ventricle": (14, 15, 72),
-    "thalamus": (10, 49),
-    "striatum": (11, 50, 26, 58, 12, 51),
-    "pallidum": (13, 52),
-    "ventral_diencephalon": (28, 60),
+    "deep_grey_matter": (10, 49, 11, 50, 26, 58, 12, 51, 13, 52),
+    "brainstem": (16, 28, 60),
     "cerebellar_cortex": (8, 47),
     "cerebellar_white_matter": (7, 46),
-    "brainstem": (16,),
-    "hippocampus": (17, 53),
-    "amygdala": (18, 54),
+    "hippocampus_amygdala": (17, 53, 18, 54),
 }
 # The box holds one side, the right one mirrored, so that these are the left's numbers.
 HIPPOCAMPUS_CLASSES: dict[str, tuple[int, ...]] = {

@@ -20,9 +20,7 @@ from torch.nn import functional
 
 from preprocessing.networks.labels import (
     FLUID_AROUND_BRAIN,
-    HEAD_CLASSES,
     HIPPOCAMPUS_CLASSES,
-    INSIDE_SKULL,
     KINDS,
     LEFT_HIPPOCAMPUS,
     LEFT_OF,
@@ -38,30 +36,18 @@ FAR_MM = 4.0  # beyond this distance from its surface a hippocampus is never gro
 
 @dataclass(frozen=True)
 class Atlas:
-    """Label maps stacked on one device. numbers: (m, i, j, k) int16; centers: (m, 3) voxels, where boxes are drawn.
-
-    Of a hippocampal atlas also `depth` (m, i, j, k) float16, the distance in mm to the surface of the hippocampus,
-    negative inside, and `beside` (m, i, j, k) int16, the nearest label that is not hippocampus.
+    """Blocks around hippocampi, stacked on one device. numbers: (m, i, j, k) int16; centers: (m, 3) voxels, where boxes
+    are drawn; depth: (m, i, j, k) float16, the distance in mm to the surface of the hippocampus, negative inside;
+    beside: (m, i, j, k) int16, the nearest label that is not hippocampus.
     """
 
     numbers: Tensor
     centers: Tensor
-    depth: Tensor | None = None
-    beside: Tensor | None = None
+    depth: Tensor
+    beside: Tensor
 
     def to(self, device: str | torch.device) -> Atlas:
-        moved = [None if values is None else values.to(device) for values in vars(self).values()]
-        return Atlas(*moved)
-
-
-def head_atlas(maps: list[LabelMap]) -> Atlas:
-    """Whole heads, padded to one size, with the middle of what lies inside the skull as center."""
-    shape = np.max([one.numbers.shape for one in maps], axis=0)
-    stacked = np.zeros((len(maps), *shape), np.int16)
-    for number, one in enumerate(maps):
-        stacked[(number, *(slice(n) for n in one.numbers.shape))] = one.numbers
-    centers = np.stack([one.centroid(INSIDE_SKULL) for one in maps])
-    return Atlas(torch.from_numpy(stacked), torch.from_numpy(centers).float())
+        return Atlas(*(values.to(device) for values in vars(self).values()))
 
 
 def hippocampal_atlas(maps: list[LabelMap], block: tuple[int, int, int] = (88, 112, 88)) -> Atlas:
@@ -131,7 +117,6 @@ class Range:
     like_t1: float = 0.7
 
 
-HEAD_RANGE = Range(2.0, (96, 112, 96), 16.0, bend_mm=5.0, bend_every_mm=40.0, strip=0.2)
 HIPPOCAMPUS_RANGE = Range(1.0, (40, 64, 40), 5.0)
 
 
@@ -146,16 +131,13 @@ def classes_of(classes: dict[str, tuple[int, ...]]) -> Tensor:
 class Drawing:
     """Draws images and targets from an atlas. The same seed gives the same images on the same kind of device.
 
-    classes: HEAD_CLASSES or HIPPOCAMPUS_CLASSES, whose first is background.
+    classes: HIPPOCAMPUS_CLASSES, or others whose first is background.
     """
 
     def __init__(self, atlas: Atlas, classes: dict[str, tuple[int, ...]], wide: Range) -> None:
         self.atlas, self.wide, self.device = atlas, wide, atlas.numbers.device
         self.count = len(classes)
         self.class_of = classes_of(classes).to(self.device)
-        self.brain = torch.zeros(NUMBERS, dtype=torch.bool)
-        self.brain[[n for n in INSIDE_SKULL if n != FLUID_AROUND_BRAIN]] = True
-        self.brain = self.brain.to(self.device)
 
     def draw(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
         """Images (n, 1, *shape), mean 0 and SD 1, and the share of each class in each voxel, (n, classes, *shape)."""
@@ -164,16 +146,12 @@ class Drawing:
         chosen = torch.randint(len(self.atlas.numbers), (n,), generator=few)
         points, axes = self._points(chosen, few, many)
         grow, becomes_fluid = self._growth(n, few, many), torch.rand(n, generator=few).to(self.device) < 0.5
-        table, texture = self._contrast(n, few)
-        strip = (torch.rand(n, generator=few) < self.wide.strip).to(self.device)
+        table, texture = (values.to(self.device) for values in contrast(n, self.wide.like_t1, few))
         looks, shape = LOOKS.to(self.device), (n, len(LOOKS), *self.wide.shape)
         offsets = torch.einsum("nab,lb->nla", axes, looks).view(n, len(looks), 1, 1, 1, 3)
         # All looks of an image one behind the other along its first axis.
         places = (points.unsqueeze(1) + offsets).view(n, -1, *self.wide.shape[1:], 3)
-        grow = None if grow is None else grow.repeat(1, len(looks), 1, 1)
-        numbers = self._labels(chosen, places, grow, becomes_fluid).view(shape)
-        if self.wide.strip:
-            numbers = torch.where(strip.view(n, 1, 1, 1, 1) & self._far_from_brain(numbers), 0, numbers)
+        numbers = self._labels(chosen, places, grow.repeat(1, len(looks), 1, 1), becomes_fluid).view(shape)
         image, rough = (values.gather(1, numbers.view(n, -1)).view(shape).mean(1) for values in (table, texture))
         share = torch.zeros((n, self.count, *self.wide.shape), device=self.device)
         one = torch.full((n, 1, *self.wide.shape), 1 / len(looks), device=self.device)
@@ -184,7 +162,7 @@ class Drawing:
     def _points(self, chosen: Tensor, few: torch.Generator, many: torch.Generator) -> tuple[Tensor, Tensor]:
         """Atlas voxels of the middles of the image's voxels (n, *shape, 3), and the image's axes there (n, 3, 3)."""
         n, wide = len(chosen), self.wide
-        axes = _affines(n, wide, few) * wide.voxel_mm
+        axes = affines(n, wide, few) * wide.voxel_mm
         shift = wide.shift_mm * (2 * torch.rand(n, 3, generator=few) - 1)
         centers = (self.atlas.centers[chosen].cpu() + shift).to(self.device)
         axes = axes.to(self.device)
@@ -202,23 +180,21 @@ class Drawing:
             low, high = self.wide.bell
             strength = (low + (high - low) * torch.rand(n, 1, 1, 1, 1, generator=few)).to(self.device)
             width = (5 + 7 * torch.rand(n, 1, 1, 1, 1, generator=few)).to(self.device)
-            spread = torch.tensor([4.0, 10.0, 4.0]) if self.atlas.depth is not None else torch.tensor([25.0] * 3)
+            spread = torch.tensor([4.0, 10.0, 4.0])
             at = (self.atlas.centers[chosen].cpu() + spread * torch.randn(n, 3, generator=few)).to(self.device)
             away = points - at.view(n, 1, 1, 1, 3)
             points = points + strength * torch.exp(-(away**2).sum(-1, keepdim=True) / (2 * width**2)) * away
         return points
 
-    def _growth(self, n: int, few: torch.Generator, many: torch.Generator) -> Tensor | None:
+    def _growth(self, n: int, few: torch.Generator, many: torch.Generator) -> Tensor:
         """By how many mm the hippocampus's surface moves out, (n, *shape)."""
-        if self.atlas.depth is None:
-            return None
         low, high = self.wide.grow_mm
         mean = (low + (high - low) * torch.rand(n, 1, 1, 1, generator=few)).to(self.device)
         moved = torch.rand(n, 1, 1, 1, generator=few).to(self.device) < 0.7
         field = 0.4 * self._smooth(n, 1, 14.0, many).squeeze(1)
         return torch.where(moved, mean + field, 0)
 
-    def _labels(self, chosen: Tensor, points: Tensor, grow: Tensor | None, becomes_fluid: Tensor) -> Tensor:
+    def _labels(self, chosen: Tensor, points: Tensor, grow: Tensor, becomes_fluid: Tensor) -> Tensor:
         """Label numbers at points, 0 outside the atlas: (n, *shape) int64."""
         atlas, size = self.atlas, self.atlas.numbers.shape[1:]
         voxel = points.round().long()
@@ -228,8 +204,6 @@ class Drawing:
             inside &= (voxel[..., axis] >= 0) & (voxel[..., axis] < length)
             flat = flat * length + voxel[..., axis].clamp(0, length - 1)
         numbers = torch.where(inside, atlas.numbers.view(-1)[flat].long(), 0)
-        if grow is None:
-            return numbers
         place = 2 * points / torch.tensor([n - 1 for n in size], device=self.device) - 1
         depth = functional.grid_sample(
             atlas.depth[chosen.to(self.device)].unsqueeze(1).float(), place.flip(-1), align_corners=True
@@ -238,43 +212,6 @@ class Drawing:
         beside = torch.where(becomes_fluid.view(-1, 1, 1, 1), FLUID_AROUND_BRAIN, beside)
         within = (depth < grow) & inside
         return torch.where(within, LEFT_HIPPOCAMPUS, torch.where(numbers == LEFT_HIPPOCAMPUS, beside, numbers))
-
-    def _far_from_brain(self, numbers: Tensor) -> Tensor:
-        """What a tool that takes off the skull takes off: all farther than two voxels from the brain."""
-        return functional.max_pool3d(self.brain[numbers].float().flatten(0, 1), 5, 1, 2).view(numbers.shape) == 0
-
-    def _contrast(self, n: int, few: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mean signal and roughness of each label, (n, NUMBERS) each; signals between 0 and about 1."""
-
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return low + (high - low) * torch.rand(n, *shape, generator=few)
-
-        any_contrast = uniform(0, 1, NUMBERS)
-        t1 = uniform(0.05, 1.1, NUMBERS)  # what lies around the brain can have any signal
-        white, gray, fluid = uniform(0.75, 1), uniform(0.5, 0.85), uniform(0.05, 0.45)
-        gray, fluid = white * gray, white * gray * fluid * 1.2
-        # Between grey (0) and white matter (1).
-        between = {"stem": (0.5, 1.0), "cortex": (0, 0), "limbic": (-0.1, 0.3), "thalamus": (0.2, 0.9)}
-        between |= {"striatum": (0, 0.6), "pallidum": (0.4, 1.0), "white": (1, 1), "lesion": (-0.2, 0.8)}
-        for kind, numbers in KINDS.items():
-            if kind == "fluid":
-                value = fluid
-            elif kind == "plexus":
-                value = fluid + uniform(-0.5, 0.7).clamp(min=0) * (gray - fluid)
-            elif kind == "vessel":
-                value = uniform(0.05, 1.1)
-            else:
-                value = gray + uniform(*between[kind]) * (white - gray)
-            t1[:, list(numbers)] = value.unsqueeze(1)
-            any_contrast[:, list(numbers)] = uniform(0, 1).unsqueeze(1)
-        # Labels of one kind differ a little, the two sides and two neighbors alike.
-        jitter = 0.02 * torch.randn(n, NUMBERS, generator=few)
-        chosen = torch.rand(n, 1, generator=few) < self.wide.like_t1
-        table = (torch.where(chosen, t1, any_contrast) + jitter).clamp(min=0)
-        table[:, 0] = uniform(0, 0.05) * (torch.rand(n, generator=few) < 0.7)
-        texture = uniform(0, 0.06, NUMBERS)
-        texture[:, 0] = 0
-        return table.to(self.device), texture.to(self.device)
 
     def _scan(self, image: Tensor, rough: Tensor, few: torch.Generator, many: torch.Generator) -> Tensor:
         """What a scanner makes of the signals (n, *shape): texture, blur, thick slices, bias, noise, another scale."""
@@ -302,6 +239,43 @@ class Drawing:
         return functional.interpolate(values, self.wide.shape, mode="trilinear", align_corners=True)
 
 
+def contrast(n: int, like_t1: float, few: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean signal and roughness of each label, (n, NUMBERS) each; signals between 0 and about 1.
+
+    like_t1: share of images with the order of a T1's contrasts; the others have any.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(n, *shape, generator=few)
+
+    any_contrast = uniform(0, 1, NUMBERS)
+    t1 = uniform(0.05, 1.1, NUMBERS)  # what lies around the brain can have any signal
+    white, gray, fluid = uniform(0.75, 1), uniform(0.5, 0.85), uniform(0.05, 0.45)
+    gray, fluid = white * gray, white * gray * fluid * 1.2
+    # Between grey (0) and white matter (1).
+    between = {"stem": (0.5, 1.0), "cortex": (0, 0), "limbic": (-0.1, 0.3), "thalamus": (0.2, 0.9)}
+    between |= {"striatum": (0, 0.6), "pallidum": (0.4, 1.0), "white": (1, 1), "lesion": (-0.2, 0.8)}
+    for kind, numbers in KINDS.items():
+        if kind == "fluid":
+            value = fluid
+        elif kind == "plexus":
+            value = fluid + uniform(-0.5, 0.7).clamp(min=0) * (gray - fluid)
+        elif kind == "vessel":
+            value = uniform(0.05, 1.1)
+        else:
+            value = gray + uniform(*between[kind]) * (white - gray)
+        t1[:, list(numbers)] = value.unsqueeze(1)
+        any_contrast[:, list(numbers)] = uniform(0, 1).unsqueeze(1)
+    # Labels of one kind differ a little, the two sides and two neighbors alike.
+    jitter = 0.02 * torch.randn(n, NUMBERS, generator=few)
+    chosen = torch.rand(n, 1, generator=few) < like_t1
+    table = (torch.where(chosen, t1, any_contrast) + jitter).clamp(min=0)
+    table[:, 0] = uniform(0, 0.05) * (torch.rand(n, generator=few) < 0.7)
+    texture = uniform(0, 0.06, NUMBERS)
+    texture[:, 0] = 0
+    return table, texture
+
+
 def normalize(image: Tensor) -> Tensor:
     """Clipped to the 1st and 99.5th percentile of what is not zero, then mean 0 and SD 1: (n, 1, i, j, k)."""
     flat = image.flatten(1)
@@ -313,7 +287,7 @@ def normalize(image: Tensor) -> Tensor:
     return (flat / flat.std(1, keepdim=True).clamp(min=1e-6)).view(image.shape)
 
 
-def _affines(n: int, wide: Range, few: torch.Generator) -> Tensor:
+def affines(n: int, wide: Range, few: torch.Generator) -> Tensor:
     """Rotations, scales and shears, (n, 3, 3)."""
     angles = torch.deg2rad(wide.turn * (2 * torch.rand(n, 3, generator=few) - 1))
     result = torch.eye(3).expand(n, 3, 3)
@@ -346,20 +320,16 @@ def _blurred(images: Tensor, few: torch.Generator, voxel_mm: float) -> Tensor:
         int(torch.randint(3, (1,), generator=few)),
     )
     thick = (torch.rand(n, 1, 1, 1, 1, generator=few) < 0.3).to(device)
-    return torch.where(thick, _thick(blurred, axis, thickness), blurred) if thickness > 1 else blurred
+    return torch.where(thick, thick_slices(blurred, axis, thickness), blurred) if thickness > 1 else blurred
 
 
-def _thick(image: Tensor, axis: int, thickness: float) -> Tensor:
+def thick_slices(image: Tensor, axis: int, thickness: float) -> Tensor:
     """Slices of `thickness` voxels along an axis, and back by linear interpolation."""
     shape = list(image.shape[2:])
     coarse = [max(2, round(size / thickness)) if other == axis else size for other, size in enumerate(shape)]
     return functional.interpolate(
         functional.interpolate(image, coarse, mode="area"), shape, mode="trilinear", align_corners=False
     )
-
-
-def head_drawing(maps: list[LabelMap], device: str | torch.device = "cpu") -> Drawing:
-    return Drawing(head_atlas(maps).to(device), HEAD_CLASSES, HEAD_RANGE)
 
 
 def hippocampal_drawing(maps: list[LabelMap], device: str | torch.device = "cpu") -> Drawing:

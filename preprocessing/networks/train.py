@@ -5,7 +5,7 @@
   --fold K           leave out the K-th fifth of the heads, to judge the network by them; the file says so in its name
   --out DIR          where NAME.safetensors goes (default: the package, from where the pipeline takes it)
 
-The hippocampal network took 200 s on an H200 GPU; on a CPU it takes hours. The pipeline uses no head network yet.
+The hippocampal network took 200 s on an H200 GPU; on a CPU it takes hours. The head network is made for a CPU.
 
 Interrupted, the same command goes on from its last checkpoint, at most two minutes back.
 """
@@ -14,23 +14,28 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import whole_file
+from preprocessing.networks.head_drawing import HeadDrawing
 from preprocessing.networks.labels import HEAD_CLASSES, HIPPOCAMPUS_CLASSES, LabelMap, read_label_maps
-from preprocessing.networks.synthesis import Drawing, head_drawing, hippocampal_drawing
-from preprocessing.networks.unet import UNet, save_network
+from preprocessing.networks.loss import loss_of, loss_of_rows
+from preprocessing.networks.synthesis import Drawing, hippocampal_drawing
+from preprocessing.networks.unet import FoldedUNet, UNet, save_network
 
 WEIGHTS = Path(__file__).parent / "weights"
 FOLDS = 5
 CHECKPOINT_SECONDS = 120
+DRAWN_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,16 @@ class Plan:
     channels: tuple[int, ...]
     steps: int
     batch: int
+    network: type[UNet | FoldedUNet] = UNet
     rate: float = 3e-3
     volume: float = 0.1
 
 
 PLANS = {
-    "head": Plan(HEAD_CLASSES, (8, 16, 32, 64), steps=1400, batch=2),
+    "head": Plan(HEAD_CLASSES, (24, 48, 64), steps=1500, batch=1, network=FoldedUNet, rate=1.5e-2),
     "hippocampus": Plan(HIPPOCAMPUS_CLASSES, (12, 24, 48, 64), steps=1097, batch=16),
 }
-DRAWINGS = {"head": head_drawing, "hippocampus": hippocampal_drawing}
+DRAWINGS = {"head": lambda maps, device: HeadDrawing(maps, device=device), "hippocampus": hippocampal_drawing}
 
 
 def fold_of(maps: list[LabelMap], fold: int, folds: int = FOLDS) -> tuple[list[LabelMap], list[LabelMap]]:
@@ -64,33 +70,23 @@ def fold_of(maps: list[LabelMap], fold: int, folds: int = FOLDS) -> tuple[list[L
     return maps[:first] + maps[last:], maps[first:last]
 
 
-def loss_of(logits: Tensor, share: Tensor, volume: float) -> Tensor:
-    """Soft Dice and cross-entropy against shares (n, classes, i, j, k), and the relative error of volumes."""
-    log_probability = functional.log_softmax(logits.float(), 1)
-    probability = log_probability.exp()
-    cross_entropy = -(share * log_probability).sum(1).mean()
-    both = (probability * share).sum((0, 2, 3, 4))[1:]
-    found, true = (values.sum((0, 2, 3, 4))[1:] for values in (probability, share))
-    dice = (2 * both + 1) / ((probability**2).sum((0, 2, 3, 4))[1:] + (share**2).sum((0, 2, 3, 4))[1:] + 1)
-    there = true > 50  # voxels: of less, a relative error says nothing
-    error = ((found - true).abs() / true.clamp(min=50))[there]
-    return 1 - dice.mean() + cross_entropy + volume * (error.clamp(max=2).sum() / there.sum().clamp(min=1))
-
-
 def train(
     plan: Plan,
-    drawing: Drawing,
+    drawing: Drawing | HeadDrawing,
     checkpoint: Path,
     seed: int = 0,
     name: str = "network",
     every: float = CHECKPOINT_SECONDS,
-) -> UNet:
+) -> UNet | FoldedUNet:
     """A network trained for `plan.steps` on images that `drawing` makes; from `checkpoint` on where there is one."""
     torch.manual_seed(seed)
     device = drawing.device
-    network = UNet(tuple(plan.classes), plan.channels).to(device)
+    network = plan.network(tuple(plan.classes), plan.channels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-4, fused=device.type == "cuda")
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.rate, total_steps=plan.steps, pct_start=0.15)
+    folded = isinstance(network, FoldedUNet)
+    if folded:
+        network.expect(drawing.draw(1, seed * 1_000_000 + plan.steps)[1].float().mean((0, 1)))
     parts, first = (network, optimizer, cycle), 0
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -99,23 +95,37 @@ def train(
             part.load_state_dict(state)
     bar = tqdm(range(first, plan.steps), desc=name, unit="step", initial=first, total=plan.steps, mininterval=5)
     kept, shown = time.monotonic(), 0.0
-    for step in bar:
-        image, share = drawing.draw(plan.batch, seed * 1_000_000 + step)
+    for step, (image, share) in zip(bar, _drawn(plan, drawing, range(first, plan.steps), seed), strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = network(image)
-        loss = loss_of(logits, share, plan.volume)
+            logits = network.folded(image) if folded else network(image)
+        loss = (loss_of_rows if folded else loss_of)(logits, share, plan.volume)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         cycle.step()
         if step % 20 == 0:
-            shown = 0.9 * shown + 0.1 * loss.item() if step > first else loss.item()
+            shown = 0.5 * shown + 0.5 * loss.item() if step > first else loss.item()
             bar.set_postfix(loss=f"{shown:.3f}", refresh=False)
         if time.monotonic() - kept > every:
             _keep(checkpoint, step + 1, parts)
             kept = time.monotonic()
     return network
+
+
+def _drawn(plan: Plan, drawing: Drawing | HeadDrawing, steps: range, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and targets of each step. What is drawn on the CPU is drawn while the network learns from the last."""
+    if not isinstance(drawing, HeadDrawing) and drawing.device.type != "cpu":
+        yield from (drawing.draw(plan.batch, seed * 1_000_000 + step) for step in steps)
+        return
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
+        waiting = deque()
+        for step in steps:
+            waiting.append(thread.submit(drawing.draw, plan.batch, seed * 1_000_000 + step))
+            if len(waiting) > DRAWN_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _keep(checkpoint: Path, step: int, parts: tuple) -> None:
