@@ -18,7 +18,7 @@ from adni_tcgm.files import write_text
 from adni_tcgm.limits import MAX_TEXT_BYTES, require_size
 from adni_tcgm.tables import decode_table
 from preprocessing.ledger import MODALITIES, LedgerRow
-from preprocessing.quality.checks import VERDICTS
+from preprocessing.quality.limits import VERDICTS
 
 FILE = "qc_overrides.tsv"
 COLUMNS = ("participant_id", "session_id", "modality", "verdict", "reason", "rater")

@@ -11,7 +11,7 @@ from html import escape
 
 from preprocessing.ledger import LedgerRow
 from preprocessing.quality import overrides
-from preprocessing.quality.checks import VERDICTS
+from preprocessing.quality.limits import VERDICTS
 
 STYLE = """
 fieldset { border: 0; margin: .5rem 0 0; padding: 0; display: flex; gap: .4rem; align-items: baseline }

@@ -40,6 +40,7 @@ td, th { padding: .05rem .7rem .05rem 0; text-align: left; font-weight: normal }
 td:nth-child(2) { text-align: right }
 tr.warn { color: #8a5f00; font-weight: 600 } tr.fail { color: #b02a2a; font-weight: 600 }
 figure { margin: 0 0 .5rem } figcaption { font-size: .78rem; color: #4d5661 }
+.key { display: inline-block; width: .8rem; height: .35rem; margin: 0 .3rem 0 .2rem; outline: 1px solid #98a2ad }
 img { display: block; max-width: 100%; height: auto; background: #000; border-radius: 3px }
 @media (max-width: 900px) { article { grid-template-columns: 1fr } }
 """
@@ -161,12 +162,18 @@ def _numbers(path: Path) -> str:
 
 def _pictures(prepared: Path, prefix: Path) -> str:
     figures = []
-    for name, caption in pictures.CAPTIONS.items():
+    for name, picture in pictures.PICTURES.items():
         path = pictures.path_of(prefix, name)
         if path.is_file():
             source = quote(path.relative_to(prepared).as_posix())
             figures.append(
-                f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(caption)}">'
-                f"<figcaption>{escape(caption)}</figcaption></figure>"
+                f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(picture.caption)}">'
+                f"<figcaption>{escape(picture.caption)}: {_legend(picture)}</figcaption></figure>"
             )
     return "".join(figures) or "<p>No pictures.</p>"
+
+
+def _legend(picture: pictures.Picture) -> str:
+    return ", ".join(
+        f'<span class="key" style="background:{color}"></span>{escape(words)}' for color, words in picture.contours
+    )

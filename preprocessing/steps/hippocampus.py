@@ -6,6 +6,7 @@ The atlas mask that a registration carries says nothing of how large a person's 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,19 +25,47 @@ REGIONS = ("hippocampus", "amygdala")
 RECENTER_MM = 2.0
 
 
-def segment_hippocampi(
-    t1: nib.Nifti1Image, transforms: register.Transforms, weights: Path = WEIGHTS
-) -> dict[tuple[str, str], float]:
-    """Volumes in mL by (region, side), regions REGIONS and sides SIDES; sums of probabilities, so that voxels at the
-    surface count in part.
+@dataclass(frozen=True)
+class Box:
+    """One side's segmentation. probability: of each class by name, in 1 mm voxels in RAS+ that lie at `affine`;
+    expected: where the registration looked for the hippocampus, (3,) mm; carried: the template's hippocampus as the
+    registration carries it into the box, bool."""
+
+    probability: dict[str, np.ndarray]
+    affine: np.ndarray
+    expected: np.ndarray
+    carried: np.ndarray
+
+    def volume_ml(self, region: str) -> float:
+        """Sum of probabilities, so that voxels at the surface count in part."""
+        return float(self.probability[region].sum() / 1000)
+
+    @property
+    def center(self) -> np.ndarray:
+        """Middle of the hippocampus that was found, (3,) mm; NaN without one."""
+        found = self.probability["hippocampus"]
+        if found.sum() < 1:
+            return np.full(3, np.nan)
+        return nib.affines.apply_affine(self.affine, ndimage.center_of_mass(found))
+
+
+def segment_hippocampi(t1: nib.Nifti1Image, transforms: register.Transforms, weights: Path = WEIGHTS) -> dict[str, Box]:
+    """Segmentation of hippocampus and amygdala by side.
 
     t1: RAS+, as scanned (the network has seen bias fields); transforms: its registration, which says where to look.
     """
-    volumes = {}
+    boxes = {}
     for side, center in hippocampal_centers(transforms).items():
-        probability, _ = segment_around(t1, center, side, weights)
-        volumes |= {(region, side): float(probability[region].sum() / 1000) for region in REGIONS}
-    return volumes
+        probability, affine = segment_around(t1, center, side, weights)
+        atlas = template.region_mask("hippocampus", side=side).astype(np.float32)
+        carried = register.to_native(atlas, transforms, nib.Nifti1Image(probability["hippocampus"], affine)) > 0.5
+        boxes[side] = Box(probability, affine, center, carried)
+    return boxes
+
+
+def volumes_ml(boxes: dict[str, Box]) -> dict[tuple[str, str], float]:
+    """Volumes by (region, side), regions REGIONS and sides SIDES."""
+    return {(region, side): box.volume_ml(region) for side, box in boxes.items() for region in REGIONS}
 
 
 def segment_around(

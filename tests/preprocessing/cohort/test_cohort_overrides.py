@@ -1,4 +1,4 @@
-"""Verdicts of people over a cohort: obeyed by the next run, reported, taken back, without a scan being touched again."""
+"""Verdicts of people over a cohort: obeyed by the next run, reported, taken back; no scan is touched for them."""
 
 from __future__ import annotations
 
