@@ -171,7 +171,7 @@ def test_the_rim_of_a_border_that_falls_evenly_is_its_width(width_mm):
     # Of a slab the sides have no rim, and count as surface.
     faces = 2 * 56 * 56
     surface = ((slab > 0.5) & ~ndimage.binary_erosion(slab > 0.5)).sum()
-    assert measures.rim_mm(slab) * surface / faces == pytest.approx(width_mm, rel=0.12)
+    assert measures.rim_mm(slab) * surface / faces == pytest.approx(width_mm, abs=0.3)
 
 
 def test_a_hippocampus_that_lies_elsewhere_than_the_registration_says_fails():
