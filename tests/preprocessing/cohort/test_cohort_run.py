@@ -249,7 +249,7 @@ def test_a_broken_pet_is_a_failed_row_of_its_own(template_subject, tmp_path):
     assert (row.status, row.step, row.reason_code) == ("failed", "orient_pet", "truncated")
 
 
-def test_a_pet_that_quality_control_fails_costs_the_pet_only_and_is_measured_all_the_same(template_subject, monkeypatch):
+def test_a_pet_that_quality_control_fails_costs_the_pet_only_and_is_measured(template_subject, monkeypatch):
     task, prepared = template_subject
     copy = prepared.with_name("bad_pet")
     shutil.copytree(prepared, copy)
