@@ -23,8 +23,8 @@ from preprocessing.steps.hippocampus import Box
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Colors that color-blind people tell apart (Okabe and Ito, 2008), and gray.
-ORANGE, BLUE, YELLOW, VERMILION, WHITE = "#e69f00", "#56b4e9", "#f0e442", "#d55e00", "#ffffff"
+# Colors that color-blind people tell apart (Okabe and Ito, 2008), and white; seen on bright and on dark tissue.
+ORANGE, BLUE, VERMILION, WHITE = "#e69f00", "#56b4e9", "#d55e00", "#ffffff"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ PICTURES = {
         "T1 as scanned around both hippocampi, as segmented on it",
         ((ORANGE, "hippocampus"), (BLUE, "amygdala")),
     ),
-    "mask": Picture("T1 as scanned", ((BLUE, "brain mask"), (YELLOW, "white matter, as segmented"))),
+    "mask": Picture("T1 as scanned", ((BLUE, "brain mask"), (VERMILION, "white matter, as segmented"))),
     "t1": Picture(
-        "T1 in template space", ((VERMILION, "outline of the template"), (YELLOW, "white matter of the template"))
+        "T1 in template space", ((BLUE, "outline of the template"), (VERMILION, "white matter of the template"))
     ),
     "pet": Picture("PET in template space", ((WHITE, "white matter of this T1"), (BLUE, "fluid of this T1"))),
 }
