@@ -1,4 +1,4 @@
-"""Tables as tab-separated text that a spreadsheet shows and never runs.
+"""Tables as tab-separated text that a spreadsheet shows and never runs, and as people save them.
 
 A cell that begins with =, +, -, @ or a control character is a formula to a spreadsheet, and a formula can start a
 program or send the table away. Text from elsewhere (a site, a participant, a reason) therefore gets an apostrophe in
@@ -6,6 +6,10 @@ front, the mark by which spreadsheets themselves know text (OWASP, "CSV Injectio
 """
 
 from __future__ import annotations
+
+import codecs
+import warnings
+from pathlib import Path
 
 import pandas as pd
 
@@ -27,6 +31,18 @@ def to_tsv(table: pd.DataFrame) -> str:
     for position in text:
         safe.isetitem(position, safe.iloc[:, position].map(neutral, na_action="ignore"))
     return safe.to_csv(sep="\t", index=False, lineterminator="\n")
+
+
+def decode_table(path: Path) -> str:
+    """The text of a table: UTF-8, UTF-16 where the file says so, or else, with a warning, Windows-1252."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        warnings.warn(f"{path}: not UTF-8; read as Windows-1252, check names with accents", stacklevel=3)
+        return content.decode("cp1252", errors="replace")
 
 
 def _is_number(cell: str) -> bool:

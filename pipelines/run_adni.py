@@ -85,6 +85,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="of converters where the reports are read, e.g. 0.17"
     )
+    parser.add_argument(
+        "--qc-overrides", type=Path, metavar="FILE", help="verdicts of people; default: OUT/prepared/qc_overrides.tsv"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
     parser.add_argument("--subject-minutes", type=float, default=Limits.minutes, help="then a subject is given up")
     parser.add_argument("--subject-memory", type=float, default=Limits.memory_gib, metavar="GIB", help="default: 16")
@@ -272,6 +275,7 @@ def preprocess(arguments: argparse.Namespace) -> CohortSummary:
         recipe=recipe_of(arguments),
         scheduler=arguments.scheduler,
         limits=limits_of(arguments),
+        overrides=arguments.qc_overrides,
         **intake_options(arguments),
     )
     # Every run on this folder takes a copy along: a new person's scans must be prepared in the same way.

@@ -25,7 +25,8 @@ MODALITIES = ("mri", "pet")
 class LedgerRow:
     """One expected scan: a person's one T1 ("mri") or one FDG ("pet"). `reason` is a sentence, empty where kept.
 
-    Neither `reason` nor `source` tells a day.
+    automatic: the verdict of the quality checks, where they looked; rater: who set another in its place, if anybody.
+    No text tells a day.
     """
 
     participant_id: str
@@ -36,11 +37,13 @@ class LedgerRow:
     reason_code: str = ""
     reason: str = ""
     source: str = ""
+    automatic: str = ""
+    rater: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise ValueError(f"{self.participant_id}: ledger status {self.status!r}; known: {', '.join(STATUSES)}")
-        for name in ("reason", "source"):  # folders and files of a download carry the day of the scan
+        for name in ("reason", "source", "rater"):  # folders and files of a download carry the day of the scan
             object.__setattr__(self, name, without_days(getattr(self, name)))
 
 

@@ -188,6 +188,17 @@ def quality_rows(prepared: Prepared, sample_id: str) -> list[dict[str, Any]]:
     return [row for checks in found for row in checks["Checks"]]
 
 
+def override_notes(prepared: Prepared, sample_id: str) -> list[str]:
+    """A sentence for each scan of a visit on which a person set the verdict; folders of an older version have none."""
+    visit, ledger = prepared.visits.loc[sample_id], prepared.ledger
+    if "rater" not in ledger:
+        return []
+    same = (ledger["participant_id"] == visit["participant_id"]) & (ledger["session_id"] == visit["session_id"])
+    rows = ledger[same & (ledger["rater"] != "")]
+    names = {"mri": "T1", "pet": "PET"}
+    return [f"{names[row.modality]} {row.status} by {row.rater}: {row.reason}" for row in rows.itertuples()]
+
+
 def contour_pictures(prepared: Prepared, sample_id: str) -> dict[str, bytes]:
     """Modality -> PNG of the scan in template space under its contours, where preprocessing drew one."""
     visit = prepared.visits.loc[sample_id]

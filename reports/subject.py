@@ -14,7 +14,15 @@ from reports import figures, overlays
 from reports.gathering import Cohort
 from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure
 from reports.probability import probability_section
-from reports.records import AGE_CAP, MODALITIES, MODALITY_TITLES, Run, contour_pictures, quality_rows
+from reports.records import (
+    AGE_CAP,
+    MODALITIES,
+    MODALITY_TITLES,
+    Run,
+    contour_pictures,
+    override_notes,
+    quality_rows,
+)
 from reports.saliency import saliency_section
 from reports.tables import fixed
 from reports.typesetting import typeset
@@ -67,7 +75,7 @@ def _withheld(cohort: Cohort, sample_id: str, quality: list[dict[str, Any]]) -> 
     if cohort.prepared is None or cohort.prepared.visits.at[sample_id, "qc"].lower() != "fail":
         return None
     failed = [row for row in quality if row["verdict"] == "fail"]
-    reasons = "; ".join(_describe_check(row) for row in failed)
+    reasons = "; ".join([*override_notes(cohort.prepared, sample_id), *(_describe_check(row) for row in failed)])
     return reasons or "the manifest marks this visit as failed and gives no further reason"
 
 
@@ -120,14 +128,15 @@ def norm_curve(cohort: Cohort, sample_id: str, measure: Measure, color: str) -> 
 
 def quality_section(cohort: Cohort, sample_id: str, quality: list[dict[str, Any]]) -> dict[str, Any]:
     visit = cohort.prepared.visits.loc[sample_id]
+    said = "".join(f" Overridden: {note}." for note in override_notes(cohort.prepared, sample_id))
     if visit["kind"] != "raw":
-        return {"note": "Prepared on the grid, without scans of its own: no registration QC.", "rows": []}
+        return {"note": f"Prepared on the grid, without scans of its own: no registration QC.{said}", "rows": []}
     if not quality:
-        return {"note": "QC numbers are missing for this visit.", "rows": []}
+        return {"note": f"QC numbers are missing for this visit.{said}", "rows": []}
     passed = sum(row["verdict"] == "pass" for row in quality)
     shown = [row for row in quality if row["verdict"] != "pass" or row["name"] in TELLING_CHECKS]
     return {
-        "note": f"{passed} of {len(quality)} checks passed; all, with pictures: qc.html of the prepared folder.",
+        "note": f"{passed} of {len(quality)} checks passed; all, with pictures: qc.html of the prepared folder.{said}",
         "rows": [{"verdict": row["verdict"], "text": _describe_check(row)} for row in shown],
     }
 

@@ -21,9 +21,11 @@ from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.clinical import scores_at_scan
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.overview import people_table
-from preprocessing.intake.people import PAIR_DAYS, Person, chosen_scans
+from preprocessing.intake.people import PAIR_DAYS, Intake, Person, chosen_scans
 from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
+from preprocessing.quality.overrides import FILE as OVERRIDES
+from preprocessing.quality.overrides import Overrides, obey, read_overrides, verdict_of, write_template
 from preprocessing.quality.sheet import write_contact_sheet
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import derivative
@@ -36,7 +38,7 @@ __all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "prepr
 MANIFEST_COLUMNS = (
     *("participant_id", "session_id", "kind", "t1_path", "gm_path", "pet_path", "label", "label_reason"),
     *("months_to_conversion", "age", "sex", "site", "group_id", "tiv_ml", "qc"),
-    *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months"),
+    *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months", "qc_automatic", "qc_rater"),
 )
 
 # A download that holds this file was not taken of anybody.
@@ -56,12 +58,14 @@ class CohortSummary:
     labels: dict[str, int]
     seconds: dict[str, float] = field(default_factory=dict)
     ledger: str = ""
+    overrides: str = ""
 
     def __str__(self) -> str:
         labels = ", ".join(f"{count} {reason}" for reason, count in self.labels.items())
         return (
             f"{self.raw + self.given} people ({self.raw} from raw scans: {self.processed} processed now, {self.reused} "
             f"done before; {self.given} given prepared), {self.failed} scans failed\nlabels    {labels}\n{self.ledger}"
+            + (f"\n{self.overrides}" if self.overrides else "")
         )
 
 
@@ -80,6 +84,7 @@ def preprocess_cohort(
     limits: Limits | None = None,
     dates: str | None = None,
     visits: str = "one",
+    overrides: Path | None = None,
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
@@ -90,7 +95,7 @@ def preprocess_cohort(
     ledger.tsv, people.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such
     scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody
     whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for
-    `preprocess_subject`.
+    `preprocess_subject`. `overrides`: verdicts of people (`quality.overrides`); default: `prepared/qc_overrides.tsv`.
     Raises only for missing or strange tables and for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
@@ -102,6 +107,7 @@ def preprocess_cohort(
     intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
     tasks = {person.name: _task(person, recipe) for person in intake.people}
     given_people = prepared_people.without_scans(given_people, intake)
+    said = _read_overrides(overrides, prepared, intake, given_people)
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
     preflight.check_room(prepared, len(pending), jobs).require(prepared)
@@ -112,7 +118,8 @@ def preprocess_cohort(
     rows, ledger = prepared_people.describe(given_people, intake, rule)
     manifest = pd.DataFrame(people + rows, columns=MANIFEST_COLUMNS)
     manifest = manifest.sort_values(["participant_id", "session_id"], ignore_index=True)
-    ledger += [row for outcome in outcomes.values() for row in outcome.ledger]
+    ledger, said = obey(said, ledger + [row for outcome in outcomes.values() for row in outcome.ledger])
+    manifest = _judged(manifest, ledger)
     measured = [pd.read_csv(regions_path(tasks[_name(row)], prepared), sep="\t") for row in people]
     write_table(people_table(intake, rows, prepared), prepared / "people.tsv")
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
@@ -121,7 +128,7 @@ def preprocess_cohort(
         prepared, manifest, ledger, [*measured, prepared_people.read_regions(prepared, given_people.participant_id)]
     )
     derivative.write_dataset_files(prepared, simulated=(raw / SIMULATED_MARK).is_file(), version=str(RECIPE_VERSION))
-    write_contact_sheet(prepared)
+    write_contact_sheet(prepared, said)
     return CohortSummary(
         prepared=prepared,
         raw=len(people),
@@ -132,6 +139,7 @@ def preprocess_cohort(
         labels=dict(Counter(manifest.label_reason)),
         ledger=describe_ledger(ledger),
         seconds=_mean_seconds([outcomes[task.name] for task in pending]),
+        overrides=str(said),
     )
 
 
@@ -145,6 +153,39 @@ def _task(person: Person, recipe: Recipe) -> SubjectTask:
         pet_protocol=person.pet.protocol if person.pet else "",
         recipe=recipe,
     )
+
+
+def _read_overrides(file: Path | None, prepared: Path, intake: Intake, given: pd.DataFrame) -> Overrides:
+    """What people said of these scans. Without a file of their own, from the prepared folder's, which is made once."""
+    if file is None:
+        write_template(prepared)
+    named = [*intake.people, *intake.ledger, *given.itertuples()]
+    return read_overrides(file or prepared / OVERRIDES, {(one.participant_id, one.session_id) for one in named})
+
+
+def _judged(manifest: pd.DataFrame, ledger: list[LedgerRow]) -> pd.DataFrame:
+    """The manifest with the ledger's verdicts: on each T1, and without PETs that are not kept."""
+    rows = {(row.participant_id, row.session_id, row.modality): row for row in ledger}
+    t1s = [rows[*visit, "mri"] for visit in _visits(manifest)]
+    judged = manifest.assign(
+        qc=[verdict_of(t1) for t1 in t1s],
+        qc_automatic=[t1.automatic for t1 in t1s],
+        qc_rater=[t1.rater for t1 in t1s],
+    )
+    without_pet = _without_pet(ledger)
+    excluded = [visit in without_pet for visit in _visits(manifest)]
+    judged.loc[excluded, ["pet_path", "tracer"]] = ""
+    judged.loc[excluded, "days_between"] = None
+    return judged
+
+
+def _visits(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table.participant_id, table.session_id, strict=True))
+
+
+def _without_pet(ledger: list[LedgerRow]) -> set[tuple[str, str]]:
+    """Visits whose PET is not kept."""
+    return {(row.participant_id, row.session_id) for row in ledger if row.modality == "pet" and row.status != "kept"}
 
 
 def _name(row: dict[str, object]) -> str:
@@ -179,9 +220,11 @@ def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
 def _write_tables(
     prepared: Path, manifest: pd.DataFrame, ledger: list[LedgerRow], measured: list[pd.DataFrame]
 ) -> None:
-    """The manifest last: where it stands, all that it names is there."""
+    """The manifest last: where it stands, all that it names is there. A PET that is not kept has no SUVRs."""
     filled = [table for table in measured if len(table)] or [pd.DataFrame(columns=list(REGION_COLUMNS))]
     table = pd.concat(filled, ignore_index=True).reindex(columns=list(REGION_COLUMNS))
+    without_pet = _without_pet(ledger)
+    table.loc[[visit in without_pet for visit in _visits(table)], "suvr"] = None
     write_table(table, prepared / "regions.tsv")
     write_table(ledger_table(ledger), prepared / "ledger.tsv")
     write_table(manifest, prepared / "manifest.tsv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.limits import MAX_COLUMNS, MAX_TABLE_BYTES, require_size
+from adni_tcgm.tables import decode_table
 from preprocessing.intake.walk import files_under
 
 # What tables write where they know nothing; -1 and -4 are ADNI's.
@@ -90,7 +90,7 @@ def read_text_table(path: Path, separator: str | None = None, rows: int | None =
     with more or fewer cells than the header; empty cells at its end do not count.
     """
     require_size(path, MAX_TABLE_BYTES)
-    text = _decode(path)
+    text = decode_table(path)
     header = next((line for line in io.StringIO(text, newline=None) if line.strip("\t\n;, ")), "")
     if not header:
         raise ValueError(f"{path}: the table is empty; not even a header line")
@@ -105,17 +105,6 @@ def read_text_table(path: Path, separator: str | None = None, rows: int | None =
             break
         kept[line] = _fit(path, line, cells, len(names), separator)
     return pd.DataFrame(list(kept.values()), index=pd.Index(list(kept), dtype=int), columns=names, dtype=str)
-
-
-def _decode(path: Path) -> str:
-    content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        warnings.warn(f"{path}: not UTF-8; read as Windows-1252, check names with accents", stacklevel=3)
-        return content.decode("cp1252", errors="replace")
 
 
 def _read_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from adni_tcgm.files import write_bytes
-from preprocessing.quality import pictures
+from preprocessing.quality import overrides, pictures, rating
 
 FILE = "qc.html"
 VERDICTS = ("fail", "failed", "warn", "pass")  # worst first; "failed": no maps at all
@@ -40,13 +40,15 @@ td, th { padding: .05rem .7rem .05rem 0; text-align: left; font-weight: normal }
 td:nth-child(2) { text-align: right }
 tr.warn { color: #8a5f00; font-weight: 600 } tr.fail { color: #b02a2a; font-weight: 600 }
 figure { margin: 0 0 .5rem } figcaption { font-size: .78rem; color: #4d5661 }
+.key { display: inline-block; width: .8rem; height: .35rem; margin: 0 .3rem 0 .2rem; outline: 1px solid #98a2ad }
 img { display: block; max-width: 100%; height: auto; background: #000; border-radius: 3px }
 @media (max-width: 900px) { article { grid-template-columns: 1fr } }
 """
 
 SCRIPT = """
-for (const button of document.querySelectorAll("nav button")) button.onclick = () => {
-  for (const other of document.querySelectorAll("nav button")) other.setAttribute("aria-pressed", other === button);
+const filters = document.querySelectorAll("nav button[data-verdict]");
+for (const button of filters) button.onclick = () => {
+  for (const other of filters) other.setAttribute("aria-pressed", other === button);
   const wanted = button.dataset.verdict;
   for (const row of document.querySelectorAll("article"))
     row.hidden = wanted !== "all" && !row.classList.contains(wanted);
@@ -54,12 +56,14 @@ for (const button of document.querySelectorAll("nav button")) button.onclick = (
 """
 
 
-def write_contact_sheet(prepared: Path) -> Path:
+def write_contact_sheet(prepared: Path, said: overrides.Overrides | None = None) -> Path:
     """Write `prepared/qc.html` from manifest, ledger, `*_qc.json` and the pictures; returns its path.
 
     The page needs no network: style and script are inside, pictures lie beside it and are named relative to it, so
     that a cohort of hundreds stays quick to open. It shows people, not summaries: it is as private as the scans.
+    said: the verdicts of people, which the page shows beside those of the checks, and lets a reader change and save.
     """
+    said = said or overrides.Overrides({})
     manifest, ledger = (
         pd.read_csv(prepared / f"{name}.tsv", sep="\t", dtype=str, keep_default_na=False)
         for name in ("manifest", "ledger")
@@ -71,9 +75,9 @@ def write_contact_sheet(prepared: Path) -> Path:
     rows_of = {key: ledger[(ledger.participant_id == key[0]) & (ledger.session_id == key[1])] for key in people}
     verdicts = {key: _verdict(rows) for key, rows in rows_of.items()}
     order = sorted(verdicts, key=lambda key: (_rank(verdicts[key]), key))
-    rows = [_row(prepared, key, verdicts[key], rows_of[key]) for key in order]
+    rows = [_row(prepared, key, verdicts[key], rows_of[key], said) for key in order]
     path = prepared / FILE
-    write_bytes(path, _page(rows, Counter(verdicts.values()), int((~raw).sum())).encode())
+    write_bytes(path, _page(rows, Counter(verdicts.values()), int((~raw).sum()), said).encode())
     return path
 
 
@@ -81,16 +85,17 @@ def _verdict(ledger: pd.DataFrame) -> str:
     """The worst that the rows of one person's visit say."""
     if ((ledger.status == "failed") & (ledger.modality == "mri")).any():
         return "failed"
-    if ((ledger.status == "failed") | (ledger.reason_code == "qc_fail")).any():
+    verdicts = {overrides.verdict_of(row) for row in ledger.itertuples()}
+    if (ledger.status == "failed").any() or "fail" in verdicts:
         return "fail"
-    return "warn" if (ledger.reason_code == "qc_warn").any() else "pass"
+    return "warn" if "warn" in verdicts else "pass"
 
 
 def _rank(verdict: str) -> int:
     return VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS)
 
 
-def _page(rows: list[str], counts: Counter[str], given: int) -> str:
+def _page(rows: list[str], counts: Counter[str], given: int, said: overrides.Overrides) -> str:
     buttons = [("all", sum(counts.values())), *((v, counts[v]) for v in sorted(counts, key=_rank))]
     filters = "".join(
         f'<button data-verdict="{escape(verdict)}" aria-pressed="{str(verdict == "all").lower()}">'
@@ -103,22 +108,24 @@ def _page(rows: list[str], counts: Counter[str], given: int) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Quality control</title>
-<style>{STYLE}</style>
+<style>{STYLE}{rating.STYLE}</style>
 <header>
 <h1>Quality control of the preprocessing</h1>
 <p>Worst first. The person's right is shown on the left, as the header has it: no check can tell a scan whose header
 has left and right exchanged, unless its PET disagrees.{arrived}</p>
 <p>This page shows data of single participants: do not redistribute.</p>
-</header>
-<nav>{filters}</nav>
+<p>You may set another verdict, with a reason: save the file below into this folder, and the next run obeys it.</p>
+{rating.problems(said)}</header>
+<nav>{filters}{rating.controls()}</nav>
 <main>
 {"".join(rows)}</main>
 <script>{SCRIPT}</script>
+{rating.script(said)}
 </html>
 """
 
 
-def _row(prepared: Path, visit: tuple[str, str], verdict: str, ledger: pd.DataFrame) -> str:
+def _row(prepared: Path, visit: tuple[str, str], verdict: str, ledger: pd.DataFrame, said: overrides.Overrides) -> str:
     participant, session = visit
     folder, name = prepared / participant / session, f"{participant}_{session}"
     remarks = "".join(
@@ -126,10 +133,16 @@ def _row(prepared: Path, visit: tuple[str, str], verdict: str, ledger: pd.DataFr
         for row in ledger.itertuples()
         if row.reason
     )
+    marks = "".join(
+        rating.marks(row, said.by_scan.get((*visit, row.modality)))
+        for row in ledger.itertuples()
+        if overrides.has_maps(row)
+    )
     return (
         f'<article class="{escape(verdict)}" id="{escape(participant)}">\n<div>'
-        f'<h2>{escape(participant)} <span class="badge {escape(verdict)}">{escape(verdict)}</span></h2>'
-        f"{f'<ul>{remarks}</ul>' if remarks else ''}{_numbers(folder / f'{name}_qc.json')}</div>\n"
+        f"<h2>{escape(participant)} {escape(session)} "
+        f'<span class="badge {escape(verdict)}">{escape(verdict)}</span></h2>'
+        f"{f'<ul>{remarks}</ul>' if remarks else ''}{marks}{_numbers(folder / f'{name}_qc.json')}</div>\n"
         f"<div>{_pictures(prepared, folder / 'figures' / name)}</div>\n</article>\n"
     )
 
@@ -149,12 +162,18 @@ def _numbers(path: Path) -> str:
 
 def _pictures(prepared: Path, prefix: Path) -> str:
     figures = []
-    for name, caption in pictures.CAPTIONS.items():
+    for name, picture in pictures.PICTURES.items():
         path = pictures.path_of(prefix, name)
         if path.is_file():
             source = quote(path.relative_to(prepared).as_posix())
             figures.append(
-                f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(caption)}">'
-                f"<figcaption>{escape(caption)}</figcaption></figure>"
+                f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(picture.caption)}">'
+                f"<figcaption>{escape(picture.caption)}: {_legend(picture)}</figcaption></figure>"
             )
     return "".join(figures) or "<p>No pictures.</p>"
+
+
+def _legend(picture: pictures.Picture) -> str:
+    return ", ".join(
+        f'<span class="key" style="background:{color}"></span>{escape(words)}' for color, words in picture.contours
+    )

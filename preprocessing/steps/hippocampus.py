@@ -28,11 +28,13 @@ RECENTER_MM = 2.0
 @dataclass(frozen=True)
 class Box:
     """One side's segmentation. probability: of each class by name, in 1 mm voxels in RAS+ that lie at `affine`;
-    expected: where the registration looked for the hippocampus, (3,) mm."""
+    expected: where the registration looked for the hippocampus, (3,) mm; carried: the template's hippocampus as the
+    registration carries it into the box, bool."""
 
     probability: dict[str, np.ndarray]
     affine: np.ndarray
     expected: np.ndarray
+    carried: np.ndarray
 
     def volume_ml(self, region: str) -> float:
         """Sum of probabilities, so that voxels at the surface count in part."""
@@ -52,8 +54,13 @@ def segment_hippocampi(t1: nib.Nifti1Image, transforms: register.Transforms, wei
 
     t1: RAS+, as scanned (the network has seen bias fields); transforms: its registration, which says where to look.
     """
-    centers = hippocampal_centers(transforms)
-    return {side: Box(*segment_around(t1, center, side, weights), center) for side, center in centers.items()}
+    boxes = {}
+    for side, center in hippocampal_centers(transforms).items():
+        probability, affine = segment_around(t1, center, side, weights)
+        atlas = template.region_mask("hippocampus", side=side).astype(np.float32)
+        carried = register.to_native(atlas, transforms, nib.Nifti1Image(probability["hippocampus"], affine)) > 0.5
+        boxes[side] = Box(probability, affine, center, carried)
+    return boxes
 
 
 def volumes_ml(boxes: dict[str, Box]) -> dict[tuple[str, str], float]:

@@ -42,7 +42,7 @@ RESOLUTIONS = {
 DESCRIPTION = "dataset_description.json"
 BIDSIGNORE = (
     *(f"/{name}.tsv" for name in ("manifest", "ledger", "regions", "people", "clinical", "chosen_scans")),
-    *("/given.tsv", "/given_regions.tsv", "/qc.html"),
+    *("/given.tsv", "/given_regions.tsv", "/qc.html", "/qc_overrides.tsv"),
     *(f"/sub-*/ses-*/sub-*_{name}" for name in ("regions.tsv", "qc.json", "done.json", "stamps.json")),
     f"/sub-*/ses-*/{LOG}",
     "/sub-*/ses-*/figures",

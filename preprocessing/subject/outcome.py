@@ -22,7 +22,8 @@ from preprocessing.subject.plan import SubjectTask, pet_files, regions_path, sou
 class Outcome:
     """What a subject came to: files relative to the prepared folder, numbers, ledger rows, seconds per step.
 
-    `qc` is the verdict on the T1. A PET that fails has no `pet_path`, and its ledger row says why.
+    `qc` is the verdict on the T1. A scan that quality control fails has its paths all the same, since a person may keep
+    it; a PET that could not be processed has none. The ledger rows say why.
     """
 
     participant_id: str
@@ -100,6 +101,8 @@ def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
         return None
     fields = content["outcome"]
     outcome = Outcome(**{**fields, "ledger": [LedgerRow(**row) for row in fields["ledger"]]})
+    if not outcome.pet_path and any((row.modality, row.reason_code) == ("pet", "qc_fail") for row in outcome.ledger):
+        return None  # records of earlier versions do not say where a PET lies that quality control failed
     files = [prepared / name for name in (outcome.t1_path, outcome.gm_path, outcome.pet_path) if name]
     if outcome.t1_path:
         files.append(regions_path(task, prepared))

@@ -20,8 +20,8 @@ from preprocessing.subject.t1 import Structure, obtain_structure
 def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     """Take one T1, and the PET if there is one, to the template.
 
-    Writes `prepared/sub-X/ses-M000/{anat,pet,figures}/...`, regions, QC and, last, `..._done.json`. A PET that fails,
-    by an error or by its quality, leaves the T1's results standing. Raises StepFailed where the T1 fails.
+    Writes `prepared/sub-X/ses-M000/{anat,pet,figures}/...`, regions, QC and, last, `..._done.json`. A PET that fails
+    leaves the T1's results standing. Raises StepFailed where the T1 fails.
     """
     prepared.mkdir(parents=True, exist_ok=True)
     make_repeatable(task.recipe.seed)
@@ -33,7 +33,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     outcome.qc = worst(structure.checks)
     outcome.ledger.append(judged_row(task, prepared, "mri", structure.checks))
     uptake, final = _uptake(task, prepared, outcome, structure, stamps)
-    suvr, covered, gray = (uptake.suvr, uptake.covered, uptake.gray) if outcome.pet_path else (None, None, None)
+    suvr, covered, gray = (uptake.suvr, uptake.covered, uptake.gray) if uptake else (None, None, None)
     tissues = {name: structure.tissues[tissue.TISSUES.index(name)] for name in regions.TISSUE_METHODS}
     table = regions.measure_regions(structure.jacobian, tissues, suvr, covered, structure.segmented_ml, gray)
     table.insert(0, "participant_id", task.participant_id)
@@ -61,6 +61,4 @@ def _uptake(
         outcome.ledger.append(failed_row(task, prepared, "pet", failure))
         return None, failure.expected
     outcome.ledger.append(judged_row(task, prepared, "pet", uptake.checks))
-    if worst(uptake.checks) == "fail":
-        outcome.pet_path = ""
     return uptake, True

@@ -13,7 +13,7 @@ import numpy as np
 from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing.ledger import write_image, write_json
 from preprocessing.quality import measures, pictures
-from preprocessing.quality.checks import Check, T1Maps, check_t1, place_loosely
+from preprocessing.quality.checks import Check, T1Maps, check_hippocampi, check_t1, place_loosely
 from preprocessing.steps import bias, brain_mask, hippocampus, orient, register, template, tissue
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
@@ -130,7 +130,8 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
     with step("quality", outcome):
         on_template = (warped, warped_mask, jacobian)
         checks = _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
-    return checks, hippocampus.volumes_ml(boxes)
+        pictures.write_native(t1, mask, native[tissue.TISSUES.index("wm")], boxes, figures_stem(task, prepared))
+    return checks + check_hippocampi(boxes), hippocampus.volumes_ml(boxes)
 
 
 def _judge(
@@ -148,7 +149,7 @@ def _judge(
     view = nib.Nifti1Image(np.ones(t1.shape, np.float32), t1.affine)
     covered = register.to_template(view, transforms) > 0.5
     head = place_loosely(t1, mask, target)
-    pictures.write_t1(warped[0], t1, mask, figures_stem(task, prepared))
+    pictures.write_t1(warped[0], figures_stem(task, prepared))
     affine = register.affine_matrix(transforms.affine)
     maps = T1Maps(warped[0], warped[1], target, warped[2], covered, mask, head, affine, ghosts)
     return check_t1(maps, tissue_ml, brain_mask.volume_ml(mask, t1))

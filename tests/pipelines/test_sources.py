@@ -75,3 +75,9 @@ def test_the_broken_file_that_the_simulation_plants_is_no_failure_but_a_second_o
     assert run(tmp_path) == 0
     calls[0]["failed"] = 2
     assert run(tmp_path) == 1
+
+
+def test_the_verdicts_of_people_are_handed_on(calls, tmp_path):
+    run(tmp_path, "--data", str(tmp_path / "in"), "--qc-overrides", str(tmp_path / "mine.tsv"))
+    run(tmp_path, "--data", str(tmp_path / "in"))
+    assert [call["overrides"] for call in calls[1:]] == [tmp_path / "mine.tsv", None]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,28 @@ def test_a_failed_quality_check_withholds_every_probability_and_gives_the_reason
     assert data["probability"]["withheld"] == "pet correlation 0.12 (≥ 0.25)"
     assert data["probability"]["rows"] == []
     assert "probabilities.svg" not in drawn
+
+
+def with_verdict(cohort, row: int, status: str, reason: str):
+    """The cohort whose ledger says that a person set the verdict on this T1."""
+    prepared = cohort.prepared
+    ledger = prepared.ledger.assign(automatic="pass", rater="")
+    chosen = (ledger.participant_id + "_" + ledger.session_id == sample(row)) & (ledger.modality == "mri")
+    ledger.loc[chosen, ["status", "rater", "reason"]] = [status, "AB", reason]
+    return replace(cohort, prepared=replace(prepared, ledger=ledger))
+
+
+def test_a_verdict_that_a_person_set_is_named_with_the_person(cohort):
+    notes = [
+        describe_subject(with_verdict(cohort, RAW, "kept", "looked at it"), sample(RAW))[0]["quality"]["note"],
+        describe_subject(cohort, sample(RAW))[0]["quality"]["note"],
+    ]
+    assert notes[0] == f"{notes[1]} Overridden: T1 kept by AB: looked at it."
+
+
+def test_a_probability_that_a_person_withheld_names_the_person(cohort):
+    data, _ = describe_subject(with_verdict(cohort, FAILED, "excluded", "motion"), sample(FAILED))
+    assert data["probability"]["withheld"] == "T1 excluded by AB: motion; pet correlation 0.12 (≥ 0.25)"
 
 
 def test_without_pet_there_is_no_pet_probability_and_the_report_says_so(cohort):

@@ -249,7 +249,7 @@ def test_a_broken_pet_is_a_failed_row_of_its_own(template_subject, tmp_path):
     assert (row.status, row.step, row.reason_code) == ("failed", "orient_pet", "truncated")
 
 
-def test_a_pet_that_quality_control_fails_costs_the_pet_only(template_subject, monkeypatch):
+def test_a_pet_that_quality_control_fails_costs_the_pet_only_and_is_measured(template_subject, monkeypatch):
     task, prepared = template_subject
     copy = prepared.with_name("bad_pet")
     shutil.copytree(prepared, copy)
@@ -261,11 +261,11 @@ def test_a_pet_that_quality_control_fails_costs_the_pet_only(template_subject, m
 
     monkeypatch.setattr(pet, "check_pet", fail_one)
     result = preprocess_subject(task, copy)
-    assert (result.qc, result.pet_path) == ("pass", "")
+    assert (result.qc, (copy / result.pet_path).is_file()) == ("pass", True)  # a person may keep it
     rows = {row.modality: (row.status, row.reason_code) for row in result.ledger}
     assert rows == {"mri": ("kept", ""), "pet": ("excluded", "qc_fail")}
     table = pd.read_csv(task.folder(copy) / f"{task.name}_regions.tsv", sep="\t")
-    assert table.suvr.isna().all() and (table.volume_ml > 0).all()
+    assert table.suvr.notna().all() and (table.volume_ml > 0).all()
 
 
 def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject, monkeypatch, tmp_path):

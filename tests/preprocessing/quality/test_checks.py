@@ -11,17 +11,18 @@ from scipy import ndimage
 
 from preprocessing.quality import measures
 from preprocessing.quality.checks import (
-    THRESHOLDS,
     Check,
     T1Maps,
-    Threshold,
     check,
+    check_hippocampi,
     check_pet,
     check_t1,
     explain,
     place_loosely,
 )
+from preprocessing.quality.limits import THRESHOLDS, Threshold
 from preprocessing.steps import template, tissue
+from preprocessing.steps.hippocampus import Box
 
 # Native csf, gm, wm of the template itself, in mL.
 TISSUE_ML = np.array([300.0, 900.0, 650.0])
@@ -63,6 +64,27 @@ def judge_pet(suvr: np.ndarray, covered: np.ndarray | None = None) -> dict[str, 
     return {c.name: c for c in check_pet(suvr, covered, gray, white)}
 
 
+def side_box(radius: float = 9.5, lift: float = 0.0, blur: float = 1.0) -> Box:
+    """A ball with a soft border, `lift` mm above the place where the registration carries the template's."""
+    index = np.indices((40, 64, 40), dtype=np.float32)
+    middle = np.array([19.5, 31.5, 19.5])
+
+    def ball(center: np.ndarray) -> np.ndarray:
+        distance = np.linalg.norm(index - center[:, None, None, None], axis=0)
+        return (1 / (1 + np.exp((distance - radius) / blur * 2))).astype(np.float32)
+
+    return Box({"hippocampus": ball(middle + [0, 0, lift])}, np.eye(4), middle, ball(middle) > 0.5)
+
+
+def both_sides(**spoiled: float) -> dict[str, Box]:
+    """The left one as a good scan has it, the right one spoiled."""
+    return {"left": side_box(), "right": side_box(**spoiled)}
+
+
+def judge_hippocampi(boxes: dict[str, Box]) -> dict[str, Check]:
+    return {c.name: c for c in check_hippocampi(boxes)}
+
+
 def failed(checks: dict[str, Check]) -> set[str]:
     return {name for name, c in checks.items() if c.verdict == "fail"}
 
@@ -79,7 +101,7 @@ def ghosts(values: np.ndarray, amount: float) -> np.ndarray:
 
 
 def test_the_template_and_its_fdg_pass_every_check(t1_maps, fdg):
-    checks = judge_t1(t1_maps) | judge_pet(fdg)
+    checks = judge_t1(t1_maps) | judge_pet(fdg) | judge_hippocampi(both_sides())
     assert {name: (c.value, c.verdict) for name, c in checks.items() if c.verdict != "pass"} == {}
     assert {(c.step, c.name) for c in checks.values()} == set(THRESHOLDS)
 
@@ -139,6 +161,48 @@ def test_slight_motion_is_no_failure(t1_maps):
     t1 = ghosts(template.t1(), 0.03)
     share = measures.ghost_share(t1, template.brain_mask(), (2.0, 2.0, 2.0))
     assert failed(judge_t1(replace(t1_maps, t1=t1, ghost_share=share))) == set()
+
+
+@pytest.mark.parametrize("width_mm", [2.0, 4.0, 6.0])
+def test_the_rim_of_a_border_that_falls_evenly_is_its_width(width_mm):
+    x = np.indices((60, 60, 60))[0] - 29.5
+    slab = np.clip(0.5 - (np.abs(x) - 15) / width_mm, 0, 1)
+    slab[:, :2] = slab[:, -2:] = slab[:, :, :2] = slab[:, :, -2:] = 0
+    # Of a slab the sides have no rim, and count as surface.
+    faces = 2 * 56 * 56
+    surface = ((slab > 0.5) & ~ndimage.binary_erosion(slab > 0.5)).sum()
+    assert measures.rim_mm(slab) * surface / faces == pytest.approx(width_mm, abs=0.3)
+
+
+def test_a_hippocampus_that_lies_elsewhere_than_the_registration_says_fails():
+    assert failed(judge_hippocampi(both_sides(lift=12.0))) == {"hippocampus_shift_mm", "hippocampus_overlap"}
+    assert judge_hippocampi(both_sides(lift=8.0))["hippocampus_shift_mm"].verdict == "warn"
+
+
+def test_a_hippocampus_without_a_clear_border_fails():
+    assert failed(judge_hippocampi(both_sides(blur=2.0))) == {"hippocampus_rim_mm"}
+
+
+def test_a_hippocampus_far_smaller_than_the_other_is_warned_of():
+    checks = judge_hippocampi(both_sides(radius=7.0))
+    assert caught(checks) == {"hippocampus_sides"} and failed(checks) == set()
+
+
+def test_a_template_hippocampus_twice_as_large_as_the_one_on_the_scan_is_warned_of():
+    good = side_box(radius=7.2)
+    boxes = dict.fromkeys(("left", "right"), replace(good, carried=side_box().carried))
+    boxes = {
+        side: replace(box, carried=ndimage.binary_dilation(box.carried, iterations=1)) for side, box in boxes.items()
+    }
+    assert caught(judge_hippocampi(boxes)) == {"hippocampus_overlap"}
+
+
+def test_a_side_on_which_nothing_was_found_fails():
+    empty = replace(side_box(), probability={"hippocampus": np.zeros((40, 64, 40), np.float32)})
+    names = failed(judge_hippocampi({"left": side_box(), "right": empty}))
+    assert names == {
+        *("hippocampus_shift_mm", "hippocampus_overlap", "hippocampus_rim_mm", "hippocampus_sides", "hippocampus_ml")
+    }
 
 
 def test_a_deformation_that_folds_or_loses_volume_fails(t1_maps):

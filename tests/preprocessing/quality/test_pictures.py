@@ -10,13 +10,16 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from preprocessing.cohort.run import MANIFEST_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
 from preprocessing.quality import pictures, sheet
 from preprocessing.steps import template, tissue
+from preprocessing.steps.hippocampus import Box
 
 PNG = b"\x89PNG\r\n"
+BOO = "<script>alert('boo')</script> & so on"
 PERSON, SESSION = "sub-ADNI001S0001", "ses-M000"
 
 
@@ -26,6 +29,23 @@ def read_png(content: bytes) -> np.ndarray:
     from matplotlib.image import imread
 
     return imread(io.BytesIO(content))
+
+
+def boxes() -> dict[str, Box]:
+    """A ball of 9 mm on each side, and a smaller one before it."""
+    index = np.indices((40, 64, 40)).transpose(1, 2, 3, 0)
+    balls = {"hippocampus": ((20, 30, 20), 9), "amygdala": ((20, 45, 20), 5)}
+    shares = {
+        name: np.clip(radius - np.linalg.norm(index - middle, axis=-1) + 0.5, 0, 1).astype(np.float32)
+        for name, (middle, radius) in balls.items()
+    }
+    found = {}
+    for side, x in (("left", -48.5), ("right", 9.5)):
+        affine = np.eye(4)
+        affine[:3, 3] = (x, -60.5, -40.5)
+        expected = nib.affines.apply_affine(affine, (20, 30, 20))
+        found[side] = Box(shares, affine, expected, shares["hippocampus"] > 0.5)
+    return found
 
 
 def test_a_slice_is_drawn_upright_with_right_on_the_left():
@@ -53,14 +73,40 @@ def test_an_outline_is_drawn_in_its_color_and_the_bytes_repeat():
 def test_a_subject_gets_one_small_picture_of_each_kind(tmp_path):
     prefix = tmp_path / "figures" / f"{PERSON}_{SESSION}"
     thin = nib.Nifti1Image(template.t1()[:, ::2], np.diag([2.0, 4.0, 2.0, 1.0]))  # anisotropic
-    pictures.write_t1(template.t1(), thin, template.brain_mask()[:, ::2], prefix)
+    pictures.write_t1(template.t1(), prefix)
+    pictures.write_native(thin, template.brain_mask()[:, ::2], tissue.tissue_priors()[2][:, ::2], boxes(), prefix)
     pictures.write_pet(template.t1() / template.t1().max(), tissue.tissue_priors(), prefix)
-    for name in pictures.CAPTIONS:
+    for name in pictures.PICTURES:
         content = pictures.path_of(prefix, name).read_bytes()
         assert content.startswith(PNG)
         assert len(content) < 250_000
         height, width = read_png(content).shape[:2]
-        assert 4 < width / height < 8
+        assert 4 < width / height < 10
+
+
+def test_the_contour_of_a_hippocampus_lies_on_what_was_segmented(tmp_path):
+    """The scan holds one bright ball where the right hippocampus was found; the contour runs around it."""
+    segmented = boxes()
+    right = segmented["right"]
+    middle = nib.affines.apply_affine(right.affine, (20, 30, 20))
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = (-80.0, -90.0, -80.0)
+    where = np.indices((160, 140, 130)).transpose(1, 2, 3, 0) + affine[:3, 3]
+    scan = nib.Nifti1Image((np.linalg.norm(where - middle, axis=-1) < 9).astype(np.float32), affine)
+    pictures.write_native(scan, scan.get_fdata() > 0, scan.get_fdata(dtype=np.float32), segmented, tmp_path / "x")
+    drawn = read_png(pictures.path_of(tmp_path / "x", "hippocampus").read_bytes())[..., :3]
+    first = drawn[:, : drawn.shape[1] // 7]  # the right one's sagittal slice
+    ball, contour = first.min(2) > 0.8, (first[..., 0] > 0.7) & (first[..., 2] < 0.35)
+    assert contour.sum() > 60
+    away = ndimage.distance_transform_edt(~ball)[contour]
+    assert away.max() < 8 and ndimage.binary_erosion(ball, iterations=6)[contour].sum() == 0
+
+
+def test_contours_have_colors_that_color_blind_people_tell_apart():
+    allowed = {"#e69f00", "#56b4e9", "#f0e442", "#d55e00", "#ffffff"}  # Okabe and Ito, and white
+    for picture in pictures.PICTURES.values():
+        colors = [color for color, _ in picture.contours]
+        assert set(colors) <= allowed and len(set(colors)) == len(colors)
 
 
 class Page(HTMLParser):
@@ -73,7 +119,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "html"):
+        if tag not in ("meta", "img", "html", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -88,10 +134,10 @@ def cohort(tmp_path) -> Path:
     rows = [{"participant_id": name, "session_id": SESSION, "kind": kind, "qc": qc} for name, kind, qc in people]
     pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)).to_csv(tmp_path / "manifest.tsv", sep="\t", index=False)
     ledger = [
-        [PERSON, SESSION, "mri", "kept", "recipe", "", "", "a"],
-        ["sub-ADNI001S0002", SESSION, "mri", "kept", "orient", "qc_fail", "<script>alert('boo')</script> & so on", "a"],
-        ["sub-ADNI001S0003", SESSION, "mri", "failed", "orient", "truncated", "the file ends early", "a"],
-        ["sub-ADNI009S0009", SESSION, "mri", "kept", "given", "", "", "given.tsv"],
+        [PERSON, SESSION, "mri", "kept", "recipe", "", "", "a", "pass", ""],
+        ["sub-ADNI001S0002", SESSION, "mri", "kept", "orient", "qc_fail", BOO, "a", "fail", ""],
+        ["sub-ADNI001S0003", SESSION, "mri", "failed", "orient", "truncated", "the file ends early", "a", "", ""],
+        ["sub-ADNI009S0009", SESSION, "mri", "kept", "given", "", "", "given.tsv", "", ""],
     ]
     pd.DataFrame(ledger, columns=list(LEDGER_COLUMNS)).to_csv(tmp_path / "ledger.tsv", sep="\t", index=False)
     folder = tmp_path / PERSON / SESSION
@@ -109,7 +155,7 @@ def test_the_contact_sheet_has_a_row_for_everybody_with_scans_worst_first(cohort
     assert page.open == []
     rows = [(found["id"], found["class"]) for tag, found in page.tags if tag == "article"]
     assert rows == [("sub-ADNI001S0002", "fail"), ("sub-ADNI001S0003", "failed"), (PERSON, "pass")]
-    buttons = [found["data-verdict"] for tag, found in page.tags if tag == "button"]
+    buttons = [found["data-verdict"] for tag, found in page.tags if tag == "button" and "data-verdict" in found]
     assert buttons == ["all", "fail", "failed", "pass"]
 
 
@@ -129,6 +175,8 @@ def test_the_contact_sheet_names_pictures_that_are_there_and_nothing_on_the_netw
     assert len(sources) == 1
     assert all((cohort / source).is_file() for source in sources)
     assert "http" not in text
+    for color, words in pictures.PICTURES["t1"].contours:
+        assert f'style="background:{color}"></span>{words}' in text
     assert str(cohort) not in text
 
 
