@@ -46,21 +46,19 @@ def tissue_priors() -> np.ndarray:
     fluid |= unlabeled & (intensity < dark)
     white |= unlabeled & (intensity > bright)
     gray |= unlabeled & (intensity >= dark) & (intensity <= bright)
-    blurred = [
-        ndimage.gaussian_filter((tissue & brain).astype(np.float32), PRIOR_BLUR_MM) for tissue in (fluid, gray, white)
-    ]
-    image = type(t1)
-    priors = np.stack([template.to_grid(image(values, t1.affine)) for values in blurred]) + PRIOR_FLOOR
+    shares = [template.share_on_grid(tissue & brain) for tissue in (fluid, gray, white)]
+    blurred = [ndimage.gaussian_filter(share, PRIOR_BLUR_MM / template.SPACING_MM) for share in shares]
+    priors = np.stack(blurred) + PRIOR_FLOOR
     return (priors / priors.sum(0)).astype(np.float32)
 
 
 def segment(t1: np.ndarray, mask: np.ndarray, priors: np.ndarray) -> np.ndarray:
     """Tissue posteriors, zero outside `mask`: (3, *shape) float32 in the order of TISSUES.
 
-    t1: bias-corrected intensities; mask: bool, the brain; priors: (3, *shape), the template's priors on the T1's grid.
+    t1: bias-corrected intensities; mask: bool, the brain; priors: (3, N), the template's, in the order of `t1[mask]`.
     """
     intensity = t1[mask].astype(np.float32)
-    weights = priors[:, mask].astype(np.float32) + PRIOR_FLOOR
+    weights = priors.astype(np.float32) + PRIOR_FLOOR
     weights /= weights.sum(0)
     found = _fit_gaussians(intensity[::4].astype(np.float64), weights[:, ::4].astype(np.float64))
     means, deviations = (values.astype(np.float32) for values in found)

@@ -255,7 +255,7 @@ def test_tissues_of_a_phantom_come_out_by_name_and_sum_to_one():
     t1 = np.choose(truth, [30.0, 100.0, 150.0]) + generator.normal(0, 8, truth.shape)
     flat = np.full((3, *truth.shape), 1 / 3, np.float32)
     hint = np.where(np.arange(3)[:, None, None, None] == truth, 0.6, 0.2).astype(np.float32)
-    posterior = tissue.segment(t1, np.ones(truth.shape, bool), 0.5 * flat + 0.5 * hint)
+    posterior = tissue.segment(t1, np.ones(truth.shape, bool), (0.5 * flat + 0.5 * hint).reshape(3, -1))
     assert np.allclose(posterior.sum(0), 1, atol=1e-5)
     assert (posterior.argmax(0) == truth).mean() > 0.99
 
