@@ -63,9 +63,7 @@ def share_on_grid(mask: np.ndarray) -> np.ndarray:
     share = mask.astype(np.float32)
     first = np.rint(GRID_AFFINE[:3, 3] - t1_1mm().affine[:3, 3]).astype(int)  # of the 1 mm voxels, in the same place
     for axis, size in enumerate(GRID_SHAPE):
-        before, middle, after = (
-            np.take(share, first[axis] + step + 2 * np.arange(size), axis) for step in (-1, 0, 1)
-        )
+        before, middle, after = (np.take(share, first[axis] + step + 2 * np.arange(size), axis) for step in (-1, 0, 1))
         share = middle / 2 + (before + after) / 4
     return share
 
