@@ -1,9 +1,9 @@
 """Processor seconds of one T1 and FDG-PET, beside those of another checkout of this repository.
 
-`python -m benchmarks.subject_speed OTHER T1 PET` (say, of `git worktree add OTHER COMMIT`): the same scans through the default
-recipe of both, in turn, each time in a fresh process with one thread. Imports are not counted; what a process computes
-once and keeps is. Prints the ratio, peak memory and a table by step. Processor seconds grow on a machine that is busy
-elsewhere, for both alike.
+`python -m benchmarks.subject_speed OTHER T1 PET` (OTHER: say, of `git worktree add OTHER COMMIT`): the same scans
+through the default recipe of both, in turn, each time in a fresh process with one thread. Imports are not counted;
+what a process computes once and keeps is. Prints the ratio, peak memory and a table by step. Processor seconds grow on
+a machine that is busy elsewhere, for both alike.
 """
 
 from __future__ import annotations
