@@ -235,9 +235,10 @@ def jacobian(transforms: Transforms) -> np.ndarray:
     """
     vectors, affine = resample.displacements(transforms.warp)
     spacing = np.diag(affine)[:3]
-    slopes = np.stack([np.stack(np.gradient(component, *spacing), -1) for component in vectors], -2)
+    units = np.eye(3, dtype=np.float32)[..., None, None, None]
+    x, y, z = (unit + np.stack(np.gradient(part, *spacing)) for unit, part in zip(units, vectors, strict=True))
     nonlinear = np.ones(template.GRID_SHAPE, np.float32)
-    nonlinear[_brain_box()] = np.linalg.det(np.eye(3, dtype=np.float32) + slopes)
+    nonlinear[_brain_box()] = (x * np.cross(y, z, axis=0)).sum(0)
     return (nonlinear * affine_determinant(transforms.affine)).astype(np.float32)
 
 
@@ -248,4 +249,4 @@ def affine_determinant(path: Path) -> float:
 
 def affine_matrix(path: Path) -> np.ndarray:
     """(3, 3) of an affine transform file (points from template to T1)."""
-    return np.reshape(ants.read_transform(str(path)).parameters[:9], (3, 3))
+    return resample.matrix_of(path)[:3, :3]
