@@ -17,6 +17,7 @@ from preprocessing.steps import register, template
 from preprocessing.steps.orient import ScanError
 
 PLAUSIBLE_ML = (800.0, 2200.0)
+TEMPLATE_BRAIN = Path(__file__).with_name("template_brain.npz")
 
 
 def mask_brain(t1: nib.Nifti1Image) -> tuple[np.ndarray, str]:
@@ -45,7 +46,15 @@ def template_brain_mask() -> np.ndarray:
     """The template's brain as deepbet sees it, (91, 109, 91) bool: 5 % more than the ICBM mask, mostly outer CSF.
 
     Registration and QC compare like with like: an outline drawn by another rule would shrink or swell every brain.
+    Kept in a file, which `python -m preprocessing.steps.brain_mask` writes: the network takes seconds.
     """
+    with np.load(TEMPLATE_BRAIN) as content:
+        bits = np.unpackbits(content["bits"], count=np.prod(template.GRID_SHAPE))
+    return bits.reshape(template.GRID_SHAPE).astype(bool)
+
+
+def find_template_brain() -> np.ndarray:
+    """What `template_brain_mask` keeps, found anew."""
     return _mask_by_network(template.grid_image(template.t1()))
 
 
@@ -84,3 +93,7 @@ def _mask_by_registration(t1: nib.Nifti1Image) -> np.ndarray:
         transforms = register.register_to_template(t1, head, prefix, register.COARSE_ITERATIONS)
         mask = register.to_native(template.brain_mask().astype(np.float32), transforms, t1) > 0.5
     return ndimage.binary_fill_holes(mask)
+
+
+if __name__ == "__main__":
+    np.savez_compressed(TEMPLATE_BRAIN, bits=np.packbits(find_template_brain()))

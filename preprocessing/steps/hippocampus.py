@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import ndimage
 
 from preprocessing.steps import lazy_ants as ants
-from preprocessing.steps import register, template
+from preprocessing.steps import register, resample, template
 
 WEIGHTS = Path(__file__).parent.parent / "networks" / "weights" / "hippocampus.safetensors"
 BOX = (40, 64, 40)  # voxels of 1 mm: the left one's width, length and height with room around it
@@ -68,8 +68,9 @@ def volumes_ml(boxes: dict[str, Box]) -> dict[tuple[str, str], float]:
     return {(region, side): box.volume_ml(region) for side, box in boxes.items() for region in REGIONS}
 
 
-def on_template(boxes: dict[str, Box], region: str, transforms: register.Transforms) -> np.ndarray:
-    """Probability of a region of both sides on the template grid: (91, 109, 91) float32."""
+def on_template(boxes: dict[str, Box], region: str, points: np.ndarray) -> np.ndarray:
+    """Probability of a region of both sides on the template grid, whose voxels lie at `points` (3, 91, 109, 91) mm of
+    the T1: (91, 109, 91) float32."""
     origins = np.array([box.affine[:3, 3] for box in boxes.values()])
     affine = np.eye(4)
     affine[:3, 3] = origins.min(0)
@@ -78,7 +79,7 @@ def on_template(boxes: dict[str, Box], region: str, transforms: register.Transfo
     for start, box in zip(starts, boxes.values(), strict=True):
         part = both[tuple(slice(first, first + size) for first, size in zip(start, BOX, strict=True))]
         np.maximum(part, box.probability[region], out=part)
-    return register.to_template(nib.Nifti1Image(both, affine), transforms)
+    return resample.sample(nib.Nifti1Image(both, affine), points)
 
 
 def segment_around(

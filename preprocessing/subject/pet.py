@@ -14,7 +14,7 @@ from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import sidecars
 from preprocessing.quality import pictures
 from preprocessing.quality.checks import Check, check_pet
-from preprocessing.steps import frames, partial_volume, regions, register, resolution, suvr, template
+from preprocessing.steps import frames, partial_volume, regions, register, resample, resolution, suvr, template
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
 from preprocessing.subject.plan import (
@@ -60,11 +60,11 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
         folder.mkdir(parents=True, exist_ok=True)
     with step("register_pet", outcome):
         rigid = _align(task, prepared, pet, structure, stamps)
-        view = nib.Nifti1Image(np.ones(pet.shape, np.float32), pet.affine)
-        covered = register.to_template(view, structure.transforms, rigid) > 0.5
+        points = register.template_points(structure.transforms, rigid)
+        covered = resample.inside(pet, points)
     with step("resolution", outcome):
-        smoothed = _smooth(task, pet, rigid, structure)
-        activity = register.to_template(smoothed.image, structure.transforms, rigid)
+        smoothed = _smooth(task, pet, points, structure)
+        activity = resample.sample(smoothed.image, points)
     with step("suvr", outcome):
         ratio, reference_mean = suvr.compute_suvr(activity, covered, task.recipe.reference)
         gray, white = suvr.gray_and_white(structure.tissues, structure.segmented)
@@ -85,13 +85,12 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
     return Uptake(ratio, covered, regions.GreyUptake(gray, own, structure.segmented), checks)
 
 
-def _smooth(task: SubjectTask, pet: nib.Nifti1Image, rigid: Path, structure: Structure) -> Smoothed:
+def _smooth(task: SubjectTask, pet: nib.Nifti1Image, points: np.ndarray, structure: Structure) -> Smoothed:
     """The PET at the recipe's resolution. One whose own is not stated is compared with the person's tissue."""
     about = sidecars.read_sidecars(task.pet)[0]
     own = resolution.stated(task.pet_series, about, task.pet_protocol)
     if own is None:
-        activity = register.to_template(pet, structure.transforms, rigid)
-        own = resolution.estimate(activity, structure.tissues, _scale(structure))
+        own = resolution.estimate(resample.sample(pet, points), structure.tissues, _scale(structure))
     kernel_mm = resolution.kernel_mm(own, task.recipe.pet_resolution_mm)
     found_mm = tuple(float(np.hypot(*pair)) for pair in zip(own.widths_mm, kernel_mm, strict=True))
     image = resolution.smooth(pet, kernel_mm) if any(kernel_mm) else pet

@@ -36,8 +36,8 @@ class Stage:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-STRUCTURE = Stage("structure", 1, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
-ALIGNMENT = Stage("pet_alignment", 1, ("pet_frames_min",), STRUCTURE)
+STRUCTURE = Stage("structure", 2, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
+ALIGNMENT = Stage("pet_alignment", 2, ("pet_frames_min",), STRUCTURE)
 
 
 def inputs_of(task: SubjectTask, prepared: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing.ledger import write_image, write_json
 from preprocessing.quality import measures, pictures
 from preprocessing.quality.checks import Check, T1Maps, check_hippocampi, check_t1, place_loosely
-from preprocessing.steps import bias, brain_mask, hippocampus, orient, register, template, tissue
+from preprocessing.steps import bias, brain_mask, hippocampus, orient, register, resample, template, tissue
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
 from preprocessing.subject.plan import (
@@ -102,18 +102,19 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
     with step("segment", outcome):
         boxes = hippocampus.segment_hippocampi(scan, transforms)
     with step("tissue", outcome):
+        points = register.native_points(transforms, t1, mask)
         # The three sum to 1, so that the third needs no interpolation.
-        fluid, gray = (register.to_native(prior, transforms, t1) for prior in tissue.tissue_priors()[:2])
+        fluid, gray = (resample.sample(template.grid_image(prior), points) for prior in tissue.tissue_priors()[:2])
         priors = np.stack([fluid, gray, np.clip(1 - fluid - gray, 0, 1)])
         native = tissue.segment(t1.get_fdata(dtype=np.float32), mask, priors)
         tissue_ml = native.sum((1, 2, 3)) * abs(np.linalg.det(t1.affine[:3, :3])) / 1000
     with step("warp", outcome):
         images = [nib.Nifti1Image(values, t1.affine) for values in native]
-        tissues = np.stack([register.to_template(image, transforms) for image in images])
-        warped = register.to_template(t1, transforms)
         mask_image = nib.Nifti1Image(mask.astype(np.float32), t1.affine)
-        warped_mask = register.to_template(mask_image, transforms) > 0.5
-        segmented = {ending: hippocampus.on_template(boxes, r, transforms) for r, ending in SEGMENTED.items()}
+        points = register.template_points(transforms)
+        *there, warped, warped_mask = (resample.sample(image, points) for image in (*images, t1, mask_image))
+        tissues, warped_mask, covered = np.stack(there), warped_mask > 0.5, resample.inside(t1, points)
+        segmented = {ending: hippocampus.on_template(boxes, region, points) for region, ending in SEGMENTED.items()}
     with step("write", outcome):
         about = sidecar(task, prepared, [task.t1])
         about |= {"BrainMaskMethod": method, "TIV_mL": outcome.tiv_ml, "TIVDefinition": "brain mask volume"}
@@ -128,7 +129,7 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
         if task.recipe.resolution_mm == 1:
             _write_fine_maps(task, folder, t1, images[tissue.TISSUES.index("gm")], transforms, jacobian, about)
     with step("quality", outcome):
-        on_template = (warped, warped_mask, jacobian)
+        on_template = (warped, warped_mask, jacobian, covered)
         checks = _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
         pictures.write_native(t1, mask, native[tissue.TISSUES.index("wm")], boxes, figures_stem(task, prepared))
     return checks + check_hippocampi(boxes), hippocampus.volumes_ml(boxes)
@@ -139,19 +140,18 @@ def _judge(
     prepared: Path,
     t1: nib.Nifti1Image,
     mask: np.ndarray,
-    warped: tuple[np.ndarray, np.ndarray, np.ndarray],
+    warped: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     transforms: register.Transforms,
     tissue_ml: np.ndarray,
     ghosts: float,
 ) -> list[Check]:
-    """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask and Jacobian on the template grid."""
+    """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask, Jacobian and field of view (bool) on
+    the template grid."""
     target = brain_mask.template_brain_mask()
-    view = nib.Nifti1Image(np.ones(t1.shape, np.float32), t1.affine)
-    covered = register.to_template(view, transforms) > 0.5
     head = place_loosely(t1, mask, target)
     pictures.write_t1(warped[0], figures_stem(task, prepared))
     affine = register.affine_matrix(transforms.affine)
-    maps = T1Maps(warped[0], warped[1], target, warped[2], covered, mask, head, affine, ghosts)
+    maps = T1Maps(warped[0], warped[1], target, warped[2], warped[3], mask, head, affine, ghosts)
     return check_t1(maps, tissue_ml, brain_mask.volume_ml(mask, t1))
 
 

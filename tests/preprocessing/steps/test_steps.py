@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from preprocessing import ledger
 from preprocessing.quality.checks import check, worst
-from preprocessing.steps import crop, orient, regions, register, suvr, template, tissue
+from preprocessing.steps import brain_mask, crop, orient, regions, register, suvr, template, tissue
 from preprocessing.steps.orient import ScanError
 from preprocessing.steps.partial_volume import blur
 from preprocessing.steps.warp_field import write_field
@@ -279,9 +279,25 @@ def test_tissues_of_a_phantom_come_out_by_name_and_sum_to_one():
     t1 = np.choose(truth, [30.0, 100.0, 150.0]) + generator.normal(0, 8, truth.shape)
     flat = np.full((3, *truth.shape), 1 / 3, np.float32)
     hint = np.where(np.arange(3)[:, None, None, None] == truth, 0.6, 0.2).astype(np.float32)
-    posterior = tissue.segment(t1, np.ones(truth.shape, bool), 0.5 * flat + 0.5 * hint)
+    posterior = tissue.segment(t1, np.ones(truth.shape, bool), (0.5 * flat + 0.5 * hint).reshape(3, -1))
     assert np.allclose(posterior.sum(0), 1, atol=1e-5)
     assert (posterior.argmax(0) == truth).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_the_template_brain_in_its_file_is_the_one_that_the_network_finds():
+    kept, found = brain_mask.template_brain_mask(), brain_mask.find_template_brain()
+    assert kept.shape == template.GRID_SHAPE
+    assert (kept != found).mean() < 1e-4  # another machine may round otherwise
+
+
+def test_a_share_on_the_grid_keeps_the_volume_and_the_place_of_a_mask():
+    mask = np.zeros(template.t1_1mm().shape, bool)
+    mask[90:111, 100:131, 80:95] = True
+    share = template.share_on_grid(mask)
+    assert share.sum() * template.VOXEL_ML == pytest.approx(mask.sum() / 1000)
+    middle = nib.affines.apply_affine(template.t1_1mm().affine, np.argwhere(mask).mean(0))
+    assert np.allclose(nib.affines.apply_affine(template.GRID_AFFINE, ndimage.center_of_mass(share)), middle)
 
 
 def test_images_with_the_same_values_have_the_same_bytes(tmp_path):
