@@ -19,8 +19,10 @@ from preprocessing.simulated.people import Person
 from preprocessing.steps import template
 from preprocessing.steps.regions import measure_regions
 
-UPTAKE_VARIATION = 0.036
+UPTAKE_VARIATION = 0.03
 UPTAKE_VARIATION_MM = 14.0
+VARIATION_STEP = 4
+LABEL_SOFTNESS_VOXELS = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Brain:
 
     @cached_property
     def _velocity(self) -> np.ndarray:
-        changes = pattern.regional_changes(pattern.ATROPHY, self.person, "mri")
+        changes = pattern.regional_changes(self.person, "mri")
         return deformation.velocity_with(changes, deformation.random_velocity(self.person.rng(3)))
 
     def to_person(self, points_mm: np.ndarray) -> np.ndarray:
@@ -65,18 +67,19 @@ class Brain:
     def uptake(self) -> np.ndarray:
         """FDG uptake relative to the healthy pons on the 2 mm template grid, before any blur."""
         rng = self.person.rng(5)
-        log_change = np.zeros(template.GRID_SHAPE, np.float32)
-        for (region, side), change in pattern.regional_changes(pattern.HYPOMETABOLISM, self.person, "pet").items():
-            log_change[template.region_mask(region, side=side)] = change
-        log_change[template.region_mask(*pattern.FRONTAL)] = pattern.FRONTAL_NUISANCE * self.person.nuisance_pet
-        spared = template.region_mask("brainstem", "ventral_diencephalon", "cerebellum_gray_matter")
-        level = np.where(spared, 0, np.float32(pattern.CORTEX_LEVEL * rng.standard_normal()))
-        noise = ndimage.gaussian_filter(
-            rng.standard_normal(template.GRID_SHAPE, np.float32), UPTAKE_VARIATION_MM / template.SPACING_MM
-        )
-        variation = np.where(spared, 0, UPTAKE_VARIATION * noise / noise.std())
-        change = ndimage.gaussian_filter(log_change, 1.0) + level + variation
-        return tissue_model.healthy_uptake() * np.exp(change.astype(np.float32))
+        changes = pattern.regional_changes(self.person, "pet")
+        table = template.region_table()
+        by_label = np.zeros(template.labels().max() + 1, np.float32)
+        for label, region, side in table[["label", "region", "side"]].itertuples(index=False):
+            by_label[label] = changes.get((region, side), 0.0)
+        change = ndimage.gaussian_filter(by_label[template.labels()], LABEL_SOFTNESS_VOXELS)
+        coarse = tuple(-(-n // VARIATION_STEP) + 1 for n in template.GRID_SHAPE)
+        sigma = UPTAKE_VARIATION_MM / template.SPACING_MM / VARIATION_STEP
+        noise = ndimage.gaussian_filter(rng.standard_normal(coarse, np.float32), sigma)
+        noise = ndimage.zoom(noise / noise.std(), VARIATION_STEP, order=1, grid_mode=True, mode="nearest")
+        noise = noise[tuple(slice(n) for n in template.GRID_SHAPE)]
+        change += UPTAKE_VARIATION * noise * ~template.region_mask("brainstem", "ventral_diencephalon")
+        return tissue_model.healthy_uptake() * np.exp(change)
 
     @cached_property
     def suvr(self) -> np.ndarray:

@@ -45,7 +45,7 @@ COLLECTION_COLUMNS = (
     *("Format", "Downloaded", "Imaging Protocol"),
 )
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -253,10 +253,9 @@ def _write_tables(
         groups = pd.DataFrame({"PTID": [p.ptid for p in people], "GROUP": [_group(p) for p in people]})
         write_bytes(out / "raw" / "GROUPS.csv", _csv(groups))
     _write_given(out / "prepared", written)
-    prior = design.converters / max(design.converters + design.stable, 1)
     write_table(model.people_table(people), out / "truth" / "people.tsv")
     write_table(pd.concat([w["truth"] for w in written]), out / "truth" / "regions.tsv")
-    write_table(model.bayes_posteriors(people, design.severity_correlation, prior), out / "truth" / "bayes.tsv")
+    write_table(model.bayes_posteriors(people, design), out / "truth" / "bayes.tsv")
 
 
 def write_download_tables(raw: Path, people: list[Person]) -> None:

@@ -13,16 +13,17 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from preprocessing.simulated.pattern import ATROPHY, SIDES
+from preprocessing.simulated.disease import REGIONS
+from preprocessing.simulated.healthy import SIDES
 from preprocessing.steps import template
 
 SPACING_MM = 4.0
 SHAPE = (46, 55, 46)
 ORIGIN_MM = template.GRID_AFFINE[:3, 3]
-SQUARINGS = 6
+SQUARINGS = 4
 # Anatomical variation that carries no information about anybody: displacement (mm) at two scales (mm).
 VARIATION = ((1.4, 24.0), (0.3, 10.0))
-CONTROLLED = tuple((e.region, side) for e in ATROPHY for side in SIDES)
+CONTROLLED = tuple((region, side) for region in REGIONS["mri"] for side in SIDES)
 
 
 def _on_field_grid(values: np.ndarray) -> np.ndarray:
@@ -64,7 +65,7 @@ def _controlled_regions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         fluid = ndimage.gaussian_filter(inside, 6) * _on_field_grid(outside)
         velocities.append(_gradient_field(source / source.max() - fluid * source.sum() / source.max() / fluid.sum()))
         weights.append((inside / inside.sum()).ravel())
-    weights, velocities = np.stack(weights), np.stack(velocities)
+    weights, velocities = np.stack(weights), np.stack(velocities).astype(np.float32)
     means = np.stack([weights @ divergence(v).ravel() for v in velocities], axis=1)
     return weights, velocities, means
 

@@ -9,36 +9,10 @@ import numpy as np
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
+from preprocessing.simulated import healthy
 from preprocessing.steps import template
 
-# FDG SUVR relative to the pons by CerebrA region, rounded from the group means of 537 cognitively normal scans, each
-# divided by that summary's own pons of .93 (precuneus 1.50, hippocampus .965); other grey matter is "cortex".
-HEALTHY_SUVR = {
-    "precuneus": 1.60,
-    "isthmus_cingulate": 1.46,
-    "posterior_cingulate": 1.48,
-    "inferior_parietal": 1.40,
-    "middle_temporal": 1.28,
-    "inferior_temporal": 1.25,
-    "superior_temporal": 1.27,
-    "fusiform": 1.25,
-    "entorhinal": 1.05,
-    "parahippocampal": 1.10,
-    "hippocampus": 1.03,
-    "amygdala": 1.00,
-    "insula": 1.28,
-    "thalamus": 1.25,
-    "caudate": 1.15,
-    "putamen": 1.60,
-    "pallidum": 1.20,
-    "pericalcarine": 1.68,
-    "cuneus": 1.54,
-    "lingual": 1.52,
-    "cerebellum_gray_matter": 1.23,
-    "brainstem": 1.00,
-    "ventral_diencephalon": 1.00,
-    "cerebellum_white_matter": 0.90,
-}
+# Uptake of grey matter for which no published mean is known.
 CORTEX_SUVR = 1.38
 WHITE_SUVR = 0.80
 FLUID_SUVR = 0.15
@@ -47,7 +21,7 @@ PET_RESOLUTION_MM = 8.0
 FWHM_PER_SIGMA = 2.3548
 # Labeled structures that are white matter or a mixture: their uptake is set as a whole.
 WHITE_REGIONS = ("brainstem", "cerebellum_white_matter", "ventral_diencephalon")
-FLUID_REGIONS = ("lateral_ventricle", "inferior_lateral_ventricle", "third_ventricle", "fourth_ventricle")
+ITERATIONS, LARGEST_SUVR = 12, 4.0
 
 
 @lru_cache
@@ -80,22 +54,19 @@ def healthy_uptake() -> np.ndarray:
         name: template.to_grid(nib.Nifti1Image(share, template.t1_1mm().affine))
         for name, share in tissues_1mm().items()
     }
-    wanted = {name: HEALTHY_SUVR.get(name, CORTEX_SUVR) for name in sorted(set(template.region_table().region))}
-    solid = np.isin(template.labels(), template.region_table().label)
-    solid &= ~template.region_mask(*FLUID_REGIONS)
-    level = np.full(template.GRID_SHAPE, CORTEX_SUVR, np.float32)
-    for region, suvr in wanted.items():
-        level[template.region_mask(region)] = suvr
+    labels, table, wanted = template.labels(), template.region_table(), healthy.normal_suvr()
+    by_label = np.full(labels.max() + 1, CORTEX_SUVR, np.float32)
+    by_label[list(wanted)] = list(wanted.values())
+    target = by_label.copy()
     # An 8 mm scanner mixes each region with what lies around it; correct until the blurred means are as published.
-    for _ in range(4):
-        soft = ndimage.gaussian_filter(level, 0.75)
+    for _ in range(ITERATIONS):
+        soft = ndimage.gaussian_filter(by_label[labels], 0.75)
         uptake = shares["grey"] * soft + shares["white"] * WHITE_SUVR + shares["fluid"] * FLUID_SUVR
         uptake = np.where(template.region_mask(*WHITE_REGIONS), soft, uptake)
         seen = blur(uptake)
-        for region, suvr in wanted.items():
-            inside = template.region_mask(region) & solid
-            if inside.any():
-                level[inside] *= np.clip(suvr / seen[inside].mean(), 0.7, 1.4)
+        means = ndimage.mean(seen / seen[template.pons_mask()].mean(), labels, np.arange(len(target)))
+        for label in set(wanted) - {*table[table.region == "brainstem"].label}:  # everything is relative to it
+            by_label[label] = np.clip(by_label[label] * target[label] / means[label], 0.4, LARGEST_SUVR)
     head = template.t1() > 0.1 * template.t1().max()
     return np.where(template.brain_mask(), uptake, np.where(head, SCALP_SUVR, 0)).astype(np.float32)
 
