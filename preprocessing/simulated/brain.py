@@ -7,7 +7,7 @@ map in template space. With `--anatomies` a second map leads from the template t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,18 @@ UPTAKE_VARIATION = 0.03
 UPTAKE_VARIATION_MM = 14.0
 VARIATION_STEP = 4
 LABEL_SOFTNESS_VOXELS = 1.0
+
+
+@lru_cache
+def _nearest_label() -> np.ndarray:
+    """CerebrA's label of every voxel of the grid, unlabeled ones (white matter, mostly) taking that of the nearest.
+
+    Otherwise the scanner's blur would mix each region's change with unchanged surroundings, and normal people be too
+    much alike.
+    """
+    labels = template.labels()
+    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    return labels[tuple(nearest)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Brain:
         by_label = np.zeros(template.labels().max() + 1, np.float32)
         for label, region, side in table[["label", "region", "side"]].itertuples(index=False):
             by_label[label] = changes.get((region, side), 0.0)
-        change = ndimage.gaussian_filter(by_label[template.labels()], LABEL_SOFTNESS_VOXELS)
+        change = ndimage.gaussian_filter(by_label[_nearest_label()], LABEL_SOFTNESS_VOXELS)
         coarse = tuple(-(-n // VARIATION_STEP) + 1 for n in template.GRID_SHAPE)
         sigma = UPTAKE_VARIATION_MM / template.SPACING_MM / VARIATION_STEP
         noise = ndimage.gaussian_filter(rng.standard_normal(coarse, np.float32), sigma)

@@ -45,7 +45,7 @@ class CohortDesign:
     nuisance_correlation: float = 0.0
     missing_pet: float = 0.08
     missing_pet_severity: float = 0.0
-    site_imbalance: float = 0.5
+    site_imbalance: float = 0.0
     seed: int = 0
     disease_seed: int | None = None
 

@@ -109,7 +109,7 @@ def test_bayes_is_unknown_where_sites_or_missing_pets_tell_the_class(setting: di
 def test_diseases_of_cohorts_differ_and_effects_are_as_published_on_average() -> None:
     found = {"mri": [], "pet": []}
     for seed in range(30):
-        design = CohortDesign(converters=300, stable=300, normal=0, dementia=0, seed=seed)
+        design = CohortDesign(converters=100, stable=100, normal=0, dementia=0, seed=seed)
         values = pattern.summaries(model.draw_people(design))
         stable, converter = (values[values.group == group] for group in ("stable", "converter"))
         for name, effects in found.items():
@@ -138,16 +138,20 @@ def test_pattern_of_ad_has_the_drawn_cosine_to_that_of_converters(seed: int) -> 
             assert own @ ad / np.linalg.norm(own) / np.linalg.norm(ad) == pytest.approx(drawn.ad_cosine)
 
 
-def test_sites_have_5_to_60_people_and_shares_of_classes_of_their_own() -> None:
-    people = model.people_table(model.draw_people(CohortDesign(seed=1, site_imbalance=1.0)))
-    sizes = people.site.value_counts()
-    assert sizes.between(5, 70).all() and len(sizes) > 5
-    ill = people.group.isin(["converter", "dementia"])
-    even = model.people_table(model.draw_people(CohortDesign(seed=1, site_imbalance=0.0)))
-    shares, balanced = (
-        i.groupby(t.site).mean().std() for i, t in ((ill, people), (even.group.isin(["converter", "dementia"]), even))
-    )
-    assert shares > 1.5 * balanced
+def test_sites_have_5_to_60_people() -> None:
+    for seed in range(3):
+        sizes = model.people_table(model.draw_people(CohortDesign(seed=seed))).site.value_counts()
+        assert sizes.between(5, 64).all() and len(sizes) > 5  # the last 4 people or fewer join the smallest site
+
+
+def test_shares_of_classes_differ_between_sites_as_asked() -> None:
+    def spread(imbalance: float) -> float:
+        design = CohortDesign(converters=1500, stable=1500, seed=1, site_imbalance=imbalance)
+        people = model.people_table(model.draw_people(design))
+        sites = people[people.group.isin(["converter", "stable"])].groupby("site").group
+        return (sites.agg(lambda group: (group == "converter").mean()) - 0.5)[sites.size() > 20].std()
+
+    assert spread(1.0) > 1.5 * spread(0.0)
 
 
 def test_pet_is_missing_more_often_in_the_severe_where_asked() -> None:
@@ -220,7 +224,8 @@ def test_hypometabolism_shows_in_the_meta_roi_and_spares_the_pons(person: model.
     ratio = ill.suvr / np.maximum(healthy.suvr, 0.1)
     assert ratio[template.meta_roi_mask()].mean() < 0.9
     assert ratio[template.pons_mask()].mean() == pytest.approx(1.0, abs=1e-3)
-    assert ratio[template.region_mask("postcentral")].mean() > 0.93
+    # Sensorimotor cortex suffers least in every subtype.
+    assert ratio[template.region_mask("postcentral")].mean() > ratio[template.meta_roi_mask()].mean() + 0.03
 
 
 def test_left_severity_noise_stays_on_its_side(person: model.Person) -> None:
