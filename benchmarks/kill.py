@@ -101,7 +101,7 @@ def pretend(task: SubjectTask, prepared: Path, size: int = 48, pause: float = 0.
         values = generator.normal(size=(size, size, size)).astype(np.float32)
         write_image(nib.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz", {"of": name})
         time.sleep(pause)
-    rows = [[*ids, "hippocampus", side, 3.0, np.nan] for side in ("left", "right")]
+    rows = [[*ids, "hippocampus", side, 3.0, np.nan, "segmentation"] for side in ("left", "right")]
     write_table(pd.DataFrame(rows, columns=REGION_COLUMNS), regions_path(task, prepared))
     paths = {f"{n}_path": (folder / f"{n}.nii.gz").relative_to(prepared).as_posix() for n in ("t1", "gm", "pet")}
     rows = [LedgerRow(*ids, modality, "kept", "recipe") for modality in (("mri", "pet") if task.pet else ("mri",))]

@@ -31,7 +31,7 @@ def judge_injected(bidsgate: Path, t1: Path, labels: nib.Nifti1Image, out: Path)
         task = SubjectTask(f"sub-loss{loss}", "ses-M000", _inject(bidsgate, t1, labels, loss, out / "injected"))
         measured.prepare(task, prepared)
         after = measured.found_with_segmented(task, prepared).set_index(["measure", "side"]).value
-        for measure in ("hippocampus", "hippocampus (GM x J)", "hippocampus (segmented)"):
+        for measure in ("hippocampus", "hippocampus (GM x J)", "hippocampus (J)"):
             rows += [
                 {
                     "judge": "response",

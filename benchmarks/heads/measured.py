@@ -33,7 +33,7 @@ TISSUE_LABELS = {
     "CSF": (4, 5, 14, 15, 24, 43, 44, 72, 136, 137, 163, 164),
 }
 VESSELS = (30, 62)
-# Besides the volume that is reported (the Jacobian's sum over the atlas mask): tissue within the same mask.
+# Beside the volume that is reported: what the registration says of the same region, and tissue within the atlas mask.
 TISSUE_WITHIN = {"hippocampus": "GM", "amygdala": "GM", "lateral_ventricle": "CSF"}
 SIDES = ("left", "right")
 COLUMNS = ["measure", "side", "value"]
@@ -53,8 +53,7 @@ def true_volumes(labels: nib.Nifti1Image) -> pd.DataFrame:
         rows += [(region, side, value) for side, value in found]
         if region in TISSUE_WITHIN:
             rows += [(_within(region), side, value) for side, value in found]
-        if region in hippocampus.REGIONS:
-            rows += [(_segmented(region), side, value) for side, value in found]
+        rows += [(_atlas(region), side, value) for side, value in found]
     rows += [(name, "both", volume_ml(names)) for name, names in TISSUE_LABELS.items()]
     rows.append(("intracranial", "both", volume_ml(tuple({n for t in TISSUE_LABELS.values() for n in t}) + VESSELS)))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -87,7 +86,10 @@ def verdict(task: SubjectTask, prepared: Path) -> str:
 
 
 def found_volumes(task: SubjectTask, prepared: Path) -> pd.DataFrame:
-    """Volumes that were reported for the scan, and those of tissue within the atlas masks; none where it failed."""
+    """Volumes that were reported for the scan, and those of the atlas masks and of tissue within; none where it failed.
+
+    What the network segments is not here: `segmented` has it, by a network that never saw the head.
+    """
     if failure_path(task, prepared).is_file():
         return pd.DataFrame(columns=COLUMNS)
     regions = pd.read_csv(regions_path(task, prepared), sep="\t").set_index(["region", "side"]).volume_ml
@@ -96,7 +98,10 @@ def found_volumes(task: SubjectTask, prepared: Path) -> pd.DataFrame:
         map_path(task, anat, "desc-preproc_T1w").with_suffix("").with_suffix(".json").read_text(encoding="utf-8")
     )
     jacobian = register.jacobian(transforms_of(task, anat))
-    rows = [(region, side, regions[region, side]) for region in SIDED for side in SIDES]
+    rows = [(r, side, regions[r, side]) for r in SIDED if r not in hippocampus.REGIONS for side in SIDES]
+    for region in SIDED:
+        sums = [jacobian[template.region_mask(region, side=side)].sum() * template.VOXEL_ML for side in SIDES]
+        rows += [(_atlas(region), side, value) for side, value in zip(SIDES, sums, strict=True)]
     for region, tissue in TISSUE_WITHIN.items():
         modulated = read_map(map_path(task, anat, f"label-{tissue}_probseg")) * jacobian
         for side in SIDES:
@@ -125,7 +130,7 @@ def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.D
         atlas[template.region_mask(region, side=side)] = number
     carried = register.to_native(atlas, transforms, labels, "nearestNeighbor").round()
     rows = [
-        (region, side, dice(carried == number, np.isin(numbers, names)))
+        (_atlas(region), side, dice(carried == number, np.isin(numbers, names)))
         for number, (region, side, names) in enumerate(structures, start=1)
     ]
     return pd.DataFrame(rows, columns=["measure", "side", "dice"])
@@ -152,7 +157,7 @@ def segmented(
                 )
                 number = SIDED[region][SIDES.index(side)]
                 overlap = dice(probability[region] > 0.5, np.isin(there, number))
-            rows.append((_segmented(region), side, float(probability[region].sum() / 1000), overlap))
+            rows.append((region, side, float(probability[region].sum() / 1000), overlap))
     return pd.DataFrame(rows, columns=[*COLUMNS, "dice"])
 
 
@@ -169,8 +174,8 @@ def found_suvr(task: SubjectTask, prepared: Path) -> pd.DataFrame:
     return pd.read_csv(regions_path(task, prepared), sep="\t")[["region", "side", "suvr"]]
 
 
-def _segmented(region: str) -> str:
-    return f"{region} (segmented)"
+def _atlas(region: str) -> str:
+    return f"{region} (J)"
 
 
 def _within(region: str) -> str:

@@ -26,7 +26,6 @@ from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
 from preprocessing.quality.sheet import write_contact_sheet
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
-from preprocessing.steps.regions import SEGMENTED_COLUMN
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, read_done
 from preprocessing.subject.plan import RECIPE_VERSION, Recipe, SubjectTask, regions_path
@@ -181,7 +180,7 @@ def _write_tables(
 ) -> None:
     """The manifest last: where it stands, all that it names is there."""
     filled = [table for table in measured if len(table)] or [pd.DataFrame(columns=list(REGION_COLUMNS))]
-    table = pd.concat(filled, ignore_index=True).reindex(columns=[*REGION_COLUMNS, SEGMENTED_COLUMN])
+    table = pd.concat(filled, ignore_index=True).reindex(columns=list(REGION_COLUMNS))
     write_table(table, prepared / "regions.tsv")
     write_table(ledger_table(ledger), prepared / "ledger.tsv")
     write_table(manifest, prepared / "manifest.tsv")

@@ -29,7 +29,8 @@ def read_people(prepared: Path) -> pd.DataFrame:
 
 def read_regions(prepared: Path, people: Collection[str]) -> pd.DataFrame:
     """Rows of `given_regions.tsv` of these people, or an empty table without it."""
-    table = _read(prepared / REGIONS_FILE, list(REGION_COLUMNS))
+    needed = [name for name in REGION_COLUMNS if name != "method"]  # somebody else's tables have their own methods
+    table = _read(prepared / REGIONS_FILE, needed)
     return table[table.participant_id.isin(set(people))]
 
 

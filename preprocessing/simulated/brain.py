@@ -102,4 +102,4 @@ class Brain:
 
     def regions(self) -> pd.DataFrame:
         """True `region side volume_ml suvr`: every CerebrA region and side, the meta-ROI proxy and the pons."""
-        return measure_regions(self.jacobian, self.suvr)
+        return measure_regions(self.jacobian, suvr=self.suvr)

@@ -238,7 +238,7 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
     row |= {"field_strength_t": _tesla(person), **pet}
     row |= {"age": cap_age(person.age), "sex": person.sex, "site": f"{person.site:03d}"}
     row |= {"tiv_ml": round(found.tiv_ml, 2)}
-    return row, _named(measure_regions(found.jacobian, found.suvr if person.has_pet else None), person)
+    return row, _named(measure_regions(found.jacobian, suvr=found.suvr if person.has_pet else None), person)
 
 
 # ---- tables

@@ -2,47 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from preprocessing.steps import template
+from preprocessing.steps import template, tissue
 
-COLUMNS = ("participant_id", "session_id", "region", "side", "volume_ml", "suvr")
-SEGMENTED_COLUMN = "segmented_ml"  # where the T1 was segmented itself
+COLUMNS = ("participant_id", "session_id", "region", "side", "volume_ml", "suvr", "method")
 META_ROI_REGION = "meta_roi_proxy"
 PONS_REGION = "pons"
+
+# How a volume was found.
+SEGMENTATION = "segmentation"  # on the person's own T1, by a network
+JACOBIAN = "jacobian"  # of the registration, summed over the atlas mask
+TISSUE_METHODS = {"gm": "grey_matter", "csf": "csf"}  # that tissue, times the Jacobian, summed over the atlas mask
+# The Jacobian alone sees neither a cortex that thins nor a ventricle narrower than the atlas's. In these regions it is
+# better than the tissue mixture, to which myelin is no grey matter. By heads' own labels: benchmarks/RESULTS.md.
+WHITE_OR_MIXED = (
+    *("brainstem", "cerebellum_white_matter", "optic_chiasm", "ventral_diencephalon"),
+    *("thalamus", "putamen", "pallidum"),
+)
 
 
 def measure_regions(
     jacobian: np.ndarray,
-    suvr: np.ndarray | None,
+    tissues: Mapping[str, np.ndarray] | None = None,
+    suvr: np.ndarray | None = None,
     covered: np.ndarray | None = None,
-    segmented_ml: dict[tuple[str, str], float] | None = None,
+    segmented_ml: Mapping[tuple[str, str], float] | None = None,
 ) -> pd.DataFrame:
     """One row per CerebrA region and side, plus `meta_roi_proxy` and `pons` (side "both").
 
-    volume_ml is the sum of the full Jacobian times the voxel volume over the atlas mask; suvr the mean over the
-    `covered` part of the mask, NaN without PET or where less than half is covered; segmented_ml, by region and side,
-    the volume found on the T1 itself, NaN for other regions. Maps: (91, 109, 91).
-    Columns: region, side, volume_ml, suvr, segmented_ml.
+    volume_ml by `method`: as segmented on the T1 where `segmented_ml` (by region and side) has it; else the sum over
+    the atlas mask of the Jacobian, times grey matter in grey regions and times fluid in ventricles where `tissues`
+    ("gm", "csf": fractions) has these. suvr: the mean over the `covered` part of the mask, NaN without PET or where
+    less than half is covered. Maps: (91, 109, 91).
+    Columns: region, side, volume_ml, suvr, method.
     """
-    table = template.region_table()
-    atlas = template.labels()
-    columns = {
-        "region": table.region,
-        "side": table.side,
-        "volume_ml": _sums(jacobian, atlas)[table.label] * template.VOXEL_ML,
-        "suvr": _mean_suvr(suvr, covered, atlas, table.label),
-    }
-    rows = [pd.DataFrame(columns)]
+    atlas, table = template.labels(), template.region_table()
+    rows = [_rows(jacobian, tissues or {}, suvr, covered, atlas, table)]
     for region, mask in ((META_ROI_REGION, template.meta_roi_mask()), (PONS_REGION, template.pons_mask())):
-        volume_ml = float(jacobian[mask].sum() * template.VOXEL_ML)
-        mean = _mean_suvr(suvr, covered, mask.astype(np.int16), [1])
-        rows.append(pd.DataFrame({"region": region, "side": "both", "volume_ml": volume_ml, "suvr": mean}))
+        one = pd.DataFrame({"label": [1], "region": [region], "side": ["both"]})
+        rows.append(_rows(jacobian, tissues or {}, suvr, covered, mask.astype(np.int16), one))
     table = pd.concat(rows, ignore_index=True)
-    names = zip(table.region, table.side, strict=True)
-    table[SEGMENTED_COLUMN] = [(segmented_ml or {}).get(name, np.nan) for name in names]
+    for (region, side), volume_ml in (segmented_ml or {}).items():
+        table.loc[(table.region == region) & (table.side == side), ["volume_ml", "method"]] = volume_ml, SEGMENTATION
     return table
+
+
+def _rows(
+    jacobian: np.ndarray,
+    tissues: Mapping[str, np.ndarray],
+    suvr: np.ndarray | None,
+    covered: np.ndarray | None,
+    atlas: np.ndarray,
+    table: pd.DataFrame,
+) -> pd.DataFrame:
+    """Rows of a table of labels `label region side`, whose numbers `atlas` holds."""
+    volumes = {JACOBIAN: _sums(jacobian, atlas)}
+    volumes |= {TISSUE_METHODS[name]: _sums(jacobian * values, atlas) for name, values in tissues.items()}
+    wanted = table.region.map(_method)
+    methods = wanted.where(wanted.isin(volumes), JACOBIAN)
+    found = [volumes[method][label] for method, label in zip(methods, table.label, strict=True)]
+    suvr_of = _mean_suvr(suvr, covered, atlas, table.label)
+    rows = pd.DataFrame({"region": table.region, "side": table.side, "volume_ml": found, "suvr": suvr_of})
+    return rows.assign(volume_ml=rows.volume_ml * template.VOXEL_ML, method=methods)
+
+
+def _method(region: str) -> str:
+    if region in tissue.CSF_REGIONS:
+        return TISSUE_METHODS["csf"]
+    return JACOBIAN if region in (*WHITE_OR_MIXED, PONS_REGION) else TISSUE_METHODS["gm"]
 
 
 def _mean_suvr(

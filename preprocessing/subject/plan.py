@@ -20,7 +20,7 @@ from preprocessing.steps import crop, frames, orient, register, suvr, template
 from preprocessing.subject import derivative
 
 # Raise it when a step changes what it computes: every subject is then done anew.
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 RESOLUTIONS_MM = (2, 1)
 
 

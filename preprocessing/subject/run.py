@@ -8,7 +8,7 @@ from pathlib import Path
 from adni_tcgm.command import write_log
 from preprocessing.ledger import write_json, write_table
 from preprocessing.quality.checks import worst
-from preprocessing.steps import regions
+from preprocessing.steps import regions, tissue
 from preprocessing.steps.register import make_repeatable
 from preprocessing.subject.outcome import Outcome, StepFailed, done_path, failed_row, judged_row, write_done
 from preprocessing.subject.pet import Uptake, measure_uptake
@@ -34,7 +34,8 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     outcome.ledger.append(judged_row(task, prepared, "mri", structure.checks))
     uptake, final = _uptake(task, prepared, outcome, structure, stamps)
     suvr, covered = (uptake.suvr, uptake.covered) if outcome.pet_path else (None, None)
-    table = regions.measure_regions(structure.jacobian, suvr, covered, structure.segmented_ml)
+    tissues = {name: structure.tissues[tissue.TISSUES.index(name)] for name in regions.TISSUE_METHODS}
+    table = regions.measure_regions(structure.jacobian, tissues, suvr, covered, structure.segmented_ml)
     table.insert(0, "participant_id", task.participant_id)
     table.insert(1, "session_id", task.session_id)
     write_table(table.round(5), regions_path(task, prepared))

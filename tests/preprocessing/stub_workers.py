@@ -30,7 +30,9 @@ def pretend(task: SubjectTask, prepared: Path, bad: bool = True) -> Outcome:
     for name in ("t1", "gm"):
         (folder / name).write_text("an image")
     ids = (task.participant_id, task.session_id)
-    table = pd.DataFrame([[*ids, "hippocampus", side, 3.0, np.nan] for side in ("left", "right")], columns=COLUMNS)
+    table = pd.DataFrame(
+        [[*ids, "hippocampus", side, 3.0, np.nan, "segmentation"] for side in ("left", "right")], columns=COLUMNS
+    )
     write_table(table, regions_path(task, prepared))
     paths = {"t1_path": folder / "t1", "gm_path": folder / "gm"}
     paths = {name: path.relative_to(prepared).as_posix() for name, path in paths.items()}

@@ -144,7 +144,7 @@ def test_a_known_ratio_and_asymmetry_are_found_with_every_reference_through_blur
     ratio, _ = suvr.compute_suvr(seen, np.ones(template.GRID_SHAPE, bool), reference)
     assert ratio[left].mean() == pytest.approx(1.6, rel=0.03)
     assert ratio[right].mean() == pytest.approx(1.3, rel=0.03)
-    table = regions.measure_regions(np.ones(template.GRID_SHAPE, np.float32), ratio).set_index(["region", "side"])
+    table = regions.measure_regions(np.ones(template.GRID_SHAPE, np.float32), suvr=ratio).set_index(["region", "side"])
     assert table.suvr["inferior_parietal", "left"] - table.suvr["inferior_parietal", "right"] == pytest.approx(
         0.3, abs=0.05
     )
@@ -220,18 +220,41 @@ def test_to_native_is_the_way_back_of_to_template(doubled):
 
 
 def test_region_volumes_are_the_jacobian_times_the_atlas_volume():
-    table = regions.measure_regions(np.full(template.GRID_SHAPE, 1.5, np.float32), None)
+    table = regions.measure_regions(np.full(template.GRID_SHAPE, 1.5, np.float32))
     row = table[(table.region == "hippocampus") & (table.side == "left")].iloc[0]
     expected = template.region_mask("hippocampus", side="left").sum() * template.VOXEL_ML * 1.5
     assert row.volume_ml == pytest.approx(expected)
     assert table.suvr.isna().all()
+    assert set(table.method) == {"jacobian"}
     assert len(table) == len(template.region_table()) + 2
+
+
+def test_volumes_of_cortex_count_grey_matter_those_of_ventricles_fluid_and_those_of_the_thalamus_all():
+    ones = np.ones(template.GRID_SHAPE, np.float32)
+    segmented = {("hippocampus", "left"): 3.21}
+    table = regions.measure_regions(ones, {"gm": 0.5 * ones, "csf": 0.25 * ones}, segmented_ml=segmented)
+    atlas_ml = template.region_table().label.map(lambda label: (template.labels() == label).sum()) * template.VOXEL_ML
+    share = table.assign(share=table.volume_ml / atlas_ml).set_index(["region", "side"])
+    for region, wanted, method in (
+        ("entorhinal", 0.5, "grey_matter"),
+        ("lateral_ventricle", 0.25, "csf"),
+        ("thalamus", 1.0, "jacobian"),
+    ):
+        assert share.share[region, "right"] == pytest.approx(wanted)
+        assert share.method[region, "right"] == method
+    assert table.set_index(["region", "side"]).loc[("hippocampus", "left"), ["volume_ml", "method"]].tolist() == [
+        3.21,
+        "segmentation",
+    ]
+    assert share.method["hippocampus", "right"] == "grey_matter"
+    both = template.meta_roi_mask().sum() * template.VOXEL_ML
+    assert share.volume_ml["meta_roi_proxy", "both"] == pytest.approx(both / 2)
 
 
 def test_region_suvr_is_the_mean_over_its_own_side():
     x = np.arange(template.GRID_SHAPE[0])[:, None, None] * np.ones(template.GRID_SHAPE)
     ratio = np.where(x > 45, 2.0, 1.0).astype(np.float32)  # right is +x
-    table = regions.measure_regions(np.ones(template.GRID_SHAPE, np.float32), ratio).set_index(["region", "side"])
+    table = regions.measure_regions(np.ones(template.GRID_SHAPE, np.float32), suvr=ratio).set_index(["region", "side"])
     assert table.suvr["hippocampus", "right"] == 2.0
     assert table.suvr["hippocampus", "left"] == 1.0
     assert table.suvr["meta_roi_proxy", "both"] == pytest.approx(1.5, abs=0.02)
