@@ -25,13 +25,14 @@ from adni_tcgm.processes import process_pool
 from preprocessing.ledger import compact, write_image, write_json, write_table
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
-from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy
+from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, write_template_cache
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.clinica_tables import SERIES_BELOW_IMAGE, clinica_tables
 from preprocessing.simulated.clinical import clinical_tables
-from preprocessing.simulated.label_maps import label_map_files, load_anatomy, prepare_anatomies
+from preprocessing.simulated.label_map_anatomy import load_anatomy, prepare_anatomies
+from preprocessing.simulated.label_maps import label_map_files
 from preprocessing.simulated.people import CohortDesign, Person
-from preprocessing.steps import template
+from preprocessing.steps import template, tissue
 from preprocessing.steps.crop import crop_prepared
 from preprocessing.steps.regions import measure_regions
 from preprocessing.subject import derivative
@@ -46,6 +47,7 @@ COLLECTION_COLUMNS = (
 )
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
 VERSION = 4
+TEMPLATE_FILE = "template.npz"
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,7 @@ def write_cohort(
             )
         return
     remove_leftovers(out)
-    heads = 1
-    if anatomies:
-        heads = len(label_map_files(anatomies))
-        prepare_anatomies(anatomies, _cache(out), jobs, progress)
+    heads = _prepare_heads(out, anatomies, jobs, progress)
     people = model.draw_people(design, heads)
     tasks = [
         _Assignment(p, out, anatomies, None, out / "raw")
@@ -99,9 +98,20 @@ def write_cohort(
     write_json(signature, stamp)
 
 
+def _prepare_heads(out: Path, anatomies: Path | None, jobs: int, progress: bool) -> int:
+    """What all people of a head have in common, made once; returns the number of heads."""
+    if anatomies:
+        prepare_anatomies(anatomies, _cache(out), jobs, progress)
+        return len(label_map_files(anatomies))
+    if not (_cache(out) / TEMPLATE_FILE).is_file():
+        _cache(out).mkdir(parents=True, exist_ok=True)
+        write_template_cache(_cache(out) / TEMPLATE_FILE)
+    return 1
+
+
 def write_direct(out: Path, design: CohortDesign, folder: Path, anatomies: Path | None = None, jobs: int = 2) -> None:
     """Prepared maps, in `folder`, of the people of `out` who arrive as scans: to compare the two ways."""
-    heads = len(label_map_files(anatomies)) if anatomies else 1
+    heads = _prepare_heads(out, anatomies, jobs, progress=False)
     tasks = [_Assignment(p, out, anatomies, folder, None) for p in model.draw_people(design, heads) if p.raw]
     _write_given(folder, _run(tasks, jobs, progress=False))
 
@@ -116,9 +126,9 @@ def _cache(out: Path) -> Path:
     return out / "truth" / "anatomies"
 
 
-@lru_cache(maxsize=20)
+@lru_cache(maxsize=3)
 def _anatomy(folder: Path | None, cache: Path, number: int) -> Anatomy:
-    return load_anatomy(folder, cache, number) if folder else TemplateAnatomy()
+    return load_anatomy(folder, cache, number) if folder else TemplateAnatomy(cache / TEMPLATE_FILE)
 
 
 def _write_person(task: _Assignment) -> dict[str, pd.DataFrame | dict | None]:
@@ -223,9 +233,16 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
     """The maps and numbers that preprocessing would make of this person's scans, registration error included."""
     person = brain.person
     found = registration_error.as_registered(brain)
+    suvr = found.suvr if person.has_pet else None
     stem = f"{person.participant_id}_{SESSION}_space-{template.SPACE}_res-2"
     row = {"participant_id": person.participant_id, "session_id": SESSION, "gm_path": "", "pet_path": ""}
-    maps = {"gm_path": ("anat", "label-GM_desc-modulatedCrop80_probseg", found.modulated)}
+    maps = {
+        "gm_path": (
+            "anat",
+            "label-GM_desc-modulatedCrop80_probseg",
+            tissue.modulate(found.tissues["gm"], found.jacobian),
+        )
+    }
     if person.has_pet:
         maps["pet_path"] = ("pet", "desc-suvrPonsCrop80_pet", found.suvr * template.brain_mask())
     for column, (kind, ending, values) in maps.items():
@@ -238,7 +255,8 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
     row |= {"field_strength_t": _tesla(person), **pet}
     row |= {"age": cap_age(person.age), "sex": person.sex, "site": f"{person.site:03d}"}
     row |= {"tiv_ml": round(found.tiv_ml, 2)}
-    return row, _named(measure_regions(found.jacobian, suvr=found.suvr if person.has_pet else None), person)
+    table = measure_regions(found.jacobian, found.tissues, suvr, segmented_ml=found.segmented_ml)
+    return row, _named(table, person)
 
 
 # ---- tables

@@ -29,8 +29,10 @@ class CohortDesign:
 
     nuisance_correlation: between the modalities, of what no table records (vascular load, motion). missing_pet: share
     of people without a PET; missing_pet_severity: how many log odds one SD of severity adds to that (0: at random).
-    site_imbalance: SD over sites of the log odds of converting and demented people. disease_seed: which disease;
-    None: that of `seed`. A cohort and people who shall judge what was learned there need the same.
+    site_imbalance: SD over sites of the log odds of converting and demented people; site_effect: size of what a site's
+    scanners do (`preprocessing.simulated.sites`; 0: nothing). visits: 1, or 2 for a second one of everybody.
+    disease_seed: which disease; None: that of `seed`. A cohort and people who shall rate what was learned there need
+    the same.
     """
 
     converters: int = 144
@@ -46,6 +48,8 @@ class CohortDesign:
     missing_pet: float = 0.08
     missing_pet_severity: float = 0.0
     site_imbalance: float = 0.0
+    site_effect: float = 0.0
+    visits: int = 1
     seed: int = 0
     disease_seed: int | None = None
 
@@ -89,6 +93,8 @@ class Person:
     anatomy: int
     seed: int
     disease_seed: int
+    site_effect: float = 0.0
+    month: int = 0
 
     @property
     def age_z(self) -> float:
@@ -149,6 +155,7 @@ def draw_people(design: CohortDesign, anatomies: int = 1) -> list[Person]:
                 anatomy=int(i % anatomies),
                 seed=design.seed,
                 disease_seed=design.seed if design.disease_seed is None else design.disease_seed,
+                site_effect=design.site_effect,
             )
         )
     return people

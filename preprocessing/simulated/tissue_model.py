@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import nibabel as nib
@@ -10,7 +11,7 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from preprocessing.simulated import healthy
-from preprocessing.steps import template
+from preprocessing.steps import template, tissue
 
 # Uptake of grey matter for which no published mean is known.
 CORTEX_SUVR = 1.38
@@ -22,6 +23,11 @@ FWHM_PER_SIGMA = 2.3548
 # Labeled structures that are white matter or a mixture: their uptake is set as a whole.
 WHITE_REGIONS = ("brainstem", "cerebellum_white_matter", "ventral_diencephalon")
 ITERATIONS, LARGEST_SUVR = 12, 4.0
+LABEL_SOFTNESS_VOXELS = 0.75
+# What a soft scanner blurs a share of its signal by, and a T1's usual noise relative to white matter.
+SOFT_SIGMA_MM = 1.0
+SEGMENTED = ("segmented", "segmented_soft")  # names in the files that keep it
+SCAN_NOISE = 0.03
 
 
 @lru_cache
@@ -47,28 +53,82 @@ def tissues_1mm() -> dict[str, np.ndarray]:
     return {name: (value * brain).astype(np.float32) for name, value in shares.items()}
 
 
+@dataclass(frozen=True)
+class Tissues:
+    """Shares of a head's voxels on the 2 mm template grid, each (91, 109, 91): zero outside its brain.
+
+    head: bool, whatever is not air.
+    """
+
+    gray: np.ndarray
+    white: np.ndarray
+    fluid: np.ndarray
+    head: np.ndarray
+
+
 @lru_cache
-def healthy_uptake() -> np.ndarray:
-    """FDG uptake before the scanner blurs it, on the 2 mm grid, pons about 1: (91, 109, 91) float32."""
-    shares = {
-        name: template.to_grid(nib.Nifti1Image(share, template.t1_1mm().affine))
-        for name, share in tissues_1mm().items()
-    }
+def template_tissues() -> Tissues:
+    affine = template.t1_1mm().affine
+    shares = [template.to_grid(nib.Nifti1Image(tissues_1mm()[name], affine)) for name in ("grey", "white", "fluid")]
+    return Tissues(*shares, template.t1() > 0.1 * template.t1().max())
+
+
+@lru_cache
+def uptake_levels() -> np.ndarray:
+    """Uptake of the grey matter of each of CerebrA's labels, by number: such that an 8 mm scanner, which mixes each
+    region with what lies around it, shows the published means on the template."""
     labels, table, wanted = template.labels(), template.region_table(), healthy.normal_suvr()
-    by_label = np.full(labels.max() + 1, CORTEX_SUVR, np.float32)
-    by_label[list(wanted)] = list(wanted.values())
-    target = by_label.copy()
-    # An 8 mm scanner mixes each region with what lies around it; correct until the blurred means are as published.
+    levels = np.full(labels.max() + 1, CORTEX_SUVR, np.float32)
+    levels[list(wanted)] = list(wanted.values())
+    target = levels.copy()
+    fixed = set(table[table.region == "brainstem"].label)  # everything is relative to it
     for _ in range(ITERATIONS):
-        soft = ndimage.gaussian_filter(by_label[labels], 0.75)
-        uptake = shares["grey"] * soft + shares["white"] * WHITE_SUVR + shares["fluid"] * FLUID_SUVR
-        uptake = np.where(template.region_mask(*WHITE_REGIONS), soft, uptake)
-        seen = blur(uptake)
+        seen = blur(uptake_of(levels, labels, template_tissues()))
         means = ndimage.mean(seen / seen[template.pons_mask()].mean(), labels, np.arange(len(target)))
-        for label in set(wanted) - {*table[table.region == "brainstem"].label}:  # everything is relative to it
-            by_label[label] = np.clip(by_label[label] * target[label] / means[label], 0.4, LARGEST_SUVR)
-    head = template.t1() > 0.1 * template.t1().max()
-    return np.where(template.brain_mask(), uptake, np.where(head, SCALP_SUVR, 0)).astype(np.float32)
+        for label in set(wanted) - fixed:
+            levels[label] = np.clip(levels[label] * target[label] / means[label], 0.4, LARGEST_SUVR)
+    return levels
+
+
+def uptake_of(levels: np.ndarray, labels: np.ndarray, tissues: Tissues) -> np.ndarray:
+    """FDG uptake before a scanner blurs it, pons about 1, of levels by label, on the 2 mm grid: (91, 109, 91)."""
+    soft = ndimage.gaussian_filter(levels[labels], LABEL_SOFTNESS_VOXELS)
+    uptake = tissues.gray * soft + tissues.white * WHITE_SUVR + tissues.fluid * FLUID_SUVR
+    uptake = np.where(np.isin(labels, _white_labels()), soft, uptake)
+    brain = tissues.gray + tissues.white + tissues.fluid > 0.5
+    return np.where(brain, uptake, np.where(tissues.head, SCALP_SUVR, 0)).astype(np.float32)
+
+
+@lru_cache
+def _white_labels() -> np.ndarray:
+    table = template.region_table()
+    return table[table.region.isin(WHITE_REGIONS)].label.to_numpy()
+
+
+def segment_template(blurred: bool) -> np.ndarray:
+    """`segment` of a scan of the template itself, on its 1 mm grid."""
+    image = template.t1_1mm().get_fdata(dtype=np.float32)
+    brain = template.brain_mask_1mm().get_fdata() > 0.5
+    box = ndimage.find_objects(brain.astype(np.int8))[0]
+    priors = np.stack([template.to_fine_grid(prior)[box] for prior in tissue.tissue_priors()])
+    found = np.zeros((2, *image.shape), np.float32)
+    found[:, *box] = segment(soften(image, float(blurred), 1.0)[box], brain[box], priors)
+    return found
+
+
+def soften(t1: np.ndarray, share: float, spacing_mm: float | tuple) -> np.ndarray:
+    """A T1 of a scanner that loses sharpness: a share of the signal in [0, 1] is blurred."""
+    if not share:
+        return t1
+    return (1 - share) * t1 + share * ndimage.gaussian_filter(t1, SOFT_SIGMA_MM / np.array(spacing_mm))
+
+
+def segment(t1: np.ndarray, brain: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """What the pipeline's segmentation calls grey and fluid on this T1 with the usual noise: shares (2, *shape)."""
+    rng = np.random.default_rng(13)
+    noise = SCAN_NOISE * np.percentile(t1[brain], 90) * rng.standard_normal((2, *t1.shape), np.float32)
+    found = tissue.segment(np.hypot(t1 + noise[0], noise[1]), brain, priors)
+    return found[[tissue.TISSUES.index(name) for name in ("gm", "csf")]]
 
 
 def blur(values: np.ndarray, fwhm_mm: float = PET_RESOLUTION_MM, spacing_mm: float | tuple = 2.0) -> np.ndarray:
