@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property, lru_cache
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import ndimage
 
 from adni_tcgm.files import whole_file
 from preprocessing.simulated import deformation, tissue_model
-from preprocessing.simulated.tissue_model import SEGMENTED, Tissues
+from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import template
 
 
@@ -19,24 +20,26 @@ class Anatomy(ABC):
     """A head with a map from template space (mm) to its own space (mm), and back.
 
     kind: which measurements of error apply, "template" or "heads". mean_scale: what lengths are multiplied by, on
-    average, to make people of the usual size of it. labels, tissues: the head's own, on the 2 mm template grid.
-    label_ml: volume of each of CerebrA's labels, by number, in the head's own space.
+    average, to make people of the usual size of it. labels: the head's own, on the 2 mm template grid, numbered as
+    CerebrA's. label_ml: volume of each of them, by number, in the head's own space.
     """
 
     kind: str
     mean_scale: float
+    labels: np.ndarray
+    label_ml: np.ndarray
 
-    @property
-    @abstractmethod
-    def labels(self) -> np.ndarray: ...
+    def __init__(self, cache: Path | None = None) -> None:
+        """cache: a file of `write_cache`, or None: what it would hold is then made where it is asked for."""
+        self.cache = cache
 
-    @property
     @abstractmethod
-    def tissues(self) -> Tissues: ...
+    def make_tissues(self) -> Tissues: ...
 
-    @property
     @abstractmethod
-    def label_ml(self) -> np.ndarray: ...
+    def segment(self, blurred: bool) -> np.ndarray:
+        """Grey matter and fluid that the pipeline's segmentation finds on a scan of this head, sharp or blurred:
+        shares (2, 193, 229, 193) on the 1 mm template grid."""
 
     @abstractmethod
     def from_template(self, points_mm: np.ndarray) -> np.ndarray: ...
@@ -52,10 +55,26 @@ class Anatomy(ABC):
     def t1(self, points_mm: np.ndarray) -> np.ndarray:
         """T1 intensity, white matter about 100, at points of the head's own space."""
 
-    @abstractmethod
-    def segmented(self, blurred: bool) -> np.ndarray:
-        """Grey matter and fluid that the pipeline's segmentation finds on a scan of this head, sharp or blurred:
-        shares (2, 193, 229, 193) on the 1 mm template grid."""
+    def _kept(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        if self.cache is None:
+            return make()
+        return np.load(self.cache, allow_pickle=False)[name]
+
+    @cached_property
+    def segmented(self) -> np.ndarray:
+        """`segment` of a sharp scan."""
+        return self._kept("segmented", lambda: as_bytes(self.segment(blurred=False))) / np.float32(255)
+
+    @cached_property
+    def segmented_blurred(self) -> np.ndarray:
+        """`segment` of a blurred scan."""
+        return self._kept("segmented_blurred", lambda: as_bytes(self.segment(blurred=True))) / np.float32(255)
+
+    @cached_property
+    def tissues(self) -> Tissues:
+        """The head's own, on the 2 mm template grid."""
+        shares = self._kept("tissues", lambda: as_bytes(np.stack(self.make_tissues())))
+        return Tissues(*(share / np.float32(255) for share in shares))
 
     @cached_property
     def controls(self) -> deformation.Controls:
@@ -68,13 +87,14 @@ class Anatomy(ABC):
         Otherwise the scanner's blur would mix each region's change with unchanged surroundings, and normal people be
         too much alike.
         """
-        labels = self.labels
-        return labels[tuple(ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True))]
+        return self._kept("nearest_labels", lambda: _nearest(self.labels))
 
     @cached_property
     def uptake(self) -> np.ndarray:
         """FDG uptake of this head where nothing is amiss, pons about 1, before any blur: (91, 109, 91)."""
-        return tissue_model.uptake_of(tissue_model.uptake_levels(), self.labels, self.tissues)
+        return self._kept(
+            "uptake", lambda: tissue_model.uptake_of(tissue_model.uptake_levels(), self.labels, self.tissues)
+        )
 
     @cached_property
     def label_ml_per_sum(self) -> np.ndarray:
@@ -85,28 +105,24 @@ class Anatomy(ABC):
 
 
 class TemplateAnatomy(Anatomy):
-    """The template itself. ICBM's brain is larger than most: shrunk so that intracranial volume is near 1500 mL.
-
-    cache: a file of `write_template_cache`, or None: its content is then made where it is asked for.
-    """
+    """The template itself. ICBM's brain is larger than most: shrunk so that intracranial volume is near 1500 mL."""
 
     kind = "template"
     mean_scale = 0.93
-
-    def __init__(self, cache: Path | None = None) -> None:
-        self.cache = cache
 
     @property
     def labels(self) -> np.ndarray:
         return template.labels()
 
-    @property
-    def tissues(self) -> Tissues:
-        return tissue_model.template_tissues()
-
     @cached_property
     def label_ml(self) -> np.ndarray:
         return np.bincount(np.asarray(template.labels_1mm().dataobj).ravel()) / 1000
+
+    def make_tissues(self) -> Tissues:
+        return tissue_model.template_tissues()
+
+    def segment(self, blurred: bool) -> np.ndarray:
+        return tissue_model.segment_template(blurred)
 
     def from_template(self, points_mm: np.ndarray) -> np.ndarray:
         return points_mm
@@ -120,22 +136,19 @@ class TemplateAnatomy(Anatomy):
         image = template.t1_1mm()
         return sample(image.get_fdata(dtype=np.float32), image.affine, points_mm)
 
-    @lru_cache(maxsize=2)  # noqa: B019 (a handful of anatomies, as long as the process)
-    def segmented(self, blurred: bool) -> np.ndarray:
-        if self.cache is None:
-            return tissue_model.segment_template(blurred)
-        return read_shares(self.cache, blurred)
 
-
-def write_template_cache(path: Path) -> None:
-    """What each process would otherwise spend 15 s on."""
+def write_cache(anatomy: Anatomy, path: Path, blurred: bool, **more: np.ndarray) -> None:
+    """Write what each process would otherwise spend half a minute on. blurred: scans of soft scanners, too."""
+    maps = {name: getattr(anatomy, name) for name in ("nearest_labels", "uptake")}
+    maps["tissues"] = as_bytes(np.stack(anatomy.tissues))
+    for name in ("segmented", "segmented_blurred")[: 1 + blurred]:
+        maps[name] = as_bytes(getattr(anatomy, name))
     with whole_file(path) as partial:
-        maps = {name: as_bytes(tissue_model.segment_template(bool(b))) for b, name in enumerate(SEGMENTED)}
-        np.savez(partial, **maps)
+        np.savez(partial, **maps, **more)
 
 
-def read_shares(path: Path, blurred: bool) -> np.ndarray:
-    return np.load(path, allow_pickle=False)[SEGMENTED[blurred]] / np.float32(255)
+def _nearest(labels: np.ndarray) -> np.ndarray:
+    return labels[tuple(ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True))]
 
 
 def as_bytes(shares: np.ndarray) -> np.ndarray:
@@ -150,7 +163,7 @@ def label_sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def sample(values: np.ndarray, affine: np.ndarray, points_mm: np.ndarray, order: int = 1) -> np.ndarray:
     """Values of an image at points (3, ...) in mm; zero outside."""
-    inverse = np.linalg.inv(affine)
+    inverse = np.linalg.inv(affine).astype(points_mm.dtype)
     index = np.tensordot(inverse[:3, :3], points_mm, axes=1)
     index += inverse[:3, 3].reshape(3, *[1] * (points_mm.ndim - 1))
     return ndimage.map_coordinates(values, index, order=order, mode="constant")

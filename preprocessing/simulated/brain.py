@@ -72,7 +72,8 @@ class Brain:
 
     def from_person(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(3, ...) mm in the person's head -> (template mm, mm in the anatomy that shows there)."""
-        inside = self.anatomy.to_template(np.tensordot(np.linalg.inv(self.head), points_mm, axes=1))
+        smaller = np.linalg.inv(self.head).astype(points_mm.dtype)
+        inside = self.anatomy.to_template(np.tensordot(smaller, points_mm, axes=1))
         on_template = deformation.displaced(inside, self._back)
         return on_template, self.anatomy.from_template(on_template)
 
@@ -105,6 +106,7 @@ class Brain:
         seen = tissue_model.blur(self.uptake, tissue_model.PET_RESOLUTION_MM / scale)
         return seen / seen[template.pons_mask()].mean()
 
+    @cached_property
     def label_volumes(self) -> dict[tuple[str, str], float]:
         """mL in the person's head of the anatomy's own labels LABELED, by region and side.
 
@@ -124,5 +126,5 @@ class Brain:
         Labels of the head itself where LABELED; else grey matter, fluid or all that lies in CerebrA's mask.
         """
         tissues = {"gm": self.anatomy.tissues.gray, "csf": self.anatomy.tissues.fluid}
-        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=self.label_volumes())
+        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=self.label_volumes)
         return table.replace({"method": {"segmentation": "label"}})

@@ -25,7 +25,7 @@ from adni_tcgm.processes import process_pool
 from preprocessing.ledger import compact, write_image, write_json, write_table
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error, scanner
-from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, write_template_cache
+from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, write_cache
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.clinica_tables import SERIES_BELOW_IMAGE, clinica_tables
 from preprocessing.simulated.clinical import clinical_tables
@@ -85,7 +85,7 @@ def write_cohort(
             )
         return
     remove_leftovers(out)
-    heads = _prepare_heads(out, anatomies, jobs, progress)
+    heads = _prepare_heads(out, anatomies, design.site_effect > 0, jobs, progress)
     people = model.draw_people(design, heads)
     tasks = [
         _Assignment(p, out, anatomies, None, out / "raw")
@@ -98,20 +98,20 @@ def write_cohort(
     write_json(signature, stamp)
 
 
-def _prepare_heads(out: Path, anatomies: Path | None, jobs: int, progress: bool) -> int:
+def _prepare_heads(out: Path, anatomies: Path | None, blurred: bool, jobs: int, progress: bool) -> int:
     """What all people of a head have in common, made once; returns the number of heads."""
     if anatomies:
-        prepare_anatomies(anatomies, _cache(out), jobs, progress)
+        prepare_anatomies(anatomies, _cache(out), blurred, jobs, progress)
         return len(label_map_files(anatomies))
     if not (_cache(out) / TEMPLATE_FILE).is_file():
         _cache(out).mkdir(parents=True, exist_ok=True)
-        write_template_cache(_cache(out) / TEMPLATE_FILE)
+        write_cache(TemplateAnatomy(), _cache(out) / TEMPLATE_FILE, blurred)
     return 1
 
 
 def write_direct(out: Path, design: CohortDesign, folder: Path, anatomies: Path | None = None, jobs: int = 2) -> None:
     """Prepared maps, in `folder`, of the people of `out` who arrive as scans: to compare the two ways."""
-    heads = _prepare_heads(out, anatomies, jobs, progress=False)
+    heads = _prepare_heads(out, anatomies, design.site_effect > 0, jobs, progress=False)
     tasks = [_Assignment(p, out, anatomies, folder, None) for p in model.draw_people(design, heads) if p.raw]
     _write_given(folder, _run(tasks, jobs, progress=False))
 

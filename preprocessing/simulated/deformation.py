@@ -25,7 +25,7 @@ SQUARINGS = 4
 # Anatomical variation that carries no information about anybody: displacement (mm) at two scales (mm).
 VARIATION = ((2.2, 24.0), (0.5, 10.0))
 CONTROLLED = tuple((region, side) for region in REGIONS["mri"] for side in SIDES)
-SOURCE_SOFTNESS, FLUID_REACH = 0.75, 6.0  # voxels of the field
+SOURCE_SOFTNESS, FLUID_REACH_MM = 0.75, 24.0  # voxels of the field; mm
 
 
 def coarsen(values: np.ndarray) -> np.ndarray:
@@ -99,12 +99,13 @@ class Controls:
         rim = coarsen(ndimage.binary_dilation(brain, iterations=2) & ~ndimage.binary_erosion(brain))
         numbers = template.region_table().set_index(["region", "side"]).label
         boxes = ndimage.find_objects(labels, labels.max())
+        reach = _gaussian_spectrum(FLUID_REACH_MM).astype(np.float32)
         weights, sources = [], []
         for key in CONTROLLED:
             inside = _coarse_mask(labels, numbers[key], boxes[numbers[key] - 1])
             source = ndimage.gaussian_filter(inside, SOURCE_SOFTNESS)
             # What a region loses, the fluid around it gains; nothing far away moves.
-            fluid = ndimage.gaussian_filter(inside, FLUID_REACH, truncate=2.5) * rim
+            fluid = fft.irfftn(fft.rfftn(inside) * reach, SHAPE) * rim
             source -= fluid * (source.sum() / fluid.sum())
             sources.append(source.ravel() / source.max())
             weights.append(inside.ravel() / inside.sum())
@@ -118,6 +119,13 @@ class Controls:
         return background + gradient_field((coefficients.astype(np.float32) @ self.sources).reshape(SHAPE))
 
 
+def _gaussian_spectrum(sigma_mm: float) -> np.ndarray:
+    """What a blur of this width leaves of each wave, in the order of `fft.rfftn`."""
+    frequencies = (fft.fftfreq(SHAPE[0]), fft.fftfreq(SHAPE[1]), fft.rfftfreq(SHAPE[2]))
+    square = sum(f.reshape([-1 if a == axis else 1 for a in range(3)]) ** 2 for axis, f in enumerate(frequencies))
+    return np.exp(-2 * (np.pi * sigma_mm / SPACING_MM) ** 2 * square)
+
+
 def random_velocity(rng: np.random.Generator) -> np.ndarray:
     """Smooth variation between people, (3, 46, 55, 46) mm."""
     return smooth_noise(rng, VARIATION, 3)
@@ -125,14 +133,12 @@ def random_velocity(rng: np.random.Generator) -> np.ndarray:
 
 def smooth_noise(rng: np.random.Generator, scales: tuple[tuple[float, float], ...], count: int) -> np.ndarray:
     """Independent Gaussian fields (count, 46, 55, 46), each a sum of parts of these (SD, sigma of the blur in mm)."""
-    frequencies = (fft.fftfreq(SHAPE[0]), fft.fftfreq(SHAPE[1]), fft.rfftfreq(SHAPE[2]))
-    square = sum(f.reshape([-1 if a == axis else 1 for a in range(3)]) ** 2 for axis, f in enumerate(frequencies))
     # rfftn leaves out the mirrored half of the frequencies.
     times = np.full(SHAPE[2] // 2 + 1, 2)
     times[[0, -1]] = 1
-    power = np.zeros_like(square)
+    power = 0.0
     for sd, scale_mm in scales:
-        gaussian = np.exp(-((2 * np.pi * scale_mm / SPACING_MM) ** 2) * square)
+        gaussian = _gaussian_spectrum(scale_mm) ** 2
         power += sd**2 * gaussian * np.prod(SHAPE) / (gaussian * times).sum()
     noise = fft.rfftn(rng.standard_normal((count, *SHAPE), np.float32), axes=(1, 2, 3))
     return fft.irfftn(noise * np.sqrt(power).astype(np.float32), SHAPE, axes=(1, 2, 3)).astype(np.float32)
@@ -153,7 +159,8 @@ def sampled(fields: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
 def displaced(points_mm: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """Points (3, ...) in template mm moved by a displacement field on the 4 mm grid."""
-    index = (points_mm - ORIGIN_MM.reshape(3, *[1] * (points_mm.ndim - 1))) / SPACING_MM
+    origin = ORIGIN_MM.astype(points_mm.dtype).reshape(3, *[1] * (points_mm.ndim - 1))
+    index = (points_mm - origin) / points_mm.dtype.type(SPACING_MM)
     return points_mm + trilinear(displacement, index).astype(points_mm.dtype)
 
 

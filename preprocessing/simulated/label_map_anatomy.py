@@ -17,13 +17,12 @@ import pandas as pd
 from scipy import ndimage
 from tqdm import tqdm
 
-from adni_tcgm.files import whole_file
 from adni_tcgm.processes import process_pool
 from preprocessing.simulated import deformation, tissue_model
-from preprocessing.simulated.anatomy import Anatomy, as_bytes, read_shares, sample
+from preprocessing.simulated.anatomy import Anatomy, sample, write_cache
 from preprocessing.simulated.interpolation import trilinear
 from preprocessing.simulated.label_maps import brain_of, canonical, draw_t1, label_map_files
-from preprocessing.simulated.tissue_model import SEGMENTED, Tissues
+from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import lazy_ants as ants
 from preprocessing.steps import register, template, tissue
 
@@ -59,7 +58,7 @@ class PointMap:
     affine: np.ndarray
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
-        inverse = np.linalg.inv(self.affine)
+        inverse = np.linalg.inv(self.affine).astype(points_mm.dtype)
         index = np.tensordot(inverse[:3, :3], points_mm, axes=1)
         index += inverse[:3, 3].reshape(3, *[1] * (points_mm.ndim - 1))
         return points_mm + trilinear(self.displacement, index).astype(points_mm.dtype)
@@ -68,14 +67,15 @@ class PointMap:
 class LabelMapAnatomy(Anatomy):
     """A head drawn from the label map in `file`.
 
-    forward: template mm -> head mm; backward: head mm -> template mm. cache: of `prepare_anatomies`.
+    forward: template mm -> head mm; backward: head mm -> template mm.
     """
 
     kind = "heads"
     mean_scale = 1.0
 
-    def __init__(self, file: Path, forward: PointMap, backward: PointMap, seed: int, cache: Path) -> None:
-        self.file, self.forward, self.backward, self.seed, self.cache = file, forward, backward, seed, cache
+    def __init__(self, file: Path, forward: PointMap, backward: PointMap, seed: int, cache: Path | None = None) -> None:
+        super().__init__(cache)
+        self.file, self.forward, self.backward, self.seed = file, forward, backward, seed
 
     def from_template(self, points_mm: np.ndarray) -> np.ndarray:
         return self.forward(points_mm)
@@ -105,10 +105,9 @@ class LabelMapAnatomy(Anatomy):
 
     @cached_property
     def labels(self) -> np.ndarray:
-        return cerebra_labels(self._numbers)
+        return self._kept("labels", lambda: cerebra_labels(self._numbers))
 
-    @cached_property
-    def tissues(self) -> Tissues:
+    def make_tissues(self) -> Tissues:
         points, numbers = self.forward(_grid_points()), np.asarray(self._map.dataobj)
         shares = [
             sample(np.isin(numbers, names).astype(np.float32), self._map.affine, points)
@@ -130,9 +129,19 @@ class LabelMapAnatomy(Anatomy):
     def t1(self, points_mm: np.ndarray) -> np.ndarray:
         return sample(draw_t1(self._map, self.seed), self._map.affine, points_mm)
 
-    @lru_cache(maxsize=2)  # noqa: B019 (a handful of anatomies, as long as the process)
-    def segmented(self, blurred: bool) -> np.ndarray:
-        return read_shares(self.cache, blurred)
+    def segment(self, blurred: bool) -> np.ndarray:
+        """As a scan of the head is: on its own grid, with the template's priors where `backward` has them."""
+        t1, inside, affine = draw_t1(self._map, self.seed), brain_of(self._map), self._map.affine
+        box = ndimage.find_objects(inside.astype(np.int8))[0]
+        index = np.stack(np.meshgrid(*[np.arange(axis.start, axis.stop) for axis in box], indexing="ij"))
+        points = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
+        on_template = self.backward(points.astype(np.float32))
+        priors = np.stack([sample(prior, template.GRID_AFFINE, on_template) for prior in tissue.tissue_priors()])
+        found = np.zeros((2, *t1.shape), np.float32)
+        found[:, *box] = tissue_model.segment(tissue_model.soften(t1, blurred, 1.0)[box], inside[box], priors)
+        fine = template.t1_1mm()
+        grid = np.indices(fine.shape, dtype=np.float32) + fine.affine[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
+        return np.stack([sample(share, affine, self.forward(grid)) for share in found])
 
 
 @lru_cache
@@ -167,9 +176,12 @@ def cerebra_labels(numbers: np.ndarray) -> np.ndarray:
     return labels
 
 
-def prepare_anatomies(folder: Path, cache: Path, jobs: int, progress: bool = True) -> None:
-    """Register every label map of `folder` to the template, once; what is found goes to `cache`."""
-    missing = [(i, f, cache) for i, f in enumerate(label_map_files(folder)) if not _cached(cache, f).is_file()]
+def prepare_anatomies(folder: Path, cache: Path, blurred: bool, jobs: int, progress: bool = True) -> None:
+    """Register every label map of `folder` to the template, once; what is found goes to `cache`.
+
+    blurred: with what scans of soft scanners show of each head.
+    """
+    missing = [(i, f, cache, blurred) for i, f in enumerate(label_map_files(folder)) if not _cached(cache, f).is_file()]
     if not missing:
         return
     cache.mkdir(parents=True, exist_ok=True)
@@ -191,8 +203,8 @@ def _cached(cache: Path, file: Path) -> Path:
     return cache / (file.name.split(".")[0] + ".npz")
 
 
-def _register(task: tuple[int, Path, Path]) -> None:
-    number, file, cache = task
+def _register(task: tuple[int, Path, Path, bool]) -> None:
+    number, file, cache, blurred = task
     labels = canonical(file)
     t1, inside = draw_t1(labels, number), brain_of(labels)
     brain = nib.Nifti1Image(t1 * inside, labels.affine)
@@ -202,14 +214,10 @@ def _register(task: tuple[int, Path, Path]) -> None:
         forward = _displacement(template.GRID_SHAPE, template.GRID_AFFINE, [found.warp, found.affine], [False, False])
         shape, affine = _native_grid(labels)
         backward = _displacement(shape, affine, [found.affine, found.inverse_warp], [True, False])
-        priors = np.stack([register.to_native(prior, found, brain) for prior in tissue.tissue_priors()])
-        segmented = {}
-        for blurred, name in enumerate(SEGMENTED):
-            shares = tissue_model.segment(tissue_model.soften(t1, blurred, 1.0), inside, priors)
-            images = [nib.Nifti1Image(share, labels.affine) for share in shares]
-            segmented[name] = as_bytes(np.stack([register.to_template(i, found, resolution_mm=1) for i in images]))
-    with whole_file(_cached(cache, file)) as partial:
-        np.savez(partial, forward=forward, backward=backward, affine=affine, **segmented)
+    maps = (PointMap(forward, template.GRID_AFFINE), PointMap(backward, affine))
+    head = LabelMapAnatomy(file, *maps, number)
+    more = {"labels": head.labels, "forward": forward, "backward": backward, "affine": affine}
+    write_cache(head, _cached(cache, file), blurred, **more)
 
 
 def _native_grid(labels: nib.Nifti1Image) -> tuple[tuple[int, ...], np.ndarray]:

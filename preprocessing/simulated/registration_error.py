@@ -173,10 +173,12 @@ def as_registered(brain: Brain) -> Registered:
     size = error.size_bias + error.size_sd * rng.standard_normal() + 3 * np.log(effect.scale)
     jacobian = deformation.refine(brain.volume_change(found)) * np.float32(np.exp(size))
     gray, fluid = displaced_tissues(brain, displacement)
-    noise = error.gray_sd * rng.standard_normal(gray.shape, np.float32) * (gray > 0)
-    gray = np.clip(gray + deformation.refine(means["gray"][0] + error.draw("gray", rng)[0]) + noise, 0, 1)
+    inside = np.flatnonzero(gray)
+    rest = deformation.refine(means["gray"][0] + error.draw("gray", rng)[0]).ravel()[inside]
+    rest += error.gray_sd * rng.standard_normal(len(inside), np.float32)
+    gray.ravel()[inside] = np.clip(gray.ravel()[inside] + rest, 0, 1)
     suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(means["log_suvr"] + error.draw("log_suvr", rng))[0])
-    volumes = volume_error.found(brain.label_volumes(), brain.anatomy.kind, rng)
+    volumes = volume_error.found(brain.label_volumes, brain.anatomy.kind, rng)
     return Registered(
         jacobian,
         {"gm": gray, "csf": np.minimum(fluid, 1 - gray)},
@@ -204,9 +206,9 @@ def displaced_tissues(brain: Brain, displacement: np.ndarray) -> np.ndarray:
     """
     box, places = _places()
     where = places + deformation.refine(displacement)[:, *box]  # voxels of 1 mm
-    found = trilinear(brain.anatomy.segmented(blurred=False), where)
+    found = trilinear(brain.anatomy.segmented, where)
     if brain.effect.soft:
-        found += brain.effect.soft * (trilinear(brain.anatomy.segmented(blurred=True), where) - found)
+        found += brain.effect.soft * (trilinear(brain.anatomy.segmented_blurred, where) - found)
     maps = np.zeros((2, *template.GRID_SHAPE), np.float32)
     maps[:, *box] = found
     return maps

@@ -93,8 +93,9 @@ def scan_t1(brain: Brain) -> nib.Nifti1Image:
     coarse = ndimage.zoom(ndimage.gaussian_filter(rng.standard_normal((8, 8, 8)), 1.5), 4)
     zoom = np.array(scanner.t1_shape) / coarse.shape
     bias = ndimage.zoom(scanner.bias * coarse / np.abs(coarse).max(), zoom, order=1, mode="nearest", grid_mode=True)
-    noisy = signal * np.exp(bias) + scanner.noise * white * rng.standard_normal(scanner.t1_shape)
-    quadrature = scanner.noise * white * rng.standard_normal(scanner.t1_shape)
+    noise = np.float32(scanner.noise * white)
+    noisy = signal * np.exp(bias.astype(np.float32)) + noise * rng.standard_normal(scanner.t1_shape, np.float32)
+    quadrature = noise * rng.standard_normal(scanner.t1_shape, np.float32)
     return _stored(np.hypot(noisy, quadrature), affine, scanner.orientation)
 
 
@@ -107,7 +108,7 @@ def scan_pet(brain: Brain) -> nib.Nifti1Image:
     on_template, _ = brain.from_person(in_head)
     activity = sample(brain.uptake, GRID_AFFINE, on_template)
     seen = brain.effect.on_pet(tissue_model.blur(activity, spacing_mm=PET_VOXEL_MM))
-    noise = tissue_model.blur(rng.standard_normal(PET_SHAPE), PET_NOISE_FWHM_MM, PET_VOXEL_MM)
+    noise = tissue_model.blur(rng.standard_normal(PET_SHAPE, np.float32), PET_NOISE_FWHM_MM, PET_VOXEL_MM)
     seen *= 1 + PET_NOISE * noise / noise.std()
     return _stored(np.clip(seen, 0, None) * float(rng.uniform(3000, 9000)), affine, "LPS")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +26,6 @@ ITERATIONS, LARGEST_SUVR = 12, 4.0
 LABEL_SOFTNESS_VOXELS = 0.75
 # What a soft scanner blurs a share of its signal by, and a T1's usual noise relative to white matter.
 SOFT_SIGMA_MM = 1.0
-SEGMENTED = ("segmented", "segmented_soft")  # names in the files that keep it
 SCAN_NOISE = 0.03
 
 
@@ -53,11 +52,10 @@ def tissues_1mm() -> dict[str, np.ndarray]:
     return {name: (value * brain).astype(np.float32) for name, value in shares.items()}
 
 
-@dataclass(frozen=True)
-class Tissues:
+class Tissues(NamedTuple):
     """Shares of a head's voxels on the 2 mm template grid, each (91, 109, 91): zero outside its brain.
 
-    head: bool, whatever is not air.
+    head: 1 where there is no air.
     """
 
     gray: np.ndarray
@@ -96,7 +94,7 @@ def uptake_of(levels: np.ndarray, labels: np.ndarray, tissues: Tissues) -> np.nd
     uptake = tissues.gray * soft + tissues.white * WHITE_SUVR + tissues.fluid * FLUID_SUVR
     uptake = np.where(np.isin(labels, _white_labels()), soft, uptake)
     brain = tissues.gray + tissues.white + tissues.fluid > 0.5
-    return np.where(brain, uptake, np.where(tissues.head, SCALP_SUVR, 0)).astype(np.float32)
+    return np.where(brain, uptake, np.where(tissues.head > 0.5, SCALP_SUVR, 0)).astype(np.float32)
 
 
 @lru_cache

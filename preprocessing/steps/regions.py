@@ -60,6 +60,10 @@ def _rows(
     table: pd.DataFrame,
 ) -> pd.DataFrame:
     """Rows of a table of labels `label region side`, whose numbers `atlas` holds."""
+    inside = np.flatnonzero(atlas)  # a third of the grid, or a few voxels
+    atlas, jacobian = atlas.ravel()[inside], jacobian.ravel()[inside]
+    suvr, covered = (None if values is None else values.ravel()[inside] for values in (suvr, covered))
+    tissues = {name: values.ravel()[inside] for name, values in tissues.items()}
     volumes = {JACOBIAN: _sums(jacobian, atlas)}
     volumes |= {TISSUE_METHODS[name]: _sums(jacobian * values, atlas) for name, values in tissues.items()}
     wanted = table.region.map(_method)
@@ -89,4 +93,4 @@ def _mean_suvr(
 
 def _sums(values: np.ndarray, atlas: np.ndarray) -> np.ndarray:
     """Sum of `values` over each label of `atlas`, at the place of its number."""
-    return np.bincount(atlas.ravel(), weights=values.ravel())
+    return np.bincount(atlas, weights=values)
