@@ -25,7 +25,7 @@ from preprocessing.simulated import deformation, registration_error, scanner, vo
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy
 from preprocessing.simulated.brain import Brain
-from preprocessing.simulated.cohort import SESSION, write_cohort
+from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.registration_error import kept, smooth, spread
 from preprocessing.steps import hippocampus, register, template
 from preprocessing.subject.plan import Recipe
@@ -33,10 +33,10 @@ from preprocessing.subject.plan import Recipe
 SEED = 100
 
 
-def found_maps(prepared: Path, participant: str) -> tuple[dict[str, np.ndarray], register.Transforms]:
+def found_maps(prepared: Path, person: model.Person) -> tuple[dict[str, np.ndarray], register.Transforms]:
     """What preprocessing wrote, (91, 109, 91) each, and the transforms of the T1."""
-    stem = f"{participant}_{SESSION}_space-{template.SPACE}_res-2"
-    folder = prepared / participant / SESSION
+    stem = f"{person.participant_id}_{person.session_id}_space-{template.SPACE}_res-2"
+    folder = prepared / person.participant_id / person.session_id
     names = {
         "gray": folder / "anat" / f"{stem}_label-GM_probseg.nii.gz",
         "suvr": folder / "pet" / f"{stem}_desc-suvrPons_pet.nii.gz",
@@ -77,7 +77,7 @@ def measure(brains: list[Brain], prepared: Path, tiv_ml: np.ndarray) -> registra
     inside = template.brain_mask()
     displacements, grays, noises, log_suvrs, sizes = [], [], [], [], []
     for brain in brains:
-        maps, transforms = found_maps(prepared, brain.person.participant_id)
+        maps, transforms = found_maps(prepared, brain.person)
         moved = displacement_error(brain, transforms)
         full = spread(moved)
         expected = registration_error.displaced_tissues(brain, full)[0]

@@ -17,7 +17,10 @@ LABELED = ("stable", "converter")
 
 @dataclass(frozen=True)
 class Truth:
-    """`people`: every generating factor; `regions`: true volumes and SUVRs; `bayes`: P(converter) given severities."""
+    """`people`: every generating factor; `regions`: true volumes and SUVRs; `bayes`: P(converter) given severities.
+
+    All at baseline.
+    """
 
     people: pd.DataFrame
     regions: pd.DataFrame
@@ -26,6 +29,7 @@ class Truth:
     @classmethod
     def read(cls, folder: Path) -> Truth:
         tables = [pd.read_csv(folder / f"{name}.tsv", sep="\t") for name in ("people", "regions", "bayes")]
+        tables[1] = tables[1].query("session_id == 'ses-M000'")
         return cls(*(table.set_index("participant_id") for table in tables))
 
     def bayes_metrics(self, sample_ids: Sequence[str]) -> dict[str, dict[str, float | None]] | None:

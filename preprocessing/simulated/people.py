@@ -8,7 +8,7 @@ subtype, plus what else varies (`preprocessing.simulated.pattern`), so no image 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,10 @@ from preprocessing.simulated.disease import POSITION, SUBTYPES, Disease, draw_di
 AGE_MEAN, AGE_SD, DEMENTIA_OLDER = 73.0, 7.0, 3.0
 # Least and most people of a site.
 SITE_SIZES = (5, 60)
+# Severity gained a year, and its relative spread: hippocampi lose about 1.4 % a year in normal people and 4.7 % in AD
+# (Barnes et al., Neurobiology of Aging 2009), a tenth of the volume being about 1 SD of severity.
+PROGRESS = {"normal": 0.1, "stable": 0.15, "censored": 0.25, "reverting": 0.1, "converter": 0.35, "dementia": 0.45}
+PROGRESS_SD = 0.4
 VISIT_MONTHS = (0, 6, 12, 18, 24, 36, 48)
 CN, MCI, DEMENTIA = 1, 2, 3
 
@@ -58,6 +62,8 @@ class CohortDesign:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; it must lie in [0, 1)")
+        if self.visits not in (1, 2):
+            raise ValueError(f"visits is {self.visits}; it must be 1 or 2")
         if self.raw > self.converters + self.stable:
             raise ValueError(f"raw is {self.raw}; only {self.converters + self.stable} labeled people can be raw")
 
@@ -106,12 +112,20 @@ class Person:
         return int(self.ptid.split("_")[-1])
 
     @property
+    def session_id(self) -> str:
+        return f"ses-M{self.month:03d}"
+
+    @property
     def participant_id(self) -> str:
         return "sub-ADNI" + self.ptid.replace("_", "")
 
     def rng(self, stage: int) -> np.random.Generator:
         """A stream of its own for each stage, so that writing a person raw or prepared shows the same brain."""
         return np.random.default_rng([self.seed, self.rid, stage])
+
+    def scan_rng(self, stage: int) -> np.random.Generator:
+        """The same for what is new at each visit: pose, noise, errors."""
+        return np.random.default_rng([self.seed, self.rid, stage, *([self.month] if self.month else [])])
 
 
 def draw_people(design: CohortDesign, anatomies: int = 1) -> list[Person]:
@@ -159,6 +173,24 @@ def draw_people(design: CohortDesign, anatomies: int = 1) -> list[Person]:
             )
         )
     return people
+
+
+def later_visit(person: Person) -> Person:
+    """The same person at month 24, or 12 where nobody is followed for longer: older, and more severe."""
+    month = 24 if person.last_month >= 24 else 12
+    rate, spread = (
+        PROGRESS[person.group],
+        PROGRESS_SD * np.random.default_rng([person.seed, person.rid, 10]).standard_normal(2),
+    )
+    steps = month / 12 * np.maximum(rate * (1 + spread), 0)
+    return replace(
+        person,
+        month=month,
+        age=round(person.age + month / 12, 1),
+        severity_mri=float(person.severity_mri + steps[0]),
+        severity_pet=float(person.severity_pet + steps[1]),
+        truncated=False,
+    )
 
 
 def _draw_sites(groups: np.ndarray, imbalance: float, rng: np.random.Generator) -> np.ndarray:

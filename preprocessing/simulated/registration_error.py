@@ -9,7 +9,7 @@ error counts in the mirror, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 import numpy as np
@@ -52,23 +52,34 @@ class Error:
     tiv_ratio: float
     tiv_ratio_sd: float
 
+    @cached_property
     def means(self) -> dict[str, np.ndarray]:
         """Mean maps on the 4 mm grid, smoothed, the same left and right: each (C, 46, 55, 46)."""
-        means = {}
+        means, weights = {}, np.maximum(smooth(kept().astype(np.float32), MEAN_SOFTNESS), 0.1)
         for name in MAPS:
-            full = spread(getattr(self, name).reshape(len(self.log_suvr), -1, kept().sum()).mean(0))
-            weights = smooth(kept().astype(np.float32), MEAN_SOFTNESS)
-            soft = smooth(full, MEAN_SOFTNESS) / np.maximum(weights, 0.1) * kept()
+            soft = smooth(spread(self._maps(name).mean(0)), MEAN_SOFTNESS) / weights * kept()
             means[name] = (soft + mirrored(soft)) / 2
         return means
 
+    @cached_property
+    def deviations(self) -> dict[str, np.ndarray]:
+        """Maps less their mean, and the mirror images of these: each (2 N, C, n)."""
+        deviations = {}
+        for name in MAPS:
+            own = self._maps(name) - self._maps(name).mean(0)
+            deviations[name] = np.concatenate([own, [mirrored(spread(d))[:, kept()] for d in own]])
+        return deviations
+
+    def _maps(self, name: str) -> np.ndarray:
+        return getattr(self, name).reshape(len(self.log_suvr), -1, int(kept().sum()))
+
     def draw(self, name: str, rng: np.random.Generator) -> np.ndarray:
-        """Deviations from the mean in a new person, of the covariance of those measured, on the 4 mm grid."""
-        measured = _deviations(name)
-        parts = _parts()
-        weights = rng.standard_normal((len(parts), len(measured))).astype(np.float32) / np.sqrt(len(measured) - 1)
-        drawn = np.einsum("pk,kcn->pcn", weights, measured, optimize=True)
-        return spread((parts[:, None, :] * drawn).sum(0))
+        """A map of a new person, on the 4 mm grid: the mean, and deviations of the covariance that was measured."""
+        deviations, parts = self.deviations[name], _parts()
+        people = np.sqrt(len(self.log_suvr) - 1) * np.sqrt(2)  # of a person and the mirror image half each
+        weights = rng.standard_normal((len(parts), len(deviations))).astype(np.float32) / np.float32(people)
+        drawn = np.einsum("pk,kcn->pcn", weights, deviations, optimize=True)
+        return self.means[name] + spread((parts[:, None, :] * drawn).sum(0))
 
 
 def smooth(values: np.ndarray, sigma_voxels: float) -> np.ndarray:
@@ -98,15 +109,6 @@ def mirrored(maps: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def _deviations(name: str) -> np.ndarray:
-    """(2 N, C, n): measured maps less their mean, and their mirror images."""
-    maps = getattr(measured(), name)
-    deviations = (maps - maps.mean(0)).reshape(len(maps), -1, kept().sum())
-    mirror = np.stack([mirrored(spread(d))[:, kept()] for d in deviations])
-    return np.concatenate([deviations, mirror])
-
-
-@lru_cache
 def _parts() -> np.ndarray:
     """Weights (8, n) of eight parts of the brain whose squares sum to 1."""
     index = np.argwhere(kept()) * deformation.SPACING_MM
@@ -114,11 +116,6 @@ def _parts() -> np.ndarray:
     high = 0.5 * (1 + np.tanh((index - middle) / BORDER_MM))
     halves = [np.stack([np.sqrt(1 - h), np.sqrt(h)]) for h in high.T]
     return np.einsum("an,bn,cn->abcn", *halves).reshape(8, -1).astype(np.float32)
-
-
-@lru_cache
-def _means() -> dict[str, np.ndarray]:
-    return measured().means()
 
 
 def save(error: Error, stamp: str) -> None:
@@ -163,21 +160,20 @@ class Registered:
     tiv_ml: float
 
 
-def as_registered(brain: Brain) -> Registered:
-    """The person's maps as preprocessing would write them."""
-    rng, error, effect, means = brain.person.rng(STAGE), measured(), brain.effect, _means()
+def as_registered(brain: Brain, error: Error | None = None) -> Registered:
+    """The person's maps as preprocessing would write them; error: another one than `measured`."""
+    rng, error, effect = brain.person.scan_rng(STAGE), error or measured(), brain.effect
     true = brain.displacement
-    displacement = error.gain * (smooth(true, error.sigma_voxels) - true)
-    displacement += means["displacement"] + error.draw("displacement", rng)
+    displacement = error.gain * (smooth(true, error.sigma_voxels) - true) + error.draw("displacement", rng)
     found = displacement + deformation.sampled(true, displacement)
     size = error.size_bias + error.size_sd * rng.standard_normal() + 3 * np.log(effect.scale)
     jacobian = deformation.refine(brain.volume_change(found)) * np.float32(np.exp(size))
     gray, fluid = displaced_tissues(brain, displacement)
     inside = np.flatnonzero(gray)
-    rest = deformation.refine(means["gray"][0] + error.draw("gray", rng)[0]).ravel()[inside]
+    rest = deformation.refine(error.draw("gray", rng)[0]).ravel()[inside]
     rest += error.gray_sd * rng.standard_normal(len(inside), np.float32)
     gray.ravel()[inside] = np.clip(gray.ravel()[inside] + rest, 0, 1)
-    suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(means["log_suvr"] + error.draw("log_suvr", rng))[0])
+    suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(error.draw("log_suvr", rng)[0]))
     volumes = volume_error.found(brain.label_volumes, brain.anatomy.kind, rng)
     return Registered(
         jacobian,

@@ -77,13 +77,13 @@ def _stored(values: np.ndarray, affine: np.ndarray, orientation: str) -> nib.Nif
 
 def t1_pose(person: Person) -> np.ndarray:
     """From the person's head to the scanner of the T1, 4x4."""
-    return _pose(person.rng(POSE_STAGE), 4.0, 4.0)
+    return _pose(person.scan_rng(POSE_STAGE), 4.0, 4.0)
 
 
 def scan_t1(brain: Brain) -> nib.Nifti1Image:
     """A T1-weighted head with bias field and Rician noise."""
     person, scanner = brain.person, scanner_of_site(brain.person.site)
-    rng, pose = person.rng(T1_STAGE), t1_pose(person)
+    rng, pose = person.scan_rng(T1_STAGE), t1_pose(person)
     affine = _grid(scanner.t1_shape, scanner.t1_voxel_mm, pose[:3, 3] + [0, -15, 0])
     in_head = _apply(np.linalg.inv(pose), _points(scanner.t1_shape, affine)) / np.float32(brain.effect.scale)
     _, on_anatomy = brain.from_person(in_head)
@@ -101,7 +101,7 @@ def scan_t1(brain: Brain) -> nib.Nifti1Image:
 
 def scan_pet(brain: Brain) -> nib.Nifti1Image:
     """An FDG-PET of uniform 8 mm resolution, in a pose and a scale of its own, with correlated noise."""
-    rng = brain.person.rng(PET_STAGE)
+    rng = brain.person.scan_rng(PET_STAGE)
     pose = _pose(rng, 4.0, 5.0)
     affine = _grid(PET_SHAPE, PET_VOXEL_MM, pose[:3, 3] + [0, -15, 8])
     in_head = _apply(np.linalg.inv(pose), _points(PET_SHAPE, affine))
