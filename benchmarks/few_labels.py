@@ -27,7 +27,7 @@ from adni_tcgm.evaluation.intervals import Difference, PairedRun, paired_differe
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.storage import Run, load_run
 from adni_tcgm.tcgm.batch import UNLABELED
-from benchmarks.simulated_cohort import evaluation_set, prepare
+from benchmarks.simulated_cohort import EVALUATION_SEED, evaluation_set, prepare
 from pipelines.config import NO_WARM_START, Settings, load_settings
 from pipelines.training import bars_dir, run_name, train_run, write_bars
 from pipelines.truth import Truth
@@ -154,7 +154,8 @@ def main() -> None:
     out, seeds, learners, rate = arguments.out, arguments.seeds, tuple(arguments.learners), arguments.label_rate
     evaluation_set(out / "evaluation", arguments.people, arguments.jobs)
     for seed in seeds:
-        prepare(out / f"cohort-{seed}", CohortDesign(raw=0, truncated=0, seed=seed), arguments.jobs)
+        design = CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EVALUATION_SEED)
+        prepare(out / f"cohort-{seed}", design, arguments.jobs)
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_seed, out, seed, learners, rate) for seed in seeds]
         for future in futures:

@@ -21,6 +21,8 @@ from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 
+# Of the people who judge, and of the disease that they share with whoever trains for them.
+EVALUATION_SEED = 10_000
 NOBODY_ELSE = dict.fromkeys(("censored", "reverting", "normal", "dementia", "raw", "truncated"), 0)
 
 
@@ -35,7 +37,7 @@ def evaluation_set(out: Path, people: int, jobs: int, **settings: float) -> Path
     """People who never train. Their seed lies apart from those of the cohorts."""
     converters = round(people * 144 / 300)
     sizes = {"converters": converters, "stable": people - converters}
-    return prepare(out, CohortDesign(**sizes, **NOBODY_ELSE, missing_pet=0.0, seed=10_000, **settings), jobs)
+    return prepare(out, CohortDesign(**sizes, **NOBODY_ELSE, missing_pet=0.0, seed=EVALUATION_SEED, **settings), jobs)
 
 
 def effect(values: pd.Series, group: pd.Series) -> float:
@@ -71,7 +73,9 @@ def main() -> None:
     rows = []
     for seed in range(arguments.cohorts):
         prepared = prepare(
-            arguments.out / f"cohort-{seed}", CohortDesign(raw=0, truncated=0, seed=seed), arguments.jobs
+            arguments.out / f"cohort-{seed}",
+            CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EVALUATION_SEED),
+            arguments.jobs,
         )
         config = adni.AdniConfig(path=str(prepared))
         splits = adni.load(adni.AdniConfig(path=str(prepared), features="regions"), seed)

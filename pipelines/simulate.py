@@ -23,7 +23,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of other people's heads")
     parser.add_argument("--severity-correlation", type=float, default=default.severity_correlation)
     parser.add_argument("--nuisance-correlation", type=float, default=default.nuisance_correlation)
+    parser.add_argument("--missing-pet", type=float, default=default.missing_pet, help="share of people without PET")
+    parser.add_argument(
+        "--missing-pet-severity", type=float, default=0.0, help="log odds of that per SD of severity; 0: at random"
+    )
+    parser.add_argument("--site-imbalance", type=float, default=0.0, help="SD over sites of the log odds of classes")
+    parser.add_argument("--site-effect", type=float, default=0.0, help="size of what scanners of a site do; 1 is usual")
+    parser.add_argument(
+        "--visits", type=int, choices=(1, 2), default=1, help="of a person; 2: one more after two years"
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--disease-seed", type=int, help="which disease; default: that of --seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     add_debug(parser)
     return parser.parse_args(argv)
@@ -34,7 +44,13 @@ def design_of(arguments: argparse.Namespace) -> CohortDesign:
     shared = {
         "severity_correlation": arguments.severity_correlation,
         "nuisance_correlation": arguments.nuisance_correlation,
+        "missing_pet": arguments.missing_pet,
+        "missing_pet_severity": arguments.missing_pet_severity,
+        "site_imbalance": arguments.site_imbalance,
+        "site_effect": arguments.site_effect,
+        "visits": arguments.visits,
         "seed": arguments.seed,
+        "disease_seed": arguments.disease_seed,
     }
     labeled = arguments.test_subjects or arguments.subjects or 300
     converters = round(labeled * 144 / 300)

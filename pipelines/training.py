@@ -324,9 +324,8 @@ def write_bars(
     splits = adni.load(replace(voxels.data, features="regions"), seed)
     bayes = None
     if truth is not None:
-        severities = {
-            f"severity, {name}": values["auc"] for name, values in truth.bayes_metrics(splits.test.sample_ids).items()
-        }
+        limits = truth.bayes_metrics(splits.test.sample_ids) or {}
+        severities = {f"severity, {name}": values["auc"] for name, values in limits.items()}
         bayes = {**severities, **truth.summary_limit(splits.test.sample_ids)}
     rows = compute_bars(voxels.data, splits, voxels.data.path, evaluation, bayes)
     write_json(folder / "bars.json", rows)

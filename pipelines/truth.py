@@ -17,7 +17,10 @@ LABELED = ("stable", "converter")
 
 @dataclass(frozen=True)
 class Truth:
-    """`people`: every generating factor; `regions`: true volumes and SUVRs; `bayes`: P(converter) given severities."""
+    """`people`: every generating factor; `regions`: true volumes and SUVRs; `bayes`: P(converter) given severities.
+
+    All at baseline.
+    """
 
     people: pd.DataFrame
     regions: pd.DataFrame
@@ -26,11 +29,17 @@ class Truth:
     @classmethod
     def read(cls, folder: Path) -> Truth:
         tables = [pd.read_csv(folder / f"{name}.tsv", sep="\t") for name in ("people", "regions", "bayes")]
+        tables[1] = tables[1].query("session_id == 'ses-M000'")
         return cls(*(table.set_index("participant_id") for table in tables))
 
-    def bayes_metrics(self, sample_ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
-        """What nobody can beat: AUC of P(converter | severity) of each modality and of both, on these people."""
+    def bayes_metrics(self, sample_ids: Sequence[str]) -> dict[str, dict[str, float | None]] | None:
+        """What nobody can beat: AUC of P(converter | severity) of each modality and of both, on these people.
+
+        None where it is not known, because sites or missing scans tell of the class as well.
+        """
         rated, labels = self._rated(sample_ids)
+        if self.bayes.loc[rated].isna().any(axis=None):
+            return None
         return {
             name: {"auc": binary_auc(labels, self.bayes.loc[rated, f"p_{name}"].to_numpy())}
             for name in ("mri", "pet", "all")

@@ -2,56 +2,168 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from adni_tcgm.files import whole_file
+from preprocessing.simulated import deformation, tissue_model
+from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import template
 
 
-class Anatomy(Protocol):
+class Anatomy(ABC):
     """A head with a map from template space (mm) to its own space (mm), and back.
 
-    mean_scale: what lengths are multiplied by, on average, to make people of the usual size of it.
+    kind: which measurements of error apply, "template" or "heads". mean_scale: what lengths are multiplied by, on
+    average, to make people of the usual size of it. labels: the head's own, on the 2 mm template grid, numbered as
+    CerebrA's. label_ml: volume of each of them, by number, in the head's own space.
     """
 
+    kind: str
     mean_scale: float
+    labels: np.ndarray
+    label_ml: np.ndarray
 
+    def __init__(self, cache: Path | None = None) -> None:
+        """cache: a file of `write_cache`, or None: what it would hold is then made where it is asked for."""
+        self.cache = cache
+
+    @abstractmethod
+    def make_tissues(self) -> Tissues: ...
+
+    @abstractmethod
+    def segment(self, blurred: bool) -> np.ndarray:
+        """Grey matter and fluid that the pipeline's segmentation finds on a scan of this head, sharp or blurred:
+        shares (2, 193, 229, 193) on the 1 mm template grid."""
+
+    @abstractmethod
     def from_template(self, points_mm: np.ndarray) -> np.ndarray: ...
 
+    @abstractmethod
     def to_template(self, points_mm: np.ndarray) -> np.ndarray: ...
 
-    def jacobian(self, displacement: np.ndarray) -> np.ndarray | float:
-        """Volume per template volume on the 2 mm grid, at template points moved by `displacement` (4 mm grid)."""
-        ...
+    @abstractmethod
+    def jacobian(self, displacement: np.ndarray) -> np.ndarray:
+        """Volume of the head per volume at template points moved by `displacement`, both on the 4 mm grid."""
 
+    @abstractmethod
     def t1(self, points_mm: np.ndarray) -> np.ndarray:
         """T1 intensity, white matter about 100, at points of the head's own space."""
-        ...
+
+    def _kept(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        if self.cache is None:
+            return make()
+        return np.load(self.cache, allow_pickle=False)[name]
+
+    @cached_property
+    def segmented(self) -> np.ndarray:
+        """`segment` of a sharp scan."""
+        return self._kept("segmented", lambda: as_bytes(self.segment(blurred=False))) / np.float32(255)
+
+    @cached_property
+    def segmented_blurred(self) -> np.ndarray:
+        """`segment` of a blurred scan."""
+        return self._kept("segmented_blurred", lambda: as_bytes(self.segment(blurred=True))) / np.float32(255)
+
+    @cached_property
+    def tissues(self) -> Tissues:
+        """The head's own, on the 2 mm template grid."""
+        shares = self._kept("tissues", lambda: as_bytes(np.stack(self.make_tissues())))
+        return Tissues(*(share / np.float32(255) for share in shares))
+
+    @cached_property
+    def controls(self) -> deformation.Controls:
+        return deformation.Controls.of(self.labels)
+
+    @cached_property
+    def nearest_labels(self) -> np.ndarray:
+        """The label of every voxel, unlabeled ones (white matter, mostly) taking that of the nearest.
+
+        Otherwise the scanner's blur would mix each region's change with unchanged surroundings, and normal people be
+        too much alike.
+        """
+        return self._kept("nearest_labels", lambda: _nearest(self.labels))
+
+    @cached_property
+    def uptake(self) -> np.ndarray:
+        """FDG uptake of this head where nothing is amiss, pons about 1, before any blur: (91, 109, 91)."""
+        return self._kept(
+            "uptake", lambda: tissue_model.uptake_of(tissue_model.uptake_levels(), self.labels, self.tissues)
+        )
+
+    @cached_property
+    def label_ml_per_sum(self) -> np.ndarray:
+        """mL of each label over the sum of this head's Jacobian in it on the template grid."""
+        still = deformation.refine(self.jacobian(np.zeros((3, *deformation.SHAPE), np.float32)))
+        sums = label_sums(still, self.labels)
+        return self.label_ml[: len(sums)] / np.maximum(sums, 1)
 
 
-class TemplateAnatomy:
+class TemplateAnatomy(Anatomy):
     """The template itself. ICBM's brain is larger than most: shrunk so that intracranial volume is near 1500 mL."""
 
+    kind = "template"
     mean_scale = 0.93
+
+    @property
+    def labels(self) -> np.ndarray:
+        return template.labels()
+
+    @cached_property
+    def label_ml(self) -> np.ndarray:
+        return np.bincount(np.asarray(template.labels_1mm().dataobj).ravel()) / 1000
+
+    def make_tissues(self) -> Tissues:
+        return tissue_model.template_tissues()
+
+    def segment(self, blurred: bool) -> np.ndarray:
+        return tissue_model.segment_template(blurred)
 
     def from_template(self, points_mm: np.ndarray) -> np.ndarray:
         return points_mm
 
     to_template = from_template
 
-    def jacobian(self, displacement: np.ndarray) -> float:
-        return 1.0
+    def jacobian(self, displacement: np.ndarray) -> np.ndarray:
+        return np.ones(deformation.SHAPE, np.float32)
 
     def t1(self, points_mm: np.ndarray) -> np.ndarray:
         image = template.t1_1mm()
         return sample(image.get_fdata(dtype=np.float32), image.affine, points_mm)
 
 
+def write_cache(anatomy: Anatomy, path: Path, blurred: bool, **more: np.ndarray) -> None:
+    """Write what each process would otherwise spend half a minute on. blurred: scans of soft scanners, too."""
+    maps = {name: getattr(anatomy, name) for name in ("nearest_labels", "uptake")}
+    maps["tissues"] = as_bytes(np.stack(anatomy.tissues))
+    for name in ("segmented", "segmented_blurred")[: 1 + blurred]:
+        maps[name] = as_bytes(getattr(anatomy, name))
+    with whole_file(path) as partial:
+        np.savez(partial, **maps, **more)
+
+
+def _nearest(labels: np.ndarray) -> np.ndarray:
+    return labels[tuple(ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True))]
+
+
+def as_bytes(shares: np.ndarray) -> np.ndarray:
+    """Shares in [0, 1] as uint8."""
+    return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+
+
+def label_sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sum of `values` over each label, at the place of its number."""
+    return np.bincount(labels.ravel(), weights=values.ravel())
+
+
 def sample(values: np.ndarray, affine: np.ndarray, points_mm: np.ndarray, order: int = 1) -> np.ndarray:
     """Values of an image at points (3, ...) in mm; zero outside."""
-    inverse = np.linalg.inv(affine)
+    inverse = np.linalg.inv(affine).astype(points_mm.dtype)
     index = np.tensordot(inverse[:3, :3], points_mm, axes=1)
     index += inverse[:3, 3].reshape(3, *[1] * (points_mm.ndim - 1))
     return ndimage.map_coordinates(values, index, order=order, mode="constant")

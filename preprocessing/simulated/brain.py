@@ -14,19 +14,32 @@ import pandas as pd
 from scipy import ndimage
 
 from preprocessing.simulated import deformation, pattern, tissue_model
-from preprocessing.simulated.anatomy import Anatomy
+from preprocessing.simulated.anatomy import Anatomy, label_sums
 from preprocessing.simulated.people import Person
+from preprocessing.simulated.sites import SiteEffect, site_effect
 from preprocessing.steps import template
 from preprocessing.steps.regions import measure_regions
 
-UPTAKE_VARIATION = 0.036
+UPTAKE_VARIATION = 0.03
 UPTAKE_VARIATION_MM = 14.0
+LABEL_SOFTNESS_VOXELS = 1.0
+# Structures whose true volume is that of the head's own label; all others are measured in CerebrA's mask.
+LABELED = ("hippocampus", "amygdala", "lateral_ventricle", "inferior_lateral_ventricle")
 
 
 @dataclass(frozen=True)
 class Brain:
     person: Person
     anatomy: Anatomy
+
+    @property
+    def effect(self) -> SiteEffect:
+        return site_effect(self.person.seed, self.person.site, self.person.site_effect)
+
+    @property
+    def brain_ml(self) -> float:
+        """Volume of the template's brain mask in the person's head."""
+        return float(self.jacobian[template.brain_mask()].sum() * template.VOXEL_ML)
 
     @cached_property
     def head(self) -> np.ndarray:
@@ -40,43 +53,51 @@ class Brain:
 
     @cached_property
     def _velocity(self) -> np.ndarray:
-        changes = pattern.regional_changes(pattern.ATROPHY, self.person, "mri")
-        return deformation.velocity_with(changes, deformation.random_velocity(self.person.rng(3)))
+        changes = pattern.regional_changes(self.person, "mri")
+        return self.anatomy.controls.velocity(changes, deformation.random_velocity(self.person.rng(3)))
+
+    @cached_property
+    def displacement(self) -> np.ndarray:
+        """Where template points go before the anatomy and the head's size, less where they are: (3, 46, 55, 46) mm."""
+        return deformation.exponential(self._velocity)
+
+    @cached_property
+    def _back(self) -> np.ndarray:
+        return deformation.exponential(-self._velocity)
 
     def to_person(self, points_mm: np.ndarray) -> np.ndarray:
         """(3, ...) template mm -> mm in the person's head."""
-        inside = deformation.displaced(points_mm, deformation.exponential(self._velocity))
+        inside = deformation.displaced(points_mm, self.displacement)
         return np.tensordot(self.head, self.anatomy.from_template(inside), axes=1)
 
     def from_person(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(3, ...) mm in the person's head -> (template mm, mm in the anatomy that shows there)."""
-        inside = self.anatomy.to_template(np.tensordot(np.linalg.inv(self.head), points_mm, axes=1))
-        on_template = deformation.displaced(inside, deformation.exponential(-self._velocity))
+        smaller = np.linalg.inv(self.head).astype(points_mm.dtype)
+        inside = self.anatomy.to_template(np.tensordot(smaller, points_mm, axes=1))
+        on_template = deformation.displaced(inside, self._back)
         return on_template, self.anatomy.from_template(on_template)
+
+    def volume_change(self, displacement: np.ndarray) -> np.ndarray:
+        """Volume in the person's head per volume on the template, of a map by `displacement`: on the 4 mm grid."""
+        own = deformation.determinant(displacement) * self.anatomy.jacobian(displacement)
+        return (own * np.linalg.det(self.head)).astype(np.float32)
 
     @cached_property
     def jacobian(self) -> np.ndarray:
         """Volume in the person's head per volume on the template, (91, 109, 91)."""
-        displacement = deformation.exponential(self._velocity)
-        own = deformation.jacobian_on_grid(displacement)
-        return (own * self.anatomy.jacobian(displacement) * np.linalg.det(self.head)).astype(np.float32)
+        return deformation.refine(self.volume_change(self.displacement))
 
     @cached_property
     def uptake(self) -> np.ndarray:
         """FDG uptake relative to the healthy pons on the 2 mm template grid, before any blur."""
-        rng = self.person.rng(5)
-        log_change = np.zeros(template.GRID_SHAPE, np.float32)
-        for (region, side), change in pattern.regional_changes(pattern.HYPOMETABOLISM, self.person, "pet").items():
-            log_change[template.region_mask(region, side=side)] = change
-        log_change[template.region_mask(*pattern.FRONTAL)] = pattern.FRONTAL_NUISANCE * self.person.nuisance_pet
-        spared = template.region_mask("brainstem", "ventral_diencephalon", "cerebellum_gray_matter")
-        level = np.where(spared, 0, np.float32(pattern.CORTEX_LEVEL * rng.standard_normal()))
-        noise = ndimage.gaussian_filter(
-            rng.standard_normal(template.GRID_SHAPE, np.float32), UPTAKE_VARIATION_MM / template.SPACING_MM
-        )
-        variation = np.where(spared, 0, UPTAKE_VARIATION * noise / noise.std())
-        change = ndimage.gaussian_filter(log_change, 1.0) + level + variation
-        return tissue_model.healthy_uptake() * np.exp(change.astype(np.float32))
+        changes = pattern.regional_changes(self.person, "pet")
+        by_label = np.zeros(self.anatomy.labels.max() + 1, np.float32)
+        for label, region, side in template.region_table()[["label", "region", "side"]].itertuples(index=False):
+            by_label[label] = changes.get((region, side), 0.0)
+        change = ndimage.gaussian_filter(by_label[self.anatomy.nearest_labels], LABEL_SOFTNESS_VOXELS)
+        variation = deformation.smooth_noise(self.person.rng(5), ((UPTAKE_VARIATION, UPTAKE_VARIATION_MM),), 1)[0]
+        change += deformation.refine(variation) * ~template.region_mask("brainstem", "ventral_diencephalon")
+        return self.anatomy.uptake * np.exp(change)
 
     @cached_property
     def suvr(self) -> np.ndarray:
@@ -85,6 +106,25 @@ class Brain:
         seen = tissue_model.blur(self.uptake, tissue_model.PET_RESOLUTION_MM / scale)
         return seen / seen[template.pons_mask()].mean()
 
+    @cached_property
+    def label_volumes(self) -> dict[tuple[str, str], float]:
+        """mL in the person's head of the anatomy's own labels LABELED, by region and side.
+
+        Each is the label's volume in the undeformed head, times what deformation and head size do to it.
+        """
+        ml = label_sums(self.jacobian, self.anatomy.labels) * self.anatomy.label_ml_per_sum
+        table = template.region_table()[["label", "region", "side"]]
+        return {
+            (region, side): float(ml[label])
+            for label, region, side in table.itertuples(index=False)
+            if region in LABELED
+        }
+
     def regions(self) -> pd.DataFrame:
-        """True `region side volume_ml suvr`: every CerebrA region and side, the meta-ROI proxy and the pons."""
-        return measure_regions(self.jacobian, suvr=self.suvr)
+        """True `region side volume_ml suvr method`: every CerebrA region and side, the meta-ROI proxy and the pons.
+
+        Labels of the head itself where LABELED; else grey matter, fluid or all that lies in CerebrA's mask.
+        """
+        tissues = {"gm": self.anatomy.tissues.gray, "csf": self.anatomy.tissues.fluid}
+        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=self.label_volumes)
+        return table.replace({"method": {"segmentation": "label"}})

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from preprocessing.simulated.people import EFFECT_MRI, EFFECT_PET, POSITION, Person
+from preprocessing.simulated.disease import MODALITIES, POSITION, draw_disease
+from preprocessing.simulated.people import Person
 
 CORRELATION = 0.4
 STAGE = 9  # a random stream of its own: whoever had scans before has the same ones now
@@ -41,7 +42,9 @@ E4_SHARE, E4_EFFECT = 0.24, 0.14  # of the alleles of stable people, and what co
 def draw_scores(person: Person) -> dict[str, float]:
     """education (years), apoe4 (number of ε4 alleles), mmse, cdrsb and adas13 of the baseline visit."""
     rng, position = person.rng(STAGE), POSITION[person.group]
-    severity = (person.severity_mri - position * EFFECT_MRI + person.severity_pet - position * EFFECT_PET) / np.sqrt(2)
+    disease = draw_disease(person.disease_seed)
+    within = [getattr(person, f"severity_{m}") - disease.center(person.group, m) for m in MODALITIES]
+    severity = sum(within) / np.sqrt(2)
     education = float(np.clip(np.rint(EDUCATION_YEARS + EDUCATION_SD * rng.standard_normal()), 6, 20))
     scores = {
         "education": education,

@@ -8,41 +8,71 @@ by FFT, and the coefficients follow from a small linear system.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
-from preprocessing.simulated.pattern import ATROPHY, SIDES
+from preprocessing.simulated.disease import REGIONS
+from preprocessing.simulated.healthy import SIDES
+from preprocessing.simulated.interpolation import trilinear
 from preprocessing.steps import template
 
 SPACING_MM = 4.0
 SHAPE = (46, 55, 46)
 ORIGIN_MM = template.GRID_AFFINE[:3, 3]
-SQUARINGS = 6
+SQUARINGS = 4
 # Anatomical variation that carries no information about anybody: displacement (mm) at two scales (mm).
-VARIATION = ((1.4, 24.0), (0.3, 10.0))
-CONTROLLED = tuple((e.region, side) for e in ATROPHY for side in SIDES)
+VARIATION = ((2.2, 24.0), (0.5, 10.0))
+CONTROLLED = tuple((region, side) for region in REGIONS["mri"] for side in SIDES)
+SOURCE_SOFTNESS, FLUID_REACH_MM = 0.75, 24.0  # voxels of the field; mm
 
 
-def _on_field_grid(values: np.ndarray) -> np.ndarray:
-    """(91, 109, 91) on the 2 mm grid -> means over 2x2x2 voxels on the 4 mm grid, (46, 55, 46)."""
-    smooth = ndimage.uniform_filter(values.astype(np.float32), 3)
-    return smooth[::2, ::2, ::2]
+def coarsen(values: np.ndarray) -> np.ndarray:
+    """(91, 109, 91) on the 2 mm grid -> the 4 mm grid of the fields, (46, 55, 46): means over about 4 mm."""
+    smooth = values.astype(np.float32)
+    for axis in range(3):
+        smooth = ndimage.correlate1d(smooth, [0.25, 0.5, 0.25], axis, mode="nearest")
+        smooth = smooth[tuple(slice(None, None, 2 if a == axis else 1) for a in range(3))]
+    return smooth
 
 
-def _gradient_field(source: np.ndarray) -> np.ndarray:
-    """The curl-free velocity (3, 46, 55, 46) whose divergence is `source` less its mean (periodic, spectral)."""
-    frequencies = [2 * np.pi * np.fft.fftfreq(n, SPACING_MM) for n in SHAPE]
-    # The Nyquist frequency has no derivative of its own sign; without this the field would be complex.
-    for f, n in zip(frequencies, SHAPE, strict=True):
-        if n % 2 == 0:
-            f[n // 2] = 0
-    k = np.stack(np.meshgrid(*frequencies, indexing="ij"))
-    square = (k**2).sum(0)
-    potential = np.fft.fftn(source - source.mean())
-    potential = np.where(square > 0, -potential / np.where(square > 0, square, 1), 0)
-    return np.real(np.fft.ifftn(1j * k * potential, axes=(1, 2, 3))).astype(np.float32)
+def _coarse_mask(labels: np.ndarray, number: int, box: tuple[slice, ...]) -> np.ndarray:
+    """`coarsen(labels == number)`, looking only into the label's own box."""
+    starts = [max(0, axis.start // 2 - 1) for axis in box]
+    part = tuple(slice(2 * first, axis.stop + 2) for first, axis in zip(starts, box, strict=True))
+    small = coarsen(labels[part] == number)
+    mask = np.zeros(SHAPE, np.float32)
+    mask[tuple(slice(first, first + size) for first, size in zip(starts, small.shape, strict=True))] = small
+    return mask
+
+
+def refine(values: np.ndarray) -> np.ndarray:
+    """(..., 46, 55, 46) on the 4 mm grid -> (..., 91, 109, 91) on the 2 mm grid, linear between voxels."""
+    for axis in (-3, -2, -1):
+        values = np.moveaxis(values, axis, 0)
+        fine = np.empty((2 * len(values) - 1, *values.shape[1:]), values.dtype)
+        fine[::2], fine[1::2] = values, (values[:-1] + values[1:]) / 2
+        values = np.moveaxis(fine, 0, axis)
+    return np.ascontiguousarray(values)
+
+
+def _wave_numbers() -> tuple[np.ndarray, ...]:
+    """Wave number along each axis at which central differences see a wave, shaped for `fft.rfftn`."""
+    waves = [np.sin(2 * np.pi * fft.fftfreq(n)) / SPACING_MM for n in SHAPE[:2]]
+    waves.append(np.sin(2 * np.pi * fft.rfftfreq(SHAPE[2])) / SPACING_MM)
+    return tuple(
+        w.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)]) for axis, w in enumerate(waves)
+    )
+
+
+def gradient_field(source: np.ndarray) -> np.ndarray:
+    """The curl-free velocity (3, 46, 55, 46) whose divergence is `source` less its mean (periodic)."""
+    waves = _wave_numbers()
+    square = sum(w**2 for w in waves)
+    potential = fft.rfftn(source.astype(np.float32))
+    potential = np.where(square > 1e-12, -potential / np.maximum(square, 1e-12), 0)
+    return np.stack([fft.irfftn(1j * w * potential, SHAPE) for w in waves]).astype(np.float32)
 
 
 def divergence(velocity: np.ndarray) -> np.ndarray:
@@ -50,66 +80,92 @@ def divergence(velocity: np.ndarray) -> np.ndarray:
     return sum(np.gradient(velocity[axis], SPACING_MM, axis=axis) for axis in range(3))
 
 
-@lru_cache
-def _controlled_regions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (K, n) that average over each region, velocities (K, 3, ...) and their mean divergences (K, K)."""
-    outside = ndimage.binary_dilation(template.brain_mask(), iterations=2) & ~ndimage.binary_erosion(
-        template.brain_mask(), iterations=1
-    )
-    weights, velocities = [], []
-    for region, side in CONTROLLED:
-        inside = _on_field_grid(template.region_mask(region, side=side))
-        source = ndimage.gaussian_filter(inside, 0.75)
-        # What a region loses, the fluid around it gains; nothing far away moves.
-        fluid = ndimage.gaussian_filter(inside, 6) * _on_field_grid(outside)
-        velocities.append(_gradient_field(source / source.max() - fluid * source.sum() / source.max() / fluid.sum()))
-        weights.append((inside / inside.sum()).ravel())
-    weights, velocities = np.stack(weights), np.stack(velocities)
-    means = np.stack([weights @ divergence(v).ravel() for v in velocities], axis=1)
-    return weights, velocities, means
+@dataclass(frozen=True)
+class Controls:
+    """How the volumes of an anatomy's regions are set: K regions of CONTROLLED, n voxels of the field.
+
+    weights (K, n) average over each region; sources (K, n) are divergences that change it; means (K, K): mean
+    divergence over each region of each source.
+    """
+
+    weights: np.ndarray
+    sources: np.ndarray
+    means: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray) -> Controls:
+        """`labels`: CerebrA's numbers on the 2 mm template grid, (91, 109, 91)."""
+        brain = template.brain_mask()
+        rim = coarsen(ndimage.binary_dilation(brain, iterations=2) & ~ndimage.binary_erosion(brain))
+        numbers = template.region_table().set_index(["region", "side"]).label
+        boxes = ndimage.find_objects(labels, labels.max())
+        reach = _gaussian_spectrum(FLUID_REACH_MM).astype(np.float32)
+        weights, sources = [], []
+        for key in CONTROLLED:
+            inside = _coarse_mask(labels, numbers[key], boxes[numbers[key] - 1])
+            source = ndimage.gaussian_filter(inside, SOURCE_SOFTNESS)
+            # What a region loses, the fluid around it gains; nothing far away moves.
+            fluid = fft.irfftn(fft.rfftn(inside) * reach, SHAPE) * rim
+            source -= fluid * (source.sum() / fluid.sum())
+            sources.append(source.ravel() / source.max())
+            weights.append(inside.ravel() / inside.sum())
+        weights, sources = np.stack(weights), np.stack(sources)
+        return cls(weights, sources, weights @ sources.T)
+
+    def velocity(self, changes: dict[tuple[str, str], float], background: np.ndarray) -> np.ndarray:
+        """`background` corrected so that every region changes its log volume as `changes` says."""
+        wanted = np.array([changes[key] for key in CONTROLLED])
+        coefficients = np.linalg.solve(self.means, wanted - self.weights @ divergence(background).ravel())
+        return background + gradient_field((coefficients.astype(np.float32) @ self.sources).reshape(SHAPE))
+
+
+def _gaussian_spectrum(sigma_mm: float) -> np.ndarray:
+    """What a blur of this width leaves of each wave, in the order of `fft.rfftn`."""
+    frequencies = (fft.fftfreq(SHAPE[0]), fft.fftfreq(SHAPE[1]), fft.rfftfreq(SHAPE[2]))
+    square = sum(f.reshape([-1 if a == axis else 1 for a in range(3)]) ** 2 for axis, f in enumerate(frequencies))
+    return np.exp(-2 * (np.pi * sigma_mm / SPACING_MM) ** 2 * square)
 
 
 def random_velocity(rng: np.random.Generator) -> np.ndarray:
     """Smooth variation between people, (3, 46, 55, 46) mm."""
-    velocity = np.zeros((3, *SHAPE), np.float32)
-    for amplitude_mm, scale_mm in VARIATION:
-        noise = rng.standard_normal((3, *SHAPE), np.float32)
-        smooth = np.stack([ndimage.gaussian_filter(n, scale_mm / SPACING_MM, mode="wrap") for n in noise])
-        velocity += amplitude_mm * smooth / smooth.std()
-    return velocity
+    return smooth_noise(rng, VARIATION, 3)
 
 
-def velocity_with(changes: dict[tuple[str, str], float], background: np.ndarray) -> np.ndarray:
-    """`background` corrected so that every controlled region changes its log volume as `changes` says."""
-    weights, velocities, means = _controlled_regions()
-    wanted = np.array([changes[key] for key in CONTROLLED])
-    coefficients = np.linalg.solve(means, wanted - weights @ divergence(background).ravel())
-    return background + np.tensordot(coefficients.astype(np.float32), velocities, axes=1)
+def smooth_noise(rng: np.random.Generator, scales: tuple[tuple[float, float], ...], count: int) -> np.ndarray:
+    """Independent Gaussian fields (count, 46, 55, 46), each a sum of parts of these (SD, sigma of the blur in mm)."""
+    # rfftn leaves out the mirrored half of the frequencies.
+    times = np.full(SHAPE[2] // 2 + 1, 2)
+    times[[0, -1]] = 1
+    power = 0.0
+    for sd, scale_mm in scales:
+        gaussian = _gaussian_spectrum(scale_mm) ** 2
+        power += sd**2 * gaussian * np.prod(SHAPE) / (gaussian * times).sum()
+    noise = fft.rfftn(rng.standard_normal((count, *SHAPE), np.float32), axes=(1, 2, 3))
+    return fft.irfftn(noise * np.sqrt(power).astype(np.float32), SHAPE, axes=(1, 2, 3)).astype(np.float32)
 
 
 def exponential(velocity: np.ndarray) -> np.ndarray:
     """Displacement (3, 46, 55, 46) mm of exp(velocity), by scaling and squaring (Arsigny et al., MICCAI 2006)."""
     displacement = velocity / 2**SQUARINGS
-    grid = np.indices(SHAPE, dtype=np.float32)
     for _ in range(SQUARINGS):
-        moved = grid + displacement / SPACING_MM
-        displacement = displacement + np.stack(
-            [ndimage.map_coordinates(d, moved, order=1, mode="nearest") for d in displacement]
-        )
+        displacement = displacement + sampled(displacement, displacement)
     return displacement
+
+
+def sampled(fields: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """`fields` (C, 46, 55, 46) at the voxels of the 4 mm grid moved by `displacement` (mm); constant outside."""
+    return trilinear(fields, np.indices(SHAPE, dtype=np.float32) + displacement / np.float32(SPACING_MM))
 
 
 def displaced(points_mm: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """Points (3, ...) in template mm moved by a displacement field on the 4 mm grid."""
-    index = (points_mm - ORIGIN_MM.reshape(3, *[1] * (points_mm.ndim - 1))) / SPACING_MM
-    moved = [ndimage.map_coordinates(d, index, order=1, mode="nearest") for d in displacement]
-    return points_mm + np.stack(moved).astype(points_mm.dtype)
+    origin = ORIGIN_MM.astype(points_mm.dtype).reshape(3, *[1] * (points_mm.ndim - 1))
+    index = (points_mm - origin) / points_mm.dtype.type(SPACING_MM)
+    return points_mm + trilinear(displacement, index).astype(points_mm.dtype)
 
 
-def jacobian_on_grid(displacement: np.ndarray) -> np.ndarray:
-    """Determinant of the derivative of x + displacement(x), on the 2 mm grid: (91, 109, 91)."""
-    derivative = np.stack([np.stack(np.gradient(d, SPACING_MM, axis=(0, 1, 2))) for d in displacement])
-    derivative += np.eye(3).reshape(3, 3, 1, 1, 1)
-    determinant = np.linalg.det(np.moveaxis(derivative, (0, 1), (-2, -1)))
-    index = np.indices(template.GRID_SHAPE, dtype=np.float32) * (template.SPACING_MM / SPACING_MM)
-    return ndimage.map_coordinates(determinant.astype(np.float32), index, order=1, mode="nearest")
+def determinant(displacement: np.ndarray) -> np.ndarray:
+    """Of the derivative of x + displacement(x), on the 4 mm grid: (46, 55, 46) float32."""
+    (a, b, c), (d, e, f), (g, h, i) = (np.gradient(u, np.float32(SPACING_MM), axis=(0, 1, 2)) for u in displacement)
+    a, e, i = a + 1, e + 1, i + 1
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)

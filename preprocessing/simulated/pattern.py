@@ -1,67 +1,46 @@
-"""How severity shows: the regional pattern of atrophy and of hypometabolism, and how strongly.
+"""Regional values of one person: how severity, age, and what else varies show in volumes and in uptake.
 
-Volumes change by a log factor, uptake too. For each region: `severity` is the change per within-class standard
-deviation of severity, `nuisance` the same for the factor that does not lie along the label (aging, mostly),
-`own` the standard deviation of what belongs to this region and person alone (shared by both sides), `side` that of
-each side. Magnitudes are set so that hippocampal volume and the meta-ROI separate stable from converting MCI by
-d = .75 and 1.1; `benchmarks/simulated_cohort.py` measures what comes out.
+Nothing is rendered here, so that whole cohorts of regional values are drawn in a second. Changes are natural
+logarithms relative to the mean of normal people; see `preprocessing.simulated.disease` for where loadings come from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import numpy as np
+import pandas as pd
 
+from preprocessing.simulated import healthy
+from preprocessing.simulated.disease import MODALITIES, SUBTYPES, SUMMARY, VARIANCE, VENTRICLES, draw_disease
 from preprocessing.simulated.people import Person
 
-
-@dataclass(frozen=True)
-class Expression:
-    """One region's log change per standard deviation of each factor (dimensionless; -.105 is 10 % less)."""
-
-    region: str
-    severity: float
-    nuisance: float
-    own: float
-    side: float
+STAGES = {"mri": 1, "pet": 2}
 
 
-# Order of involvement: hippocampus first, then amygdala and entorhinal, parahippocampal, temporal neocortex.
-ATROPHY = (
-    Expression("hippocampus", -0.105, -0.045, 0.060, 0.035),
-    Expression("amygdala", -0.090, -0.035, 0.056, 0.036),
-    Expression("entorhinal", -0.100, -0.020, 0.062, 0.040),
-    Expression("parahippocampal", -0.080, -0.020, 0.050, 0.035),
-    Expression("inferior_temporal", -0.062, -0.020, 0.032, 0.025),
-    Expression("middle_temporal", -0.062, -0.020, 0.032, 0.025),
-    Expression("fusiform", -0.056, -0.020, 0.036, 0.025),
-    # What the temporal lobe loses, the ventricles gain.
-    Expression("lateral_ventricle", 0.100, 0.150, 0.220, 0.050),
-    Expression("inferior_lateral_ventricle", 0.120, 0.120, 0.200, 0.080),
-)
-# Isthmus and precuneus first, then parietotemporal cortex; pons, vermis and sensorimotor cortex are spared.
-HYPOMETABOLISM = (
-    Expression("isthmus_cingulate", -0.108, -0.010, 0.055, 0.025),
-    Expression("precuneus", -0.108, -0.010, 0.055, 0.025),
-    Expression("inferior_parietal", -0.114, -0.010, 0.060, 0.030),
-    Expression("inferior_temporal", -0.096, -0.010, 0.060, 0.030),
-    Expression("middle_temporal", -0.096, -0.010, 0.060, 0.030),
-    Expression("hippocampus", -0.050, -0.010, 0.055, 0.030),
-)
-# Frontal and sensorimotor uptake follow the nuisance alone; all cortex shares a level relative to the pons.
-CORTEX_LEVEL = 0.040
-FRONTAL = ("superior_frontal", "rostral_middle_frontal", "caudal_middle_frontal", "precentral", "postcentral")
-FRONTAL_NUISANCE = -0.05
-SIDES = ("left", "right")
+def regional_changes(person: Person, modality: str) -> dict[tuple[str, str], float]:
+    """Log change of every (region, side) of this person; `modality` is "mri" or "pet"."""
+    disease = draw_disease(person.disease_seed)
+    shown, rng = disease.expressions[modality], person.rng(STAGES[modality])
+    loading = shown.ad_loading if person.group == "dementia" else shown.loading
+    amount = getattr(person, f"severity_{modality}") - disease.center("normal", modality)
+    count, part = len(shown.regions), {name: np.sqrt(share) for name, share in VARIANCE.items()}
+    signs = np.array([1.0 if r in VENTRICLES else -1.0 for r in shown.regions])
+    aging = part["age"] * person.age_z + part["nuisance"] * shown.nuisance * getattr(person, f"nuisance_{modality}")
+    other = signs * (aging + part["level"] * rng.standard_normal()) + part["own"] * rng.standard_normal(count)
+    other = other + part["side"] * rng.standard_normal((2, count))
+    change = loading[SUBTYPES.index(person.subtype)] * amount + shown.residual * other
+    return {(r, s): float(change[j, i]) for i, r in enumerate(shown.regions) for j, s in enumerate(healthy.SIDES)}
 
 
-def regional_changes(pattern: tuple[Expression, ...], person: Person, modality: str) -> dict[tuple[str, str], float]:
-    """Log change of every (region, side) in this person; `modality` is "mri" or "pet"."""
-    severity = getattr(person, f"severity_{modality}")
-    nuisance = getattr(person, f"nuisance_{modality}")
-    rng = person.rng({"mri": 1, "pet": 2}[modality])
-    changes = {}
-    for e in pattern:
-        shared = e.severity * severity + e.nuisance * nuisance + e.own * rng.standard_normal()
-        for side in SIDES:
-            changes[e.region, side] = shared + e.side * rng.standard_normal()
-    return changes
+def summaries(people: list[Person]) -> pd.DataFrame:
+    """Log hippocampal volume (head size included) and log meta-ROI uptake as drawn, before any image, by person."""
+    rows = []
+    for person in people:
+        row = {"participant_id": person.participant_id, "group": person.group}
+        for modality in MODALITIES:
+            changes = regional_changes(person, modality)
+            sizes = [healthy.voxels(r) for r in SUMMARY[modality]]
+            means = [np.mean([changes[r, side] for side in healthy.SIDES]) for r in SUMMARY[modality]]
+            row[modality] = float(np.average(means, weights=sizes))
+        row["mri"] += person.log_head_volume
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("participant_id")

@@ -1,51 +1,75 @@
 """Who is in the simulated cohort: the factors behind every person, their visits, and the Bayes limits they imply.
 
 A person has one latent severity per modality. Within a class the two severities are standard normal with correlation
-`severity_correlation`; between stable and converting MCI their means lie D apart. Every region expresses severity
-times a loading plus noise of its own (`preprocessing.simulated.pattern`), so no image shows a severity exactly.
+`severity_correlation`; between stable and converting MCI their means lie apart by the effect that the cohort's disease
+has (`preprocessing.simulated.disease`). Every region expresses severity times a loading that depends on the person's
+subtype, plus what else varies (`preprocessing.simulated.pattern`), so no image shows a severity exactly.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
 
-# Distance between stable and converting MCI in within-class standard deviations. Bayes AUC = Phi(D / sqrt 2).
-EFFECT_MRI = 1.19
-EFFECT_PET = 1.36
-# Where the other groups lie on the same axis, in units of D (0 = stable, 1 = converter). Hippocampal volumes and
-# meta-ROI SUVR of CN, sMCI, pMCI and AD, as quoted in the field, put CN half a step before stable MCI.
-POSITION = {"normal": -0.5, "stable": 0.0, "censored": 0.45, "reverting": -0.2, "converter": 1.0, "dementia": 1.45}
+from preprocessing.simulated.disease import POSITION, SUBTYPES, Disease, draw_disease
+
+# Mean age (SD 7); people with dementia are older.
+AGE_MEAN, AGE_SD, DEMENTIA_OLDER = 73.0, 7.0, 3.0
+# Least and most people of a site.
+SITE_SIZES = (5, 60)
+# Severity gained a year, and its relative spread: hippocampi lose about 1.4 % a year in normal people and 4.7 % in AD
+# (Barnes et al., Neurobiology of Aging 2009), a tenth of the volume being about 1 SD of severity.
+PROGRESS = {"normal": 0.1, "stable": 0.15, "censored": 0.25, "reverting": 0.1, "converter": 0.35, "dementia": 0.45}
+PROGRESS_SD = 0.4
 VISIT_MONTHS = (0, 6, 12, 18, 24, 36, 48)
 CN, MCI, DEMENTIA = 1, 2, 3
 
 
 @dataclass(frozen=True)
 class CohortDesign:
-    """Sizes and settings of a simulated cohort. Defaults: the paper's 144 converters and 156 stable, and the rest."""
+    """Sizes and settings of a simulated cohort. Defaults: the paper's 144 converters and 156 stable, and the rest.
+
+    nuisance_correlation: between the modalities, of what no table records (vascular load, motion). missing_pet: share
+    of people without a PET; missing_pet_severity: how many log odds one SD of severity adds to that (0: at random).
+    site_imbalance: SD over sites of the log odds of converting and demented people; site_effect: size of what a site's
+    scanners do (`preprocessing.simulated.sites`; 0: nothing). visits: 1, or 2 for a second one of everybody.
+    disease_seed: which disease; None: that of `seed`. A cohort and people who shall rate what was learned there need
+    the same.
+    """
 
     converters: int = 144
     stable: int = 156
     censored: int = 24
     reverting: int = 6
-    normal: int = 12
-    dementia: int = 8
+    normal: int = 60
+    dementia: int = 60
     raw: int = 24
     truncated: int = 1
     severity_correlation: float = 0.3
     nuisance_correlation: float = 0.0
     missing_pet: float = 0.08
+    missing_pet_severity: float = 0.0
+    site_imbalance: float = 0.0
+    site_effect: float = 0.0
+    visits: int = 1
     seed: int = 0
+    disease_seed: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("severity_correlation", "nuisance_correlation"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; it must lie in [0, 1)")
+        if self.visits not in (1, 2):
+            raise ValueError(f"visits is {self.visits}; it must be 1 or 2")
         if self.raw > self.converters + self.stable:
             raise ValueError(f"raw is {self.raw}; only {self.converters + self.stable} labeled people can be raw")
+
+    @property
+    def disease(self) -> Disease:
+        return draw_disease(self.seed if self.disease_seed is None else self.disease_seed)
 
     @property
     def groups(self) -> dict[str, int]:
@@ -58,6 +82,7 @@ class Person:
 
     ptid: str
     group: str
+    subtype: str
     raw: bool
     truncated: bool
     has_pet: bool
@@ -73,10 +98,22 @@ class Person:
     last_month: int
     anatomy: int
     seed: int
+    disease_seed: int
+    site_effect: float = 0.0
+    month: int = 0
+
+    @property
+    def age_z(self) -> float:
+        """Age in SDs from the mean of all."""
+        return (self.age - AGE_MEAN) / AGE_SD
 
     @property
     def rid(self) -> int:
         return int(self.ptid.split("_")[-1])
+
+    @property
+    def session_id(self) -> str:
+        return f"ses-M{self.month:03d}"
 
     @property
     def participant_id(self) -> str:
@@ -85,6 +122,10 @@ class Person:
     def rng(self, stage: int) -> np.random.Generator:
         """A stream of its own for each stage, so that writing a person raw or prepared shows the same brain."""
         return np.random.default_rng([self.seed, self.rid, stage])
+
+    def scan_rng(self, stage: int) -> np.random.Generator:
+        """The same for what is new at each visit: pose, noise, errors."""
+        return np.random.default_rng([self.seed, self.rid, stage, *([self.month] if self.month else [])])
 
 
 def draw_people(design: CohortDesign, anatomies: int = 1) -> list[Person]:
@@ -95,37 +136,87 @@ def draw_people(design: CohortDesign, anatomies: int = 1) -> list[Person]:
     labeled = np.flatnonzero(np.isin(groups, ["converter", "stable"]))
     raw = set(_raw_people(groups, design.raw, rng).tolist())
     truncated = set(rng.permutation([i for i in labeled if i not in raw])[: design.truncated].tolist())
-    missing_pet = set(rng.permutation(len(groups))[: round(design.missing_pet * len(groups))].tolist())
-    r, c = design.severity_correlation, design.nuisance_correlation
+    disease, r, c = design.disease, design.severity_correlation, design.nuisance_correlation
+    sites = _draw_sites(groups, design.site_imbalance, np.random.default_rng([design.seed, 2]))
+    subtypes = np.random.default_rng([design.seed, 3]).choice(SUBTYPES, len(groups), p=disease.shares)
+    noise = rng.standard_normal((len(groups), 6))
+    noise[:, 1] = r * noise[:, 0] + np.sqrt(1 - r**2) * noise[:, 1]
+    noise[:, 3] = c * noise[:, 2] + np.sqrt(1 - c**2) * noise[:, 3]
+    missing_pet = _without_pet(design, noise[:, 1], np.random.default_rng([design.seed, 4]))
     people = []
     for i, group in enumerate(groups):
-        noise = rng.standard_normal(6)
-        age_z, sex = noise[4], "F" if rng.random() < 0.45 else "M"
-        nuisance_mri = 0.6 * age_z + 0.8 * noise[2]
-        site = int(rng.integers(1, 13))
+        sex = "F" if rng.random() < 0.45 else "M"
+        age = AGE_MEAN + AGE_SD * noise[i, 4] + DEMENTIA_OLDER * (group == "dementia")
         conversion, last = _follow_up(group, rng)
         people.append(
             Person(
-                ptid=f"{site:03d}_S_{1000 + i:04d}",
+                ptid=f"{sites[i]:03d}_S_{1000 + i:04d}",
                 group=str(group),
+                subtype=str(subtypes[i]),
                 raw=i in raw or i in truncated,
                 truncated=i in truncated,
                 has_pet=i not in missing_pet,
-                severity_mri=float(POSITION[group] * EFFECT_MRI + noise[0]),
-                severity_pet=float(POSITION[group] * EFFECT_PET + r * noise[0] + np.sqrt(1 - r**2) * noise[1]),
-                nuisance_mri=float(nuisance_mri),
-                nuisance_pet=float(c * nuisance_mri + np.sqrt(1 - c**2) * noise[3]),
-                age=round(float(np.clip(73 + 7 * age_z, 55, 91)), 1),
+                severity_mri=float(disease.center(group, "mri") + noise[i, 0]),
+                severity_pet=float(disease.center(group, "pet") + noise[i, 1]),
+                nuisance_mri=float(noise[i, 2]),
+                nuisance_pet=float(noise[i, 3]),
+                age=round(float(np.clip(age, 55, 91)), 1),
                 sex=sex,
-                site=site,
-                log_head_volume=float(0.07 * noise[5] + (0.05 if sex == "M" else -0.06)),
+                site=int(sites[i]),
+                log_head_volume=float(0.07 * noise[i, 5] + (0.05 if sex == "M" else -0.06)),
                 conversion_month=conversion,
                 last_month=last,
                 anatomy=int(i % anatomies),
                 seed=design.seed,
+                disease_seed=design.seed if design.disease_seed is None else design.disease_seed,
+                site_effect=design.site_effect,
             )
         )
     return people
+
+
+def later_visit(person: Person) -> Person:
+    """The same person at month 24, or 12 where nobody is followed for longer: older, and more severe."""
+    month = 24 if person.last_month >= 24 else 12
+    rate, spread = (
+        PROGRESS[person.group],
+        PROGRESS_SD * np.random.default_rng([person.seed, person.rid, 10]).standard_normal(2),
+    )
+    steps = month / 12 * np.maximum(rate * (1 + spread), 0)
+    return replace(
+        person,
+        month=month,
+        age=round(person.age + month / 12, 1),
+        severity_mri=float(person.severity_mri + steps[0]),
+        severity_pet=float(person.severity_pet + steps[1]),
+        truncated=False,
+    )
+
+
+def _draw_sites(groups: np.ndarray, imbalance: float, rng: np.random.Generator) -> np.ndarray:
+    """A site (1, 2, ...) for everybody: 5 to 60 people each, with shares of classes of their own."""
+    sizes: list[int] = []
+    while sum(sizes) < len(groups):
+        sizes.append(int(np.exp(rng.uniform(*np.log(SITE_SIZES)))))
+    sizes[-1] -= sum(sizes) - len(groups)
+    if len(sizes) > 1 and sizes[-1] < SITE_SIZES[0]:  # the last few join the smallest site
+        last = sizes.pop()
+        sizes[int(np.argmin(sizes))] += last
+    tilt = imbalance * rng.standard_normal(len(sizes))
+    ill = np.isin(groups, ["converter", "dementia"])
+    places, sites = np.array(sizes), np.zeros(len(groups), int)
+    for i in rng.permutation(len(groups)):
+        odds = places * np.exp(tilt * (0.5 if ill[i] else -0.5))
+        chosen = rng.choice(len(sizes), p=odds / odds.sum())
+        places[chosen] -= 1
+        sites[i] = chosen + 1
+    return sites
+
+
+def _without_pet(design: CohortDesign, severity: np.ndarray, rng: np.random.Generator) -> set[int]:
+    """Who has no PET: a fixed number of people, more of the severe ones where the design says so (Gumbel top k)."""
+    odds = design.missing_pet_severity * severity + rng.gumbel(size=len(severity))
+    return set(np.argsort(-odds)[: round(design.missing_pet * len(severity))].tolist())
 
 
 def _raw_people(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -164,16 +255,20 @@ def people_table(people: list[Person]) -> pd.DataFrame:
     return table
 
 
-def bayes_posteriors(people: list[Person], severity_correlation: float, prior: float) -> pd.DataFrame:
+def bayes_posteriors(people: list[Person], design: CohortDesign) -> pd.DataFrame:
     """P(converter) given the severities themselves: `p_mri`, `p_pet`, `p_all` per person.
 
     The class-conditional densities are normal with a common covariance, so the posterior is logistic in the linear
-    discriminant. Only converters and stable people are rated; others get nan.
+    discriminant. Only converters and stable people are rated; others get nan, and so does everybody where sites differ
+    in their shares of classes or PET is missing by severity: there more than severities tells who converts.
     """
+    prior = design.converters / max(design.converters + design.stable, 1)
+    known = design.site_imbalance == 0 and design.missing_pet_severity == 0
     s = np.array([[p.severity_mri, p.severity_pet] for p in people])
-    mean = np.array([EFFECT_MRI, EFFECT_PET])
-    covariance = np.array([[1, severity_correlation], [severity_correlation, 1]])
-    rated = np.array([p.group in ("converter", "stable") for p in people])
+    mean = np.array([design.disease.expressions[name].effect for name in ("mri", "pet")])
+    r = design.severity_correlation
+    covariance = np.array([[1, r], [r, 1]])
+    rated = np.array([known and p.group in ("converter", "stable") for p in people])
     columns = {}
     for name, used in {"mri": [0], "pet": [1], "all": [0, 1]}.items():
         weights = np.linalg.solve(covariance[np.ix_(used, used)], mean[used])

@@ -1,67 +1,85 @@
 """What preprocessing would have found, without running it: the true maps, with the error that registration makes.
 
 The error was measured on people who went through the whole path (`benchmarks/registration_error.py`) and lies beside
-this file: registration sees a smoothed part of the shape, and each place has an error of its own; segmentation sees its
-own grey matter, the scanner its own noise.
+this file. Registration sees a smoothed part of the deformation and has an error of its own besides; what it then finds
+on the template is the head's own tissue, displaced by that error. The template is symmetric, so that every measured
+error counts in the mirror, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 import numpy as np
 from scipy import ndimage
 
+from preprocessing.simulated import deformation, volume_error
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.interpolation import trilinear
 from preprocessing.steps import template
 from preprocessing.subject.plan import Recipe
 from preprocessing.subject.stamps import ALIGNMENT
 
 STAGE = 9
 FILE = "registration_error.npz"
-MAPS = ("grey", "log_jacobian", "log_suvr")
-# These two are smooth: registration and PET resolve no more than this grid, of 4 mm.
-COARSE = ("log_jacobian", "log_suvr")
-STEP = 2
-NUMBERS = ("sigma_voxels", "gain", "size_bias", "size_sd", "tiv_ratio", "tiv_ratio_sd")
+MAPS = ("displacement", "log_suvr", "gray")
+NUMBERS = ("sigma_voxels", "gain", "gray_sd", "size_bias", "size_sd", "tiv_ratio", "tiv_ratio_sd")
+MEAN_SOFTNESS = 1.5  # voxels of 4 mm: the mean of few people has noise that the mean of all has not
+# Parts of the brain draw their errors apart: two halves along each axis, with soft borders (mm).
+BORDER_MM = 20.0
 
 
 @dataclass(frozen=True)
 class Error:
-    """What was found beyond what was put in, of N measured people; maps (N, 91, 109, 91).
+    """What was found beyond what was put in, of N measured people, at the n voxels `kept` of the 4 mm grid.
 
-    grey: grey matter as segmented and warped, share of a voxel. log_jacobian: found shape less gain * smooth(true
-    shape, sigma). log_suvr: found less true. size: mean log-Jacobian, found less true; tiv: intracranial volume over
-    the true volume of the template's brain mask.
+    displacement (N, 3, n) mm: on the template, beyond gain * (smooth(true, sigma) - true), of the true displacement.
+    log_suvr (N, n): found less true. gray (N, n): segmented grey matter less that at the displaced place; gray_sd:
+    noise of a voxel beyond it. size: log of the head's volume, found less true; tiv: intracranial volume over the
+    true volume of the template's brain mask.
     """
 
-    grey: np.ndarray
-    log_jacobian: np.ndarray
+    displacement: np.ndarray
     log_suvr: np.ndarray
+    gray: np.ndarray
     sigma_voxels: float
     gain: float
+    gray_sd: float
     size_bias: float
     size_sd: float
     tiv_ratio: float
     tiv_ratio_sd: float
 
+    @cached_property
+    def means(self) -> dict[str, np.ndarray]:
+        """Mean maps on the 4 mm grid, smoothed, the same left and right: each (C, 46, 55, 46)."""
+        means, weights = {}, np.maximum(smooth(kept().astype(np.float32), MEAN_SOFTNESS), 0.1)
+        for name in MAPS:
+            soft = smooth(spread(self._maps(name).mean(0)), MEAN_SOFTNESS) / weights * kept()
+            means[name] = (soft + mirrored(soft)) / 2
+        return means
+
+    @cached_property
+    def deviations(self) -> dict[str, np.ndarray]:
+        """Maps less their mean, and the mirror images of these: each (2 N, C, n)."""
+        deviations = {}
+        for name in MAPS:
+            own = self._maps(name) - self._maps(name).mean(0)
+            deviations[name] = np.concatenate([own, [mirrored(spread(d))[:, kept()] for d in own]])
+        return deviations
+
+    def _maps(self, name: str) -> np.ndarray:
+        return getattr(self, name).reshape(len(self.log_suvr), -1, int(kept().sum()))
+
     def draw(self, name: str, rng: np.random.Generator) -> np.ndarray:
-        """A map of a new person: the mean of the measured ones and a normal draw with their covariance."""
-        measured = getattr(self, name)
-        weights = rng.standard_normal(len(measured)).astype(np.float32) / np.sqrt(len(measured) - 1)
-        return np.tensordot(weights - weights.mean() + 1 / len(measured), measured, axes=1)
-
-
-@dataclass(frozen=True)
-class Registered:
-    """Maps on the 2 mm grid, (91, 109, 91), and the intracranial volume."""
-
-    jacobian: np.ndarray
-    modulated: np.ndarray
-    suvr: np.ndarray
-    tiv_ml: float
+        """A map of a new person, on the 4 mm grid: the mean, and deviations of the covariance that was measured."""
+        deviations, parts = self.deviations[name], _parts()
+        people = np.sqrt(len(self.log_suvr) - 1) * np.sqrt(2)  # of a person and the mirror image half each
+        weights = rng.standard_normal((len(parts), len(deviations))).astype(np.float32) / np.float32(people)
+        drawn = np.einsum("pk,kcn->pcn", weights, deviations, optimize=True)
+        return self.means[name] + spread((parts[:, None, :] * drawn).sum(0))
 
 
 def smooth(values: np.ndarray, sigma_voxels: float) -> np.ndarray:
@@ -69,26 +87,42 @@ def smooth(values: np.ndarray, sigma_voxels: float) -> np.ndarray:
     return ndimage.gaussian_filter(values, sigma_voxels, axes=(-3, -2, -1)) if sigma_voxels else values
 
 
-def _kept() -> np.ndarray:
-    """Where errors are kept: the brain and a rim. (91, 109, 91) bool."""
-    return ndimage.binary_dilation(template.brain_mask(), iterations=2)
+@lru_cache
+def kept() -> np.ndarray:
+    """Where errors are kept: the brain and a rim, (46, 55, 46) bool."""
+    return ndimage.binary_dilation(template.brain_mask(), iterations=2)[::2, ::2, ::2]
 
 
-def _coarsen(maps: np.ndarray) -> np.ndarray:
-    return smooth(maps, 0.8)[:, ::STEP, ::STEP, ::STEP]
+def spread(values: np.ndarray) -> np.ndarray:
+    """(C, n) values at the kept voxels -> (C, 46, 55, 46), zero elsewhere."""
+    full = np.zeros((len(values), *deformation.SHAPE), np.float32)
+    full[:, kept()] = values
+    return full
 
 
-def _refine(coarse: np.ndarray) -> np.ndarray:
-    index = np.indices(template.GRID_SHAPE, dtype=np.float32) / STEP
-    return ndimage.map_coordinates(coarse, index, order=1, mode="nearest")
+def mirrored(maps: np.ndarray) -> np.ndarray:
+    """(C, 46, 55, 46), left and right exchanged; of C = 3 the first is a displacement along that axis."""
+    turned = maps[:, ::-1].copy()
+    if len(maps) == 3:
+        turned[0] *= -1
+    return turned
+
+
+@lru_cache
+def _parts() -> np.ndarray:
+    """Weights (8, n) of eight parts of the brain whose squares sum to 1."""
+    index = np.argwhere(kept()) * deformation.SPACING_MM
+    middle = index.mean(0)
+    high = 0.5 * (1 + np.tanh((index - middle) / BORDER_MM))
+    halves = [np.stack([np.sqrt(1 - h), np.sqrt(h)]) for h in high.T]
+    return np.einsum("an,bn,cn->abcn", *halves).reshape(8, -1).astype(np.float32)
 
 
 def save(error: Error, stamp: str) -> None:
     """Write the file beside this module, in steps of 1/127 of each map's largest value."""
     content = {name: np.float32(getattr(error, name)) for name in NUMBERS}
     for name in MAPS:
-        values = getattr(error, name) * _kept()
-        values = _coarsen(values) if name in COARSE else values[:, _kept()]
+        values = getattr(error, name)
         scale = float(np.abs(values).max()) / 127
         content |= {name: np.rint(values / scale).astype(np.int8), f"{name}_scale": np.float32(scale)}
     path = files("preprocessing.simulated").joinpath(FILE)
@@ -100,14 +134,7 @@ def measured() -> Error:
     """The error as measured."""
     with files("preprocessing.simulated").joinpath(FILE).open("rb") as handle:
         content = np.load(handle, allow_pickle=False)
-        maps = {}
-        for name in MAPS:
-            values = content[name].astype(np.float32) * content[f"{name}_scale"]
-            if name in COARSE:
-                maps[name] = np.stack([_refine(coarse) for coarse in values])
-            else:
-                maps[name] = np.zeros((len(values), *template.GRID_SHAPE), np.float32)
-                maps[name][:, _kept()] = values
+        maps = {name: content[name].astype(np.float32) * content[f"{name}_scale"] for name in MAPS}
         return Error(**maps, **{name: float(content[name]) for name in NUMBERS})
 
 
@@ -122,16 +149,62 @@ def measured_stamp() -> str:
         return str(np.load(handle, allow_pickle=False)["stamp"])
 
 
-def as_registered(brain: Brain) -> Registered:
-    """The person's maps as preprocessing would write them."""
-    rng, error, inside = brain.person.rng(STAGE), measured(), template.brain_mask()
-    log_jacobian = np.log(brain.jacobian)
-    size = log_jacobian[inside].mean()
-    shape = error.gain * smooth(log_jacobian - size, error.sigma_voxels) + error.draw("log_jacobian", rng)
-    jacobian = np.exp(size + np.float32(error.size_bias + error.size_sd * rng.standard_normal()) + shape)
-    suvr = brain.suvr * np.exp(error.draw("log_suvr", rng))
-    suvr = (suvr / suvr[template.pons_mask()].mean()).astype(np.float32)
-    grey = error.draw("grey", rng)
-    brain_ml = float(brain.jacobian[inside].sum() * template.VOXEL_ML)
-    tiv_ml = brain_ml * (error.tiv_ratio + error.tiv_ratio_sd * rng.standard_normal())
-    return Registered(jacobian, grey * jacobian, suvr, tiv_ml)
+@dataclass(frozen=True)
+class Registered:
+    """Maps on the 2 mm grid, (91, 109, 91), volumes by (region, side), and the intracranial volume."""
+
+    jacobian: np.ndarray
+    tissues: dict[str, np.ndarray]
+    suvr: np.ndarray
+    segmented_ml: dict[tuple[str, str], float]
+    tiv_ml: float
+
+
+def as_registered(brain: Brain, error: Error | None = None) -> Registered:
+    """The person's maps as preprocessing would write them; error: another one than `measured`."""
+    rng, error, effect = brain.person.scan_rng(STAGE), error or measured(), brain.effect
+    true = brain.displacement
+    displacement = error.gain * (smooth(true, error.sigma_voxels) - true) + error.draw("displacement", rng)
+    found = displacement + deformation.sampled(true, displacement)
+    size = error.size_bias + error.size_sd * rng.standard_normal() + 3 * np.log(effect.scale)
+    jacobian = deformation.refine(brain.volume_change(found)) * np.float32(np.exp(size))
+    gray, fluid = displaced_tissues(brain, displacement)
+    inside = np.flatnonzero(gray)
+    rest = deformation.refine(error.draw("gray", rng)[0]).ravel()[inside]
+    rest += error.gray_sd * rng.standard_normal(len(inside), np.float32)
+    gray.ravel()[inside] = np.clip(gray.ravel()[inside] + rest, 0, 1)
+    suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(error.draw("log_suvr", rng)[0]))
+    volumes = volume_error.found(brain.label_volumes, brain.anatomy.kind, rng)
+    return Registered(
+        jacobian,
+        {"gm": gray, "csf": np.minimum(fluid, 1 - gray)},
+        suvr / suvr[template.pons_mask()].mean(),
+        {name: volume * effect.scale**3 for name, volume in volumes.items()},
+        brain.brain_ml * effect.scale**3 * (error.tiv_ratio + error.tiv_ratio_sd * rng.standard_normal()),
+    )
+
+
+@lru_cache
+def _places() -> tuple[tuple[slice, ...], np.ndarray]:
+    """The part of the 2 mm grid that holds brain, and where its voxels lie on the 1 mm grid: (3, ...) voxels."""
+    brain = ndimage.binary_dilation(template.brain_mask(), iterations=2)
+    box = ndimage.find_objects(brain.astype(np.int8))[0]
+    first = np.array([axis.start for axis in box]).reshape(3, 1, 1, 1)
+    index = np.indices([axis.stop - axis.start for axis in box]) + first
+    shift = template.GRID_AFFINE[:3, 3] - template.t1_1mm().affine[:3, 3]
+    return box, (index * template.SPACING_MM + shift.reshape(3, 1, 1, 1)).astype(np.float32)
+
+
+def displaced_tissues(brain: Brain, displacement: np.ndarray) -> np.ndarray:
+    """Grey matter and fluid as segmented, from where registration takes them: (2, 91, 109, 91).
+
+    displacement: on the 4 mm grid, (3, 46, 55, 46) mm.
+    """
+    box, places = _places()
+    where = places + deformation.refine(displacement)[:, *box]  # voxels of 1 mm
+    found = trilinear(brain.anatomy.segmented, where)
+    if brain.effect.soft:
+        found += brain.effect.soft * (trilinear(brain.anatomy.segmented_blurred, where) - found)
+    maps = np.zeros((2, *template.GRID_SHAPE), np.float32)
+    maps[:, *box] = found
+    return maps

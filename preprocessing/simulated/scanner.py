@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from preprocessing.simulated import tissue_model
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.people import Person
 from preprocessing.steps.template import GRID_AFFINE
 
 T1_STAGE, PET_STAGE, POSE_STAGE = 6, 7, 8
@@ -74,33 +75,40 @@ def _stored(values: np.ndarray, affine: np.ndarray, orientation: str) -> nib.Nif
     return image
 
 
+def t1_pose(person: Person) -> np.ndarray:
+    """From the person's head to the scanner of the T1, 4x4."""
+    return _pose(person.scan_rng(POSE_STAGE), 4.0, 4.0)
+
+
 def scan_t1(brain: Brain) -> nib.Nifti1Image:
     """A T1-weighted head with bias field and Rician noise."""
     person, scanner = brain.person, scanner_of_site(brain.person.site)
-    rng, pose = person.rng(T1_STAGE), _pose(person.rng(POSE_STAGE), 4.0, 4.0)
+    rng, pose = person.scan_rng(T1_STAGE), t1_pose(person)
     affine = _grid(scanner.t1_shape, scanner.t1_voxel_mm, pose[:3, 3] + [0, -15, 0])
-    in_head = _apply(np.linalg.inv(pose), _points(scanner.t1_shape, affine))
+    in_head = _apply(np.linalg.inv(pose), _points(scanner.t1_shape, affine)) / np.float32(brain.effect.scale)
     _, on_anatomy = brain.from_person(in_head)
     signal = brain.anatomy.t1(on_anatomy) * float(rng.uniform(4, 8))
+    signal = tissue_model.soften(signal, brain.effect.soft, scanner.t1_voxel_mm)
     white = np.percentile(signal[signal > 0], 90)
     coarse = ndimage.zoom(ndimage.gaussian_filter(rng.standard_normal((8, 8, 8)), 1.5), 4)
     zoom = np.array(scanner.t1_shape) / coarse.shape
     bias = ndimage.zoom(scanner.bias * coarse / np.abs(coarse).max(), zoom, order=1, mode="nearest", grid_mode=True)
-    noisy = signal * np.exp(bias) + scanner.noise * white * rng.standard_normal(scanner.t1_shape)
-    quadrature = scanner.noise * white * rng.standard_normal(scanner.t1_shape)
+    noise = np.float32(scanner.noise * white)
+    noisy = signal * np.exp(bias.astype(np.float32)) + noise * rng.standard_normal(scanner.t1_shape, np.float32)
+    quadrature = noise * rng.standard_normal(scanner.t1_shape, np.float32)
     return _stored(np.hypot(noisy, quadrature), affine, scanner.orientation)
 
 
 def scan_pet(brain: Brain) -> nib.Nifti1Image:
     """An FDG-PET of uniform 8 mm resolution, in a pose and a scale of its own, with correlated noise."""
-    rng = brain.person.rng(PET_STAGE)
+    rng = brain.person.scan_rng(PET_STAGE)
     pose = _pose(rng, 4.0, 5.0)
     affine = _grid(PET_SHAPE, PET_VOXEL_MM, pose[:3, 3] + [0, -15, 8])
     in_head = _apply(np.linalg.inv(pose), _points(PET_SHAPE, affine))
     on_template, _ = brain.from_person(in_head)
     activity = sample(brain.uptake, GRID_AFFINE, on_template)
-    seen = tissue_model.blur(activity, spacing_mm=PET_VOXEL_MM)
-    noise = tissue_model.blur(rng.standard_normal(PET_SHAPE), PET_NOISE_FWHM_MM, PET_VOXEL_MM)
+    seen = brain.effect.on_pet(tissue_model.blur(activity, spacing_mm=PET_VOXEL_MM))
+    noise = tissue_model.blur(rng.standard_normal(PET_SHAPE, np.float32), PET_NOISE_FWHM_MM, PET_VOXEL_MM)
     seen *= 1 + PET_NOISE * noise / noise.std()
     return _stored(np.clip(seen, 0, None) * float(rng.uniform(3000, 9000)), affine, "LPS")
 

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
-from preprocessing.steps import template
+from preprocessing.simulated import healthy
+from preprocessing.steps import template, tissue
 
-# FDG SUVR relative to the pons by CerebrA region, rounded from the group means of 537 cognitively normal scans, each
-# divided by that summary's own pons of .93 (precuneus 1.50, hippocampus .965); other grey matter is "cortex".
-HEALTHY_SUVR = {
-    "precuneus": 1.60,
-    "isthmus_cingulate": 1.46,
-    "posterior_cingulate": 1.48,
-    "inferior_parietal": 1.40,
-    "middle_temporal": 1.28,
-    "inferior_temporal": 1.25,
-    "superior_temporal": 1.27,
-    "fusiform": 1.25,
-    "entorhinal": 1.05,
-    "parahippocampal": 1.10,
-    "hippocampus": 1.03,
-    "amygdala": 1.00,
-    "insula": 1.28,
-    "thalamus": 1.25,
-    "caudate": 1.15,
-    "putamen": 1.60,
-    "pallidum": 1.20,
-    "pericalcarine": 1.68,
-    "cuneus": 1.54,
-    "lingual": 1.52,
-    "cerebellum_gray_matter": 1.23,
-    "brainstem": 1.00,
-    "ventral_diencephalon": 1.00,
-    "cerebellum_white_matter": 0.90,
-}
+# Uptake of grey matter for which no published mean is known.
 CORTEX_SUVR = 1.38
 WHITE_SUVR = 0.80
 FLUID_SUVR = 0.15
@@ -47,7 +22,11 @@ PET_RESOLUTION_MM = 8.0
 FWHM_PER_SIGMA = 2.3548
 # Labeled structures that are white matter or a mixture: their uptake is set as a whole.
 WHITE_REGIONS = ("brainstem", "cerebellum_white_matter", "ventral_diencephalon")
-FLUID_REGIONS = ("lateral_ventricle", "inferior_lateral_ventricle", "third_ventricle", "fourth_ventricle")
+ITERATIONS, LARGEST_SUVR = 12, 4.0
+LABEL_SOFTNESS_VOXELS = 0.75
+# What a soft scanner blurs a share of its signal by, and a T1's usual noise relative to white matter.
+SOFT_SIGMA_MM = 1.0
+SCAN_NOISE = 0.03
 
 
 @lru_cache
@@ -73,31 +52,81 @@ def tissues_1mm() -> dict[str, np.ndarray]:
     return {name: (value * brain).astype(np.float32) for name, value in shares.items()}
 
 
+class Tissues(NamedTuple):
+    """Shares of a head's voxels on the 2 mm template grid, each (91, 109, 91): zero outside its brain.
+
+    head: 1 where there is no air.
+    """
+
+    gray: np.ndarray
+    white: np.ndarray
+    fluid: np.ndarray
+    head: np.ndarray
+
+
 @lru_cache
-def healthy_uptake() -> np.ndarray:
-    """FDG uptake before the scanner blurs it, on the 2 mm grid, pons about 1: (91, 109, 91) float32."""
-    shares = {
-        name: template.to_grid(nib.Nifti1Image(share, template.t1_1mm().affine))
-        for name, share in tissues_1mm().items()
-    }
-    wanted = {name: HEALTHY_SUVR.get(name, CORTEX_SUVR) for name in sorted(set(template.region_table().region))}
-    solid = np.isin(template.labels(), template.region_table().label)
-    solid &= ~template.region_mask(*FLUID_REGIONS)
-    level = np.full(template.GRID_SHAPE, CORTEX_SUVR, np.float32)
-    for region, suvr in wanted.items():
-        level[template.region_mask(region)] = suvr
-    # An 8 mm scanner mixes each region with what lies around it; correct until the blurred means are as published.
-    for _ in range(4):
-        soft = ndimage.gaussian_filter(level, 0.75)
-        uptake = shares["grey"] * soft + shares["white"] * WHITE_SUVR + shares["fluid"] * FLUID_SUVR
-        uptake = np.where(template.region_mask(*WHITE_REGIONS), soft, uptake)
-        seen = blur(uptake)
-        for region, suvr in wanted.items():
-            inside = template.region_mask(region) & solid
-            if inside.any():
-                level[inside] *= np.clip(suvr / seen[inside].mean(), 0.7, 1.4)
-    head = template.t1() > 0.1 * template.t1().max()
-    return np.where(template.brain_mask(), uptake, np.where(head, SCALP_SUVR, 0)).astype(np.float32)
+def template_tissues() -> Tissues:
+    affine = template.t1_1mm().affine
+    shares = [template.to_grid(nib.Nifti1Image(tissues_1mm()[name], affine)) for name in ("grey", "white", "fluid")]
+    return Tissues(*shares, template.t1() > 0.1 * template.t1().max())
+
+
+@lru_cache
+def uptake_levels() -> np.ndarray:
+    """Uptake of the grey matter of each of CerebrA's labels, by number: such that an 8 mm scanner, which mixes each
+    region with what lies around it, shows the published means on the template."""
+    labels, table, wanted = template.labels(), template.region_table(), healthy.normal_suvr()
+    levels = np.full(labels.max() + 1, CORTEX_SUVR, np.float32)
+    levels[list(wanted)] = list(wanted.values())
+    target = levels.copy()
+    fixed = set(table[table.region == "brainstem"].label)  # everything is relative to it
+    for _ in range(ITERATIONS):
+        seen = blur(uptake_of(levels, labels, template_tissues()))
+        means = ndimage.mean(seen / seen[template.pons_mask()].mean(), labels, np.arange(len(target)))
+        for label in set(wanted) - fixed:
+            levels[label] = np.clip(levels[label] * target[label] / means[label], 0.4, LARGEST_SUVR)
+    return levels
+
+
+def uptake_of(levels: np.ndarray, labels: np.ndarray, tissues: Tissues) -> np.ndarray:
+    """FDG uptake before a scanner blurs it, pons about 1, of levels by label, on the 2 mm grid: (91, 109, 91)."""
+    soft = ndimage.gaussian_filter(levels[labels], LABEL_SOFTNESS_VOXELS)
+    uptake = tissues.gray * soft + tissues.white * WHITE_SUVR + tissues.fluid * FLUID_SUVR
+    uptake = np.where(np.isin(labels, _white_labels()), soft, uptake)
+    brain = tissues.gray + tissues.white + tissues.fluid > 0.5
+    return np.where(brain, uptake, np.where(tissues.head > 0.5, SCALP_SUVR, 0)).astype(np.float32)
+
+
+@lru_cache
+def _white_labels() -> np.ndarray:
+    table = template.region_table()
+    return table[table.region.isin(WHITE_REGIONS)].label.to_numpy()
+
+
+def segment_template(blurred: bool) -> np.ndarray:
+    """`segment` of a scan of the template itself, on its 1 mm grid."""
+    image = template.t1_1mm().get_fdata(dtype=np.float32)
+    brain = template.brain_mask_1mm().get_fdata() > 0.5
+    box = ndimage.find_objects(brain.astype(np.int8))[0]
+    priors = np.stack([template.to_fine_grid(prior)[box] for prior in tissue.tissue_priors()])
+    found = np.zeros((2, *image.shape), np.float32)
+    found[:, *box] = segment(soften(image, float(blurred), 1.0)[box], brain[box], priors)
+    return found
+
+
+def soften(t1: np.ndarray, share: float, spacing_mm: float | tuple) -> np.ndarray:
+    """A T1 of a scanner that loses sharpness: a share of the signal in [0, 1] is blurred."""
+    if not share:
+        return t1
+    return (1 - share) * t1 + share * ndimage.gaussian_filter(t1, SOFT_SIGMA_MM / np.array(spacing_mm))
+
+
+def segment(t1: np.ndarray, brain: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """What the pipeline's segmentation calls grey and fluid on this T1 with the usual noise: shares (2, *shape)."""
+    rng = np.random.default_rng(13)
+    noise = SCAN_NOISE * np.percentile(t1[brain], 90) * rng.standard_normal((2, *t1.shape), np.float32)
+    found = tissue.segment(np.hypot(t1 + noise[0], noise[1]), brain, priors)
+    return found[[tissue.TISSUES.index(name) for name in ("gm", "csf")]]
 
 
 def blur(values: np.ndarray, fwhm_mm: float = PET_RESOLUTION_MM, spacing_mm: float | tuple = 2.0) -> np.ndarray:

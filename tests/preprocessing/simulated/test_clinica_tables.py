@@ -13,7 +13,7 @@ from preprocessing.intake.catalog import read_tables
 from preprocessing.intake.clinical import read_scores
 from preprocessing.intake.tables import read_histories
 from preprocessing.intake.verdicts import read_verdicts
-from preprocessing.simulated import cohort
+from preprocessing.simulated import download
 from preprocessing.simulated import people as model
 
 DESIGN = model.CohortDesign(converters=3, stable=3, reverting=1, normal=1, dementia=1, raw=4, truncated=1, seed=2)
@@ -42,7 +42,7 @@ def people() -> list[model.Person]:
 def raw(people: list[model.Person], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A download without its scans."""
     out = tmp_path_factory.mktemp("cohort")
-    cohort.write_download_tables(out / "raw", people)
+    download.write_download_tables(out / "raw", people)
     return out / "raw"
 
 
@@ -98,9 +98,9 @@ def test_a_series_is_numbered_in_the_lists_as_in_its_files(raw, people):
     person = next(p for p in people if p.raw and not p.truncated and p.has_pet)
     mri, pet = as_clinica_reads(raw, "MPRAGEMETA"), as_clinica_reads(raw, "PET_META_LIST")
     (series,) = mri[mri.SubjectID == person.ptid].SeriesID
-    assert f"_S{series}_I" in cohort._scan_path(raw, person, "MR", cohort.T1_SERIES).name
+    assert f"_S{series}_I" in download.scan_path(raw, person, "MR", download.T1_SERIES).name
     (series,) = set(pet[pet.Subject == person.ptid]["Series ID"])
-    assert f"_S{series}_I" in cohort._scan_path(raw, person, "PT", cohort.PET_SERIES).name
+    assert f"_S{series}_I" in download.scan_path(raw, person, "PT", download.PET_SERIES).name
 
 
 def test_the_quality_of_a_pet_is_that_of_an_original_of_its_day_and_series(raw):

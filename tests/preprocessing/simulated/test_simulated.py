@@ -10,11 +10,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from preprocessing.intake.labels import Visit, derive_label
 from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.intake.tables import read_histories
-from preprocessing.simulated import deformation, pattern, registration_error, scanner
+from preprocessing.simulated import deformation, disease, healthy, pattern, registration_error, scanner, tissue_model
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy
 from preprocessing.simulated.brain import Brain
@@ -44,8 +45,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_default_cohort_has_the_sizes_of_the_paper() -> None:
+def test_default_cohort_has_the_sizes_of_the_paper_and_450_people() -> None:
     groups = Counter(p.group for p in model.draw_people(CohortDesign()))
+    assert groups.total() == 450 and groups["normal"] == groups["dementia"] == 60
     assert (groups["converter"], groups["stable"]) == (144, 156)
 
 
@@ -61,8 +63,9 @@ def test_same_seed_gives_the_same_people_and_another_seed_others() -> None:
     assert not first.severity_mri.equals(model.people_table(model.draw_people(CohortDesign(seed=6))).severity_mri)
 
 
-@pytest.mark.parametrize(("modality", "effect"), [("mri", model.EFFECT_MRI), ("pet", model.EFFECT_PET)])
-def test_classes_lie_apart_by_the_stated_effect(many: pd.DataFrame, modality: str, effect: float) -> None:
+@pytest.mark.parametrize("modality", disease.MODALITIES)
+def test_classes_lie_apart_by_the_effect_of_the_cohort(many: pd.DataFrame, modality: str) -> None:
+    effect = CohortDesign(seed=3).disease.expressions[modality].effect
     means = many.groupby("group")[f"severity_{modality}"].mean()
     assert means["converter"] - means["stable"] == pytest.approx(effect, abs=0.08)
 
@@ -82,19 +85,92 @@ def test_shared_nuisance_correlates_as_asked_and_lies_off_the_label() -> None:
     assert abs(people.nuisance_mri.corr(converter)) < 0.05
 
 
-def test_bayes_posteriors_reach_the_stated_limits() -> None:
-    design = CohortDesign(converters=4000, stable=4000, seed=2)
+def test_bayes_posteriors_reach_the_limits_that_follow_from_the_effects() -> None:
+    design = CohortDesign(converters=4000, stable=4000, seed=2, site_imbalance=0.0)
     people = model.draw_people(design)
-    bayes = model.bayes_posteriors(people, design.severity_correlation, 0.5).set_index("participant_id")
+    bayes = model.bayes_posteriors(people, design).set_index("participant_id")
     table = model.people_table(people).set_index("participant_id")
     stable, converter = (bayes[table.group == group] for group in ("stable", "converter"))
-    for column, auc in (("p_mri", 0.80), ("p_pet", 0.83), ("p_all", 0.87)):
-        wins = (converter[column].to_numpy()[:, None] > stable[column].to_numpy()[None, :]).mean()
-        assert wins == pytest.approx(auc, abs=0.015)
+    for modality in disease.MODALITIES:
+        wins = converter[f"p_{modality}"].to_numpy()[:, None] > stable[f"p_{modality}"].to_numpy()[None, :]
+        assert wins.mean() == pytest.approx(norm.cdf(design.disease.expressions[modality].effect / 2**0.5), abs=0.015)
     rated = bayes[table.group.isin(["stable", "converter"])]
     # A calibrated posterior is right as often as it says.
     assert rated.p_all.mean() == pytest.approx(0.5, abs=0.02)
     assert bayes[table.group == "normal"].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("setting", [{"site_imbalance": 0.5}, {"site_imbalance": 0.0, "missing_pet_severity": 1.0}])
+def test_bayes_is_unknown_where_sites_or_missing_pets_tell_the_class(setting: dict[str, float]) -> None:
+    design = CohortDesign(**setting)
+    assert model.bayes_posteriors(model.draw_people(design), design)[["p_mri", "p_pet", "p_all"]].isna().all(axis=None)
+
+
+def test_diseases_of_cohorts_differ_and_effects_are_as_published_on_average() -> None:
+    found = {"mri": [], "pet": []}
+    for seed in range(30):
+        design = CohortDesign(converters=100, stable=100, normal=0, dementia=0, seed=seed)
+        values = pattern.summaries(model.draw_people(design))
+        stable, converter = (values[values.group == group] for group in ("stable", "converter"))
+        for name, effects in found.items():
+            pooled = np.sqrt((stable[name].var() + converter[name].var()) / 2)
+            effects.append((stable[name].mean() - converter[name].mean()) / pooled)
+    # The standard error of a mean of 30 cohorts is .04.
+    assert np.mean(found["mri"]) == pytest.approx(0.75, abs=0.1) and np.std(found["mri"]) >= 0.17
+    assert np.mean(found["pet"]) == pytest.approx(1.1, abs=0.1) and np.std(found["pet"]) >= 0.17
+    loadings = [disease.draw_disease(seed).expressions["pet"].loading[0] for seed in range(10)]
+    order = [tuple(np.argsort(row)[:5]) for row in loadings]
+    assert len(set(order)) == 10
+
+
+def test_disease_of_another_seed_goes_with_people_of_ones_own() -> None:
+    own, lent = CohortDesign(seed=5), CohortDesign(seed=6, disease_seed=5)
+    assert lent.disease is own.disease
+    assert model.draw_people(lent)[0].severity_mri != model.draw_people(own)[0].severity_mri
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pattern_of_ad_has_the_drawn_cosine_to_that_of_converters(seed: int) -> None:
+    drawn = disease.draw_disease(seed)
+    assert 0.5 <= drawn.ad_cosine <= 0.9
+    for shown in drawn.expressions.values():
+        for own, ad in zip(shown.loading, shown.ad_loading, strict=True):
+            assert own @ ad / np.linalg.norm(own) / np.linalg.norm(ad) == pytest.approx(drawn.ad_cosine)
+
+
+def test_sites_have_5_to_60_people() -> None:
+    for seed in range(3):
+        sizes = model.people_table(model.draw_people(CohortDesign(seed=seed))).site.value_counts()
+        assert sizes.between(5, 64).all() and len(sizes) > 5  # the last 4 people or fewer join the smallest site
+
+
+def test_shares_of_classes_differ_between_sites_as_asked() -> None:
+    def spread(imbalance: float) -> float:
+        design = CohortDesign(converters=1500, stable=1500, seed=1, site_imbalance=imbalance)
+        people = model.people_table(model.draw_people(design))
+        sites = people[people.group.isin(["converter", "stable"])].groupby("site").group
+        return (sites.agg(lambda group: (group == "converter").mean()) - 0.5)[sites.size() > 20].std()
+
+    assert spread(1.0) > 1.5 * spread(0.0)
+
+
+def test_pet_is_missing_more_often_in_the_severe_where_asked() -> None:
+    people = model.people_table(model.draw_people(CohortDesign(missing_pet=0.3, missing_pet_severity=1.5)))
+    stable = people[people.group == "stable"]
+    assert (~people.has_pet).mean() == pytest.approx(0.3, abs=0.01)
+    assert stable[~stable.has_pet].severity_pet.mean() > stable[stable.has_pet].severity_pet.mean() + 0.5
+
+
+def test_healthy_uptake_shows_the_published_means_through_the_scanner() -> None:
+    seen = tissue_model.blur(tissue_model.healthy_uptake())
+    seen = seen / seen[template.pons_mask()].mean()
+    sd = healthy.log_suvr_sd()
+    near = []
+    for label, region, side in template.region_table()[["label", "region", "side"]].itertuples(index=False):
+        if (region, side) in sd:
+            published = healthy.normal_suvr()[label]
+            near.append(abs(seen[template.labels() == label].mean() / published - 1) < sd[region, side] / 2)
+    assert np.mean(near) > 0.8
 
 
 def test_correlations_outside_the_unit_interval_are_refused() -> None:
@@ -146,15 +222,16 @@ def test_hypometabolism_shows_in_the_meta_roi_and_spares_the_pons(person: model.
 
     healthy, ill = brain(0.0), brain(3.0)
     ratio = ill.suvr / np.maximum(healthy.suvr, 0.1)
-    assert ratio[template.meta_roi_mask()].mean() < 0.85
+    assert ratio[template.meta_roi_mask()].mean() < 0.9
     assert ratio[template.pons_mask()].mean() == pytest.approx(1.0, abs=1e-3)
-    assert ratio[template.region_mask("postcentral")].mean() > 0.93
+    # Sensorimotor cortex suffers least in every subtype.
+    assert ratio[template.region_mask("postcentral")].mean() > ratio[template.meta_roi_mask()].mean() + 0.03
 
 
 def test_left_severity_noise_stays_on_its_side(person: model.Person) -> None:
-    changes = pattern.regional_changes(pattern.ATROPHY, person, "mri")
+    changes = pattern.regional_changes(person, "mri")
     assert changes["hippocampus", "left"] != changes["hippocampus", "right"]
-    assert changes == pattern.regional_changes(pattern.ATROPHY, person, "mri")
+    assert changes == pattern.regional_changes(person, "mri")
 
 
 def test_stored_orientation_is_undone_by_the_header() -> None:
