@@ -322,7 +322,7 @@ def test_an_uptake_that_is_not_that_of_fdg_fails(fdg):
 def test_a_number_between_two_limits_is_judged_on_its_own_side():
     small, usual, large = (check("brain_mask", "brain_ml", ml) for ml in (820.0, 1400.0, 2300.0))
     assert [c.verdict for c in (small, usual, large)] == ["warn", "pass", "fail"]
-    assert (small.threshold, large.threshold) == ({"warn": 850.0, "fail": 800.0}, {"warn": 2000.0, "fail": 2200.0})
+    assert (small.threshold, large.threshold) == ({"warn": 850.0, "fail": 800.0}, {"warn": 2100.0, "fail": 2200.0})
 
 
 def test_the_ledger_is_told_step_code_and_sentence_of_the_worst_checks():
