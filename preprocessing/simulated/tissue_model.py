@@ -125,7 +125,7 @@ def segment(t1: np.ndarray, brain: np.ndarray, priors: np.ndarray) -> np.ndarray
     """What the pipeline's segmentation calls grey and fluid on this T1 with the usual noise: shares (2, *shape)."""
     rng = np.random.default_rng(13)
     noise = SCAN_NOISE * np.percentile(t1[brain], 90) * rng.standard_normal((2, *t1.shape), np.float32)
-    found = tissue.segment(np.hypot(t1 + noise[0], noise[1]), brain, priors)
+    found = tissue.segment(np.hypot(t1 + noise[0], noise[1]), brain, priors[:, brain])
     return found[[tissue.TISSUES.index(name) for name in ("gm", "csf")]]
 
 
