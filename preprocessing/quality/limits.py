@@ -116,7 +116,7 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     ("suvr", "pet_coverage"): Threshold(0.90, 0.80, True, "the PET's field of view cuts the brain"),
     ("suvr", "hippocampi_in_pet"): Threshold(0.98, 0.90, True, "the PET does not show both hippocampi"),
     # Similarity as aligned, less the best similarity after a shift by 8 mm along an axis. [.060, .33]; aside by 6 mm
-    # -.29 to -.05. Two of the 16 good ones warn (.06), for the sake of other people's PETs, of which it warns of 9 in 32.
+    # -.29 to -.05. Two of the 16 good ones warn (.06), since 9 of 32 PETs of others then do, too.
     ("register_pet", "margin_8mm"): Threshold(0.13, 0.0, True, "the PET fits the T1 hardly better than 8 mm aside"),
     # The same at 4 mm. [-.02, .12]; aside by 6 mm -.26 to -.11.
     ("register_pet", "margin_4mm"): Threshold(-0.04, -0.08, True, "the PET fits the T1 better 4 mm aside"),
