@@ -77,7 +77,7 @@ class Overrides:
         raters = ", ".join(sorted({override.rater for override in lines}))
         said = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
         parts = [f"{', '.join(said)} (by {raters})"] if said else []
-        parts += [f"{len(self.problems)} lines not obeyed"] if self.problems else []
+        parts += [f"not obeyed: {len(self.problems)}"] if self.problems else []
         return f"overrides {'; '.join(parts)}" if parts else ""
 
 

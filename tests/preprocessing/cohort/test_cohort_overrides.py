@@ -150,7 +150,7 @@ def test_a_bad_line_is_on_the_page_and_the_others_hold(prepared, run):
     with pytest.warns(UserWarning, match="line 2: verdict 'bad'"):
         summary = run()
     assert list(read(prepared, "manifest").qc_rater) == ["", "CD", "", ""]
-    assert "1 lines not obeyed" in summary.overrides
+    assert "not obeyed: 1" in summary.overrides
     assert "line 2: verdict &#x27;bad&#x27;" in (prepared / "qc.html").read_text(encoding="utf-8")
 
 
