@@ -62,9 +62,11 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
         rigid = _align(task, prepared, pet, structure, stamps)
         view = nib.Nifti1Image(np.ones(pet.shape, np.float32), pet.affine)
         covered = register.to_template(view, structure.transforms, rigid) > 0.5
+        as_scanned = register.to_template(pet, structure.transforms, rigid)
     with step("resolution", outcome):
-        smoothed = _smooth(task, pet, rigid, structure)
-        activity = register.to_template(smoothed.image, structure.transforms, rigid)
+        smoothed = _smooth(task, pet, as_scanned, structure)
+        unchanged = smoothed.image is pet
+        activity = as_scanned if unchanged else register.to_template(smoothed.image, structure.transforms, rigid)
     with step("suvr", outcome):
         ratio, reference_mean = suvr.compute_suvr(activity, covered, task.recipe.reference)
         gray, white = suvr.gray_and_white(structure.tissues, structure.segmented)
@@ -81,17 +83,19 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
     with step("quality_pet", outcome):
         pictures.write_pet(ratio, structure.tissues, figures_stem(task, prepared))
         sides = register.mirror_pair(pet, structure.transforms, rigid)
-        checks = check_pet(ratio, covered, structure.tissues[1], structure.tissues[2], sides)
+        # A PET that lies wrongly is told better before it is smoothed.
+        sharper = np.where(covered, as_scanned / reference_mean, 0).astype(np.float32)
+        checks = check_pet(sharper, covered, structure.tissues[1], structure.tissues[2], sides)
     return Uptake(ratio, covered, regions.GreyUptake(gray, own, structure.segmented), checks)
 
 
-def _smooth(task: SubjectTask, pet: nib.Nifti1Image, rigid: Path, structure: Structure) -> Smoothed:
-    """The PET at the recipe's resolution. One whose own is not stated is compared with the person's tissue."""
+def _smooth(task: SubjectTask, pet: nib.Nifti1Image, on_template: np.ndarray, structure: Structure) -> Smoothed:
+    """The PET at the recipe's resolution. One whose own is not stated is compared, `on_template`, with the person's
+    tissue."""
     about = sidecars.read_sidecars(task.pet)[0]
     own = resolution.stated(task.pet_series, about, task.pet_protocol)
     if own is None:
-        activity = register.to_template(pet, structure.transforms, rigid)
-        own = resolution.estimate(activity, structure.tissues, _scale(structure))
+        own = resolution.estimate(on_template, structure.tissues, _scale(structure))
     kernel_mm = resolution.kernel_mm(own, task.recipe.pet_resolution_mm)
     found_mm = tuple(float(np.hypot(*pair)) for pair in zip(own.widths_mm, kernel_mm, strict=True))
     image = resolution.smooth(pet, kernel_mm) if any(kernel_mm) else pet
