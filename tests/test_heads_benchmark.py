@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from benchmarks.heads import crops, judges, measured, pet, rendering
+from benchmarks.heads import crops, judges, measured, pet, rendering, uptake
 from benchmarks.heads.__main__ import quality_of, write_beside
 from benchmarks.heads.agreement import agreement, summarize
 from preprocessing.steps import template
 from preprocessing.subject.plan import SubjectTask
 
+FOUND = ("pons", "pons_vermis", "cerebellum", "muller-gartner")
 TRUE = np.array([2.0, 2.5, 3.0, 3.6, 4.4])
 
 
@@ -256,3 +257,20 @@ def test_a_scan_that_fails_is_recorded_with_its_error_and_measures_nothing(tmp_p
     measured.prepare(task, tmp_path / "prepared")
     assert measured.verdict(task, tmp_path / "prepared").startswith("failed: orient")
     assert measured.found_volumes(task, tmp_path / "prepared").empty
+
+
+def test_found_suvrs_are_set_against_blurred_and_sharp_truth_and_against_the_second_session() -> None:
+    names = [("hippocampus", "left"), ("pons", "both"), ("pons_vermis", "both"), ("cerebellum", "both")]
+    index = pd.MultiIndex.from_tuples(names, names=["region", "side"])
+    truth = pd.DataFrame({"seen": [0.9, 0.9, 1.2, 1.0], "sharp": [1.1, 1.0, 1.4, 1.2]}, index=index)
+    first = {
+        name: pd.Series([level, 1.0, 1.0, 1.0], index) for name, level in zip(FOUND, (1, 0.7, 0.8, 1.2), strict=True)
+    }
+    again = {name: 1.01 * values for name, values in first.items()}
+    pairs = uptake._pairs(truth, first, again)
+    left = {judge: [series["hippocampus", "left"] for series in pair] for judge, pair in pairs.items()}
+    assert left["pet"] == pytest.approx([1.0, 1.0]) and left["pet, cerebellum"] == pytest.approx([0.9, 0.8])
+    assert left["pet, sharp"] == pytest.approx([1.1, 1.0])
+    assert left["pet, sharp, muller-gartner"] == pytest.approx([1.1, 1.2])
+    assert left["pet, retest"] == pytest.approx([1.0, 1.01])
+    assert "pet, retest" not in uptake._pairs(truth, first, {}) and uptake._pairs(truth, {}, {}) == {}

