@@ -103,7 +103,7 @@ def settings_of(arm: Arm, folders: dict[str, Path], warm_start: str) -> Settings
 def judge(settings: Settings, method: str, seed: int, judges: Path) -> tuple[MultimodalBatch, dict, int]:
     """The evaluation people, their P(converter) by modality, and how many trained."""
     splits = settings.load(seed)
-    fitted, _ = fit_method(settings, method, splits, seed)
+    fitted = fit_method(settings, method, splits, seed)
     people = adni.load_people(settings.data, splits.norms, judges, splits.adjustment)
     found = {name: values[:, 1].exp().numpy() for name, values in predict(fitted, people).items()}
     return people, found, len(splits.train)

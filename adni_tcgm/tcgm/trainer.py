@@ -261,8 +261,9 @@ class Training:
         self.micro_batch = config.micro_batch
         self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
+        weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer_l, self.optimizer_u = (
-            _optimizer(self.model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
+            Adam(weights, rate, weight_decay=config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
         )
         self.best, self.round, self.start = Best(), 0, perf_counter()
         self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
@@ -452,12 +453,3 @@ def viewed_modalities(
         return modalities
     view = augment.center(samples.select(torch.arange(1)))
     return [replace(modality, shape=tuple(view.inputs[modality.name].shape[1:])) for modality in modalities]
-
-
-def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
-    """Adam; a part of the model that names a `rate_factor` moves by that share of the rate, without decay."""
-    slow = {p: part.rate_factor for part in model.modules() if hasattr(part, "rate_factor") for p in part.parameters()}
-    groups = [{"params": [p for p in model.parameters() if p not in slow], "lr": rate, "weight_decay": weight_decay}]
-    for factor in sorted({factor for factor in slow.values() if factor > 0}):
-        groups.append({"params": [p for p in slow if slow[p] == factor], "lr": factor * rate, "weight_decay": 0.0})
-    return Adam(groups)
