@@ -13,16 +13,8 @@ from typing import Any
 
 from adni_tcgm.datasets import adni, arrays, emotion, gaussian, newsgroup
 from adni_tcgm.limits import load_yaml, read_text
-from adni_tcgm.methods.ce import CrossEntropy
-from adni_tcgm.methods.freematch import FreeMatch
-from adni_tcgm.methods.lmf import LMF
-from adni_tcgm.methods.mean_teacher import MeanTeacher
 from adni_tcgm.methods.method import ClassifierConfig, Method
-from adni_tcgm.methods.pairwise import PairwiseGain
-from adni_tcgm.methods.pvcc import PVCC
-from adni_tcgm.methods.soft_hgr import SoftHGR
-from adni_tcgm.methods.tcgm import TCGM
-from adni_tcgm.methods.vat import VAT
+from adni_tcgm.methods.registry import METHODS
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.grid3d import Grid3DConfig
@@ -34,17 +26,6 @@ from adni_tcgm.tcgm.trainer import TrainConfig
 from adni_tcgm.tcgm.warm_start import WarmStart
 
 BUILT_IN = Path(__file__).parent / "configs"
-METHODS = {
-    "ce": CrossEntropy,
-    "tcgm": TCGM,
-    "vat": VAT,
-    "pvcc": PVCC,
-    "soft_hgr": SoftHGR,
-    "lmf": LMF,
-    "pairwise": PairwiseGain,
-    "freematch": FreeMatch,
-    "mean_teacher": MeanTeacher,
-}
 # What `dataset` names: the module that loads it, and the settings that it takes.
 DATASETS = {
     "adni": (adni, adni.AdniConfig),
