@@ -153,7 +153,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
         place = {label: index for index, label in enumerate(self.classes_)}
         wrong = [label for label in np.asarray(y)[known] if label not in place]
         if wrong:
-            raise ValueError(f"label {wrong[0]!r} is not one of {list(self.classes_)}")
+            raise ValueError(f"label {wrong[0]} is not one of {', '.join(map(str, self.classes_))}")
         labels = np.array([place[label] for label in np.asarray(y)[known]])
         value = classification_metrics(self.predict_log_proba(data[np.flatnonzero(known)]), labels)[metric]
         if value is None:
@@ -170,7 +170,8 @@ class TCGM(MultimodalClassifier):
     """Total correlation gain maximization: labels, and what the modalities of everybody agree on.
 
     gain_weight: how much the gain counts beside the labels. More helps where labels are very few and modalities share
-        little but the class; with many classes, too much of it may exchange them. The other settings: see `MultimodalClassifier`.
+        little but the class; with many classes, too much of it may exchange them. The others: see
+        `MultimodalClassifier`.
     """
 
     def __init__(
