@@ -146,9 +146,9 @@ def main() -> None:
     table.to_csv(arguments.out / "pools" / f"table-{arguments.warm_start}.tsv", sep="\t", index=False)
     print(table.drop(columns="seed").groupby("arm", sort=False).agg(["mean", "std"]).round(3).to_string())
     compared = [name for name in ARMS if name != "+ 30 MCI of unknown outcome"]
-    differences = {name: paired_difference(binary_auc, pairs[name]) for name in compared}
+    differences = {name: paired_difference(binary_auc, pairs[name], "shared") for name in compared}
     shown = verdicts(differences)
-    print("\nLess '+ 30 MCI of unknown outcome', AUC of all, bootstrap over seeds and people, Holm over these")
+    print("\nLess '+ 30 MCI of unknown outcome', AUC of all, judges shared by all seeds, Holm over these")
     for name, d in differences.items():
         print(f"{name:34} {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p_value:.4f}  {shown[name]}")
 
