@@ -90,7 +90,7 @@ def compare_methods(runs: Sequence[Run], reference: str, metric: str) -> pd.Data
 
 
 def design_of(runs: Sequence[Run]) -> str:
-    """How seeds of a study differ, for `paired_difference`: by data drawn anew, not by test samples, or by re-splits."""
+    """How the seeds of a study differ, for `paired_difference`: new data, the same test samples, or re-splits."""
     if all(run.config.get("dataset") == "gaussian" for run in runs):
         return "independent"  # each seed draws its own samples, whatever they are called
     tests = {frozenset(run.splits.sample_id[run.splits.split == "test"]) for run in runs}
