@@ -59,9 +59,10 @@ MORE_METRICS = (
     "evaluation_calibrated",
     "best_round",
     "unlabeled_from",
-    "restarts",
     "warm_start",
     "execution",
+    "protocol",
+    "calibration",
 )
 COMPLETE = "metrics.json"
 

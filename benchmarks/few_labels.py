@@ -110,9 +110,7 @@ def bar_scores(out: Path, seed: int, run: Run, people: Sequence[str]) -> dict[st
     return {"logistic": rule[0], "mean z": mean_z[0]}
 
 
-def compare(
-    out: Path, seeds: Sequence[int], learners: Sequence[str], label_rate: float, draws: int = 2000
-) -> dict[str, Difference]:
+def compare(out: Path, seeds: Sequence[int], learners: Sequence[str], label_rate: float) -> dict[str, Difference]:
     """AUC of TCGM less that of CE for each learner and modality; of the first learner's TCGM less that of the bars and
     of the other learners. One run a seed, judged on the evaluation people who have the modality."""
     pairs: dict[str, list[PairedRun]] = {}
@@ -127,7 +125,7 @@ def compare(
             _pair(pairs, f"TCGM, all: {learners[0]} - {name}", first, other.loc[first.index])
         for name, scores in bar_scores(out, seed, best, first.index.tolist()).items():
             _pair(pairs, f"TCGM, all: {learners[0]} - {name}", first, pd.Series(scores, first.index))
-    return {name: paired_difference(binary_auc, runs, draws=draws) for name, runs in pairs.items()}
+    return {name: paired_difference(binary_auc, runs, "shared") for name, runs in pairs.items()}
 
 
 def _pair(pairs: dict[str, list[PairedRun]], name: str, first: pd.DataFrame, second: pd.Series) -> None:

@@ -103,7 +103,7 @@ def settings_of(arm: Arm, folders: dict[str, Path], warm_start: str) -> Settings
 def judge(settings: Settings, method: str, seed: int, judges: Path) -> tuple[MultimodalBatch, dict, int]:
     """The evaluation people, their P(converter) by modality, and how many trained."""
     splits = settings.load(seed)
-    fitted, _ = fit_method(settings, method, splits, seed)
+    fitted = fit_method(settings, method, splits, seed)
     people = adni.load_people(settings.data, splits.norms, judges, splits.adjustment)
     found = {name: values[:, 1].exp().numpy() for name, values in predict(fitted, people).items()}
     return people, found, len(splits.train)
@@ -146,9 +146,9 @@ def main() -> None:
     table.to_csv(arguments.out / "pools" / f"table-{arguments.warm_start}.tsv", sep="\t", index=False)
     print(table.drop(columns="seed").groupby("arm", sort=False).agg(["mean", "std"]).round(3).to_string())
     compared = [name for name in ARMS if name != "+ 30 MCI of unknown outcome"]
-    differences = {name: paired_difference(binary_auc, pairs[name]) for name in compared}
+    differences = {name: paired_difference(binary_auc, pairs[name], "shared") for name in compared}
     shown = verdicts(differences)
-    print("\nLess '+ 30 MCI of unknown outcome', AUC of all, bootstrap over seeds and people, Holm over these")
+    print("\nLess '+ 30 MCI of unknown outcome', AUC of all, judges shared by all seeds, Holm over these")
     for name, d in differences.items():
         print(f"{name:34} {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p_value:.4f}  {shown[name]}")
 

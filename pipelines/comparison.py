@@ -48,11 +48,11 @@ def choose_reference(runs: Sequence[Run]) -> str:
     return "tcgm" if "tcgm" in losses else min(losses, key=lambda method: np.mean(losses[method]))
 
 
-def compare_methods(runs: Sequence[Run], reference: str, metric: str, draws: int = 2000) -> pd.DataFrame:
+def compare_methods(runs: Sequence[Run], reference: str, metric: str) -> pd.DataFrame:
     """`differences.tsv`: reference minus every other method in `metric` of "all", per label rate.
 
-    Paired over seeds and test samples: only seeds that both methods finished count, and a sample name stands for the
-    same sample in all seeds. 95 % intervals; p-values after Holm over the methods of a label rate.
+    Paired over seeds: only those that both methods finished count. 95 % intervals by the design of the seeds
+    (`design_of`); p-values after Holm over the methods of a label rate.
     """
     by_place = {(run.metrics["label_rate"], run.metrics["method"], run.metrics["seed"]): run for run in runs}
     rows: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ def compare_methods(runs: Sequence[Run], reference: str, metric: str, draws: int
                 continue
             pairs = [_pair(of_rate[reference, seed], of_rate[method, seed], metric) for seed in seeds]
             try:
-                found[method] = paired_difference(_metric_of_scores(metric), pairs, draws=draws)
+                found[method] = paired_difference(_metric_of_scores(metric), pairs, design_of(runs))
             except ValueError:
                 # The metric is not defined in any of the runs, as an AUC with one class in the test split.
                 continue
@@ -87,6 +87,14 @@ def compare_methods(runs: Sequence[Run], reference: str, metric: str, draws: int
                 }
             )
     return pd.DataFrame(rows, columns=DIFFERENCES)
+
+
+def design_of(runs: Sequence[Run]) -> str:
+    """How the seeds of a study differ, for `paired_difference`: new data, the same test samples, or re-splits."""
+    if all(run.config.get("dataset") == "gaussian" for run in runs):
+        return "independent"  # each seed draws its own samples, whatever they are called
+    tests = {frozenset(run.splits.sample_id[run.splits.split == "test"]) for run in runs}
+    return "shared" if len(tests) == 1 else "resplits"
 
 
 def _judge(word: str, reference: str, metric: str) -> str:
@@ -114,7 +122,7 @@ def _pair(first: Run, second: Run, metric: str) -> PairedRun:
     classes = class_names(first)
     labels = one["label"].map({name: index for index, name in enumerate(classes)}).to_numpy()
     scores = [_scores(table[[f"p_{name}" for name in classes]].to_numpy(), labels, metric) for table in (one, other)]
-    return PairedRun(list(one.index), labels, *scores)
+    return PairedRun(list(one.index), labels, *scores, train_size=first.metrics["n"]["train"])
 
 
 def _combined(run: Run) -> pd.DataFrame:

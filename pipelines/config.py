@@ -13,16 +13,8 @@ from typing import Any
 
 from adni_tcgm.datasets import adni, arrays, emotion, gaussian, newsgroup
 from adni_tcgm.limits import load_yaml, read_text
-from adni_tcgm.methods.ce import CrossEntropy
-from adni_tcgm.methods.freematch import FreeMatch
-from adni_tcgm.methods.lmf import LMF
-from adni_tcgm.methods.mean_teacher import MeanTeacher
 from adni_tcgm.methods.method import ClassifierConfig, Method
-from adni_tcgm.methods.pairwise import PairwiseGain
-from adni_tcgm.methods.pvcc import PVCC
-from adni_tcgm.methods.soft_hgr import SoftHGR
-from adni_tcgm.methods.tcgm import TCGM
-from adni_tcgm.methods.vat import VAT
+from adni_tcgm.methods.registry import METHODS
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.grid3d import Grid3DConfig
@@ -34,17 +26,6 @@ from adni_tcgm.tcgm.trainer import TrainConfig
 from adni_tcgm.tcgm.warm_start import WarmStart
 
 BUILT_IN = Path(__file__).parent / "configs"
-METHODS = {
-    "ce": CrossEntropy,
-    "tcgm": TCGM,
-    "vat": VAT,
-    "pvcc": PVCC,
-    "soft_hgr": SoftHGR,
-    "lmf": LMF,
-    "pairwise": PairwiseGain,
-    "freematch": FreeMatch,
-    "mean_teacher": MeanTeacher,
-}
 # What `dataset` names: the module that loads it, and the settings that it takes.
 DATASETS = {
     "adni": (adni, adni.AdniConfig),
@@ -55,6 +36,7 @@ DATASETS = {
 }
 NETS = ("paper", "slim", "grid", "linear", "mlp", "encoders")
 NO_WARM_START = "none"
+AUSTERE, PAPER = "austere", "paper"  # which labels a run may look at
 DataConfig = (
     adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig | emotion.EmotionConfig
 )
@@ -68,7 +50,8 @@ class Settings:
     net: "paper" or "slim" (3D DenseNet), "grid" (volumes that lie in one space), "linear" or "mlp" (vectors; `mlp` has
         its settings), or "encoders" (vectors and sequences; `encoders` has the settings of each modality).
     augment: "default", "paper" or "none"; of volumes only.
-    restarts: trainings from different weights, of which the gain chooses one.
+    protocol: "austere", no label but the visible ones: the last round counts, and the visible labels are cross-fitted
+        for calibration; or "paper", labeled validation samples choose the round and calibrate.
     methods: method -> its own settings, and under `train` what it trains with differently.
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
     warm_start: which of `warm_starts` comes before the rounds, or "none". On top of it, a method trains linear
@@ -85,7 +68,7 @@ class Settings:
     mlp: MLPConfig = field(default_factory=MLPConfig)
     encoders: dict = field(default_factory=dict)
     augment: str = "default"
-    restarts: int = 1
+    protocol: str = PAPER
     methods: dict = field(default_factory=dict)
     panels: tuple[str, ...] = ()
     warm_start: str = NO_WARM_START
@@ -99,11 +82,10 @@ class Settings:
         _check_choice("dataset", self.dataset, DATASETS)
         _check_choice("net", self.net, NETS)
         _check_choice("warm_start", self.warm_start, (NO_WARM_START, *self.warm_starts))
+        _check_choice("protocol", self.protocol, (AUSTERE, PAPER))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
         if self.net == "encoders" and not self.encoders:
             raise ValueError("net is 'encoders', but encoders names no modality and its network")
-        if self.restarts < 1:
-            raise ValueError(f"restarts is {self.restarts}; it must be at least 1")
         for name in self.methods:
             # Built once, so that a wrong key is refused before anything runs.
             self.method(name), self.train_for(name)

@@ -45,7 +45,7 @@ def _training(settings: Settings, method: str) -> float:
     if settings.warm_start != NO_WARM_START:
         warm = settings.warm_up()
         each = GRID_SAMPLE if settings.network == "grid" else SLIM_SAMPLE
-        return 10.0 + warm.rounds * warm.batch_size * MODALITIES * each * getattr(warm, "members", 1)
+        return 10.0 + warm.rounds * warm.batch_size * MODALITIES * each
     train = settings.train_for(method)
     samples = train.rounds * train.batch_size_labeled
     if method != "ce":

@@ -95,14 +95,12 @@ def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
     closed_form, encoders = isinstance(method, PVCC), None
     if settings.warm_start != NO_WARM_START:
         encoders = _blank_encoders(run, settings, modalities)
-        method = Encoded(method, encoders)
     elif closed_form and settings.data.features == "voxels":
         raise Refused(f"{run.path}: {name} on voxels has seen the margin around the crop; train it on encoders")
-    if closed_form:
-        model = LinearViews(encoders.modalities if encoders else modalities, prior)
-        model = EncodedModel(encoders, model, 0.0) if encoders else model
-    else:
-        model = method.build(Spec(modalities, CLASSES, prior))
+    seen = encoders.modalities if encoders else modalities
+    model = LinearViews(seen, prior) if closed_form else method.build(Spec(seen, CLASSES, prior))
+    if encoders:
+        method, model = Encoded(method), EncodedModel(encoders, model)
     load_weights(run.path, model)
     train = settings.train_for(name)
     return Fitted(method, model.eval(), CLASSES, modalities, prior, [], train, 0, settings.augmentation())
@@ -113,11 +111,11 @@ def _blank_encoders(run: Run, settings: Settings, modalities: list[Modality]) ->
     warm, shapes = settings.warm_up(), weight_shapes(run.path)
     widths = {modality.name: shapes[f"encoders.nets.{modality.name}.mean"][0] for modality in modalities}
     if isinstance(warm, WarmStart):
-        return build_encoders(settings.encoder(), modalities, widths, warm.members)
+        return build_encoders(settings.encoder(), modalities, widths)
     nets = {}
     for modality in modalities:
         # MURAUER: what a sample says is its class scores and its other views (p and g).
-        classes, views = (shapes[f"encoders.nets.{modality.name}.members.0.{part}.weight"][0] for part in "pg")
+        classes, views = (shapes[f"encoders.nets.{modality.name}.net.{part}.weight"][0] for part in "pg")
         f = settings.encoder().build(modality.shape, warm.latent)
-        nets[modality.name] = Encoder([Mapped(f, warm, classes, views)], widths[modality.name])
+        nets[modality.name] = Encoder(Mapped(f, warm, classes, views), widths[modality.name])
     return Encoders(nets, widths)

@@ -18,7 +18,7 @@ from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.processes import joined, rank
 from pipelines.config import METHODS, Settings, load_settings, parse_override
-from pipelines.training import run_name, train_run
+from pipelines.training import run_name, say_budget, train_run
 
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss", "brier")
 
@@ -72,7 +72,7 @@ def print_result(run_dir: Path) -> None:
     labels = metrics["labels"]
     marker = "SIMULATED data; " if metrics["simulated"] else ""
     print(f"\n{marker}{metrics['n']['test']} test samples; {labels['train_visible']} training labels shown;")
-    print(f"{labels['validation']} validation labels used for selection and calibration")
+    print(say_budget(metrics))
     table = pd.DataFrame(metrics["test"]).T[list(SHOWN)]
     print(table.to_string(na_rep="", float_format="{:.3f}".format))
 

@@ -319,16 +319,13 @@ def is_failure(arguments: argparse.Namespace, summary: CohortSummary) -> bool:
 
 
 def train(arguments: argparse.Namespace, settings: list[Settings]) -> None:
-    from pipelines.alternatives import write_alternatives
     from pipelines.training import train_run, write_bars
     from pipelines.truth import Truth
 
     truth = Truth.read(arguments.out / "truth") if arguments.data is None else None
     for s in settings:
         for method in methods_of(arguments):
-            run_dir = train_run(arguments.out / "runs", s, method, arguments.seed, truth=truth)
-            write_alternatives(run_dir, s, method)
-            print(run_dir)
+            print(train_run(arguments.out / "runs", s, method, arguments.seed, truth=truth))
     print(write_bars(arguments.out / "runs", settings, arguments.seed, truth=truth))
 
 
@@ -397,7 +394,7 @@ def result_table(folders: list[Path], bars: Path) -> pd.DataFrame:
 
 
 def print_result(arguments: argparse.Namespace, settings: list[Settings], clock: Clock) -> None:
-    from pipelines.training import bars_dir
+    from pipelines.training import bars_dir, say_budget
     from reports.tables import describe_gain
 
     folders = run_dirs(arguments, settings)
@@ -407,7 +404,7 @@ def print_result(arguments: argparse.Namespace, settings: list[Settings], clock:
     simulated = "SIMULATED cohort; " if metrics["simulated"] else ""
     labels = metrics["labels"]
     print(f"\n{simulated}test split of {metrics['n']['test']} people; {labels['train_visible']} training labels shown;")
-    print(f"{labels['validation']} validation labels used for selection and calibration")
+    print(say_budget(metrics))
     print(table.to_string(index=False, na_rep="", float_format="{:.3f}".format))
     if unused := describe_gain(loaded):
         print(f"\n{unused}")

@@ -18,20 +18,20 @@ from adni_tcgm.audit import audit_fits, audit_splits, check_manifest, seal_test,
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import CLINICAL_FILE, compute_bars
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
+from adni_tcgm.evaluation.cross_fitting import calibrate_held_out, cross_predict
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.files import DamagedFile, inside, lock
 from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.method import Method
 from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
-from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
-from adni_tcgm.tcgm.encoders import Encoded, fit_encoded
+from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
+from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
 from adni_tcgm.tcgm.murauer import Murauer, pretrain_murauer
 from adni_tcgm.tcgm.processes import rank
-from adni_tcgm.tcgm.restarts import Restart, describe, fit_restarts
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
-from adni_tcgm.tcgm.warm_start import WarmStart, beside_loss, pretrain, with_targets
-from pipelines.config import NO_WARM_START, Settings
+from adni_tcgm.tcgm.warm_start import pretrain
+from pipelines.config import AUSTERE, NO_WARM_START, Settings
 from pipelines.training_cost import describe_volumes, estimate, free_bytes
 from pipelines.truth import Truth
 
@@ -89,19 +89,20 @@ def _train(
     title = f"training {settings.variant}, {method}" if progress else None
     # Beside the run folder, until that is there.
     unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
-    fitted, restarts = fit_method(
-        settings, method, seal_test(splits), seed, title, journals(unfinished, config, tensorboard)
-    )
+    shown = shown_to_training(settings, splits)
+    train = fitter(settings, method, shown, seed, title)
+    fitted = train(shown, title, journal_of(unfinished, config, tensorboard))
+    calibration, calibrated_on, about_calibration = _calibrate(settings, fitted, splits, shown, train)
     if rank() > 0:
         return run_dir
-    calibration = _calibrate(fitted, splits.validation)
-    fitted_on = {**splits.fitted_on, "weights": splits.train.sample_ids, "calibration": splits.validation.sample_ids}
+    fitted_on = {**splits.fitted_on, "weights": splits.train.sample_ids, **calibrated_on}
     audit["fitted_on"] = audit_fits(fitted_on, splits)
     parts = {"validation": splits.validation, "test": splits.test} | judges
     if settings.dataset == "adni":
         parts["train"] = censored_people(splits)
     scores, predictions = _judge(fitted, calibration, parts)
-    metrics = _about(settings, method, seed, splits, truth) | scores | _about_fit(settings, fitted, restarts)
+    metrics = _about(settings, method, seed, splits, truth) | scores | _about_fit(settings, fitted)
+    metrics |= {"protocol": settings.protocol, "calibration": about_calibration}
     adjustment = getattr(splits, "adjustment", None)
     save_run(
         run_dir,
@@ -130,7 +131,7 @@ def _read_judges(settings: Settings, splits: Splits, evaluation: Path | None) ->
     return {"evaluation": adni.load_people(config, splits.norms, evaluation, splits.adjustment)}
 
 
-def _about_fit(settings: Settings, fitted: Fitted, restarts: Sequence[Restart]) -> dict:
+def _about_fit(settings: Settings, fitted: Fitted) -> dict:
     """How the training began, which round was kept, how it was computed: what there is to say of each."""
     about: dict = {}
     if settings.warm_start != NO_WARM_START:
@@ -139,8 +140,6 @@ def _about_fit(settings: Settings, fitted: Fitted, restarts: Sequence[Restart]) 
         about |= {"best_round": fitted.best_round, "unlabeled_from": fitted.unlabeled_from}
     if fitted.execution:
         about["execution"] = fitted.execution
-    if restarts:
-        about["restarts"] = describe(restarts)
     return about
 
 
@@ -157,12 +156,12 @@ def _judge(fitted: Fitted, calibration: Calibration, parts: Mapping[str, Multimo
     return scores, pd.concat(tables, ignore_index=True)
 
 
-def journals(folder: Path, config: dict, tensorboard: Path | None = None) -> Callable[[int], FileJournal]:
-    """Seed of a restart -> where its training is kept, for these settings and data alone."""
+def journal_of(folder: Path, config: dict, tensorboard: Path | None = None) -> FileJournal:
+    """Where the training is kept, for these settings and data alone."""
     key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     name = folder.name.removeprefix(".").removesuffix(".unfinished")
     logs = tensorboard / name if tensorboard else None
-    return lambda seed: FileJournal(folder / f"s{seed}", key, writes=rank() == 0, tensorboard=logs)
+    return FileJournal(folder, key, writes=rank() == 0, tensorboard=logs)
 
 
 def censored_people(splits: Splits) -> MultimodalBatch:
@@ -192,29 +191,64 @@ def _drawn_from(settings: Settings, config: Mapping) -> dict:
     return about | {"data": config["data"]}
 
 
+def fitter(
+    settings: Settings,
+    name: str,
+    splits: Splits,
+    seed: int,
+    progress: str | None = None,
+    journal: FileJournal | None = None,
+) -> Callable[..., Fitted]:
+    """How to train that method on these splits, or on a part of them: (splits, progress, journal) -> Fitted.
+
+    Encoders of a warm start are trained here and now, once, on all of `splits.train`, of which they read no label. They
+    are not kept in a journal: after a kill they are trained anew, by the same seed, to the same weights.
+    """
+    method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
+    # Some are not trained by gradients and bring a `fit` of their own.
+    own_fit = method.fit if isinstance(method, PVCC) else None
+    augment = settings.augmentation()
+    if settings.warm_start != NO_WARM_START:
+        encoders, seconds = _encoders(settings, splits, config, progress)
+
+        def fit_on_encoders(part: Splits, title: str | None, kept: FileJournal | None) -> Fitted:
+            fitted = fit_encoded(method, encoders, part, config, augment, title, own_fit, kept)
+            for row in fitted.history:  # what a run took counts its warm start
+                row["seconds"] += seconds
+            return fitted
+
+        return fit_on_encoders
+    if own_fit:
+        return lambda part, title, kept: own_fit(part, config)
+    if settings.volumes and progress is not None:
+        config = _look_ahead(method, splits, config, augment)
+    return lambda part, title, kept: fit(method, part, config, augment, title, kept)
+
+
 def fit_method(
     settings: Settings,
     name: str,
     splits: Splits,
     seed: int,
     progress: str | None = None,
-    journal_of: Callable[[int], FileJournal | None] = lambda _: None,
-) -> tuple[Fitted, list[Restart]]:
-    """Train that method; some are not trained by gradients and bring a `fit` of their own.
+    journal: FileJournal | None = None,
+) -> Fitted:
+    """Train that method once."""
+    return fitter(settings, name, splits, seed, progress)(splits, progress, journal)
 
-    journal_of: seed of a restart -> where its training is kept while it goes on.
-    """
-    method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
-    if settings.warm_start != NO_WARM_START:
-        return _fit_warm(settings, method, splits, config, progress, journal_of)
-    if isinstance(method, PVCC):
-        return method.fit(splits, config), []
-    augment = settings.augmentation()
-    if settings.volumes and progress is not None:
-        config = _look_ahead(method, splits, config, augment)
-    return fit_restarts(
-        lambda c: fit(method, splits, c, augment, progress, journal_of(c.seed)), splits, config, settings.restarts
-    )
+
+def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress: str | None) -> tuple[Encoders, float]:
+    """The encoders of the warm start, and the seconds that they took."""
+    warm, augment = settings.warm_up(), settings.augmentation()
+    title = f"{progress}: warm start" if progress else None
+    place = {"seed": config.seed, "device": config.device, "augment": augment, "progress": title}
+    start = perf_counter()
+    if isinstance(warm, Murauer):
+        source = settings.load_source(warm.source)
+        encoders = pretrain_murauer(warm, settings.encoder(), splits.modalities, source, splits.train, **place)
+    else:
+        encoders = pretrain(warm, settings.encoder(), splits.modalities, splits.train, **place)
+    return encoders, perf_counter() - start
 
 
 def _look_ahead(method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> TrainConfig:
@@ -225,45 +259,6 @@ def _look_ahead(method: Method, splits: Splits, config: TrainConfig, augment: Au
     expected = estimate(method, splits, config, augment)
     print(expected)
     return replace(config, micro_batch=expected.fitting_micro_batch) if expected.device == "GPU" else config
-
-
-def _fit_warm(
-    settings: Settings,
-    method: Method,
-    splits: Splits,
-    config: TrainConfig,
-    progress: str | None,
-    journal_of: Callable[[int], FileJournal | None],
-) -> tuple[Fitted, list[Restart]]:
-    """Encoders first, then the method on top of them; restarts share the encoders.
-
-    The encoders are not kept in a journal: after a kill they are trained anew, by the same seed, to the same weights.
-    """
-    warm, augment = settings.warm_up(), settings.augmentation()
-    title = f"{progress}: warm start" if progress else None
-    place = {"seed": config.seed, "device": config.device, "augment": augment, "progress": title}
-    start = perf_counter()
-    if isinstance(warm, Murauer):
-        source = settings.load_source(warm.source)
-        encoders = pretrain_murauer(warm, settings.encoder(), splits.modalities, source, splits.train, **place)
-    else:
-        encoders = pretrain(warm, settings.encoder(), splits.modalities, splits.train, **place)
-    seconds = perf_counter() - start
-    own_fit = method.fit if isinstance(method, PVCC) else None
-    # MURAUER's encoders stay as they are.
-    rate, beside = (warm.encoder_rate, beside_loss(warm)) if isinstance(warm, WarmStart) else (0.0, None)
-    encoded = Encoded(method, encoders, rate, beside)
-    train = with_targets(splits.train, warm.components) if beside else splits.train
-    fitted, restarts = fit_restarts(
-        lambda c: fit_encoded(encoded, replace(splits, train=train), c, augment, progress, own_fit, journal_of(c.seed)),
-        splits,
-        config,
-        1 if own_fit else settings.restarts,
-    )
-    # What a run took counts its warm start.
-    for row in fitted.history:
-        row["seconds"] += seconds
-    return fitted, restarts
 
 
 def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Truth | None) -> dict:
@@ -278,15 +273,49 @@ def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Tr
         "n": {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
         "labels": {
             "train_visible": sum(row.label_visible for row in splits.rows if row.split == "train"),
-            "validation": sum(row.label_visible for row in splits.rows if row.split == "validation"),
+            "validation": 0
+            if settings.protocol == AUSTERE
+            else sum(row.label_visible for row in splits.rows if row.split == "validation"),
         },
         "bayes": truth.bayes_metrics(splits.test.sample_ids) if truth else None,
     }
 
 
-def _calibrate(fitted: Fitted, validation: MultimodalBatch) -> Calibration:
+def shown_to_training(settings: Settings, splits: Splits) -> Splits:
+    """No test split; and by the austere protocol no label but the visible ones: no round is chosen on validation."""
+    sealed = seal_test(splits)
+    if settings.protocol != AUSTERE:
+        return sealed
+    validation = replace(splits.validation, labels=torch.full_like(splits.validation.labels, UNLABELED))
+    rows = [replace(row, label="", label_visible=False) if row.split == "validation" else row for row in sealed.rows]
+    return replace(sealed, validation=validation, rows=rows)
+
+
+def _calibrate(
+    settings: Settings, fitted: Fitted, splits: Splits, shown: Splits, train: Callable[..., Fitted]
+) -> tuple[Calibration, dict[str, Sequence[str]], dict]:
+    """The calibration, the samples that it was fitted on (for the audit), and what there is to say of it.
+
+    By the austere protocol from cross-fitting the visible labels, otherwise from validation.
+    """
+    prior = fitted.prior.numpy()
+    if settings.protocol == AUSTERE:
+        held_out = cross_predict(lambda part: train(part, None, None), shown, seed=fitted.config.seed)
+        names = [name for name in predict(fitted, shown.validation.select(torch.arange(0))) if name != "all"]
+        calibration, about = calibrate_held_out(held_out, names, prior)
+        return calibration, {"cross_fitted_calibration": held_out.samples.sample_ids if held_out else []}, about
+    validation = splits.validation
     found = {name: value.numpy() for name, value in predict(fitted, validation).items()}
-    return fit_calibration(found, validation.labels.numpy(), validation.present.numpy(), fitted.prior.numpy())
+    calibration = fit_calibration(found, validation.labels.numpy(), validation.present.numpy(), prior)
+    about = {"samples": int((validation.labels != UNLABELED).sum()), "applied": True}
+    return calibration, {"calibration": validation.sample_ids}, about
+
+
+def say_budget(metrics: Mapping) -> str:
+    """Which labels beside the visible ones a run has looked at."""
+    if metrics.get("protocol") == AUSTERE:
+        return "no other label was looked at; calibrated by cross-fitting these"
+    return f"{metrics['labels']['validation']} validation labels used for selection and calibration"
 
 
 def _is_current(run_dir: Path, config: dict, needs_prepared: bool) -> bool:

@@ -77,7 +77,7 @@ def _row(name: str, converter: np.ndarray, values: np.ndarray, other: np.ndarray
     if other is None:
         return shown | {"difference": "–"}
     run = PairedRun([str(i) for i in range(len(converter))], converter, values, other)
-    found = paired_difference(_auc_or_none, [run], draws=1000)
+    found = paired_difference(_auc_or_none, [run], "shared")
     return shown | {"difference": f"{found.estimate:+.2f} ({found.low:+.2f} to {found.high:+.2f})".replace("-", "−")}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 
 from reports import evidence, figures, overlays, tables
 from reports.clinical_scores import clinical_section, split_bars
@@ -78,26 +77,6 @@ def list_predictions(cohort: Cohort) -> list[dict[str, str]]:
     return [entry for _, entry in sorted(rows, key=lambda row: (row[0], row[1]["id"]))]
 
 
-def list_alternatives(run: Run) -> list[dict[str, Any]]:
-    """What the run might have begun with, and its AUC when that was measured beforehand; empty where no table came
-    with the run."""
-    file = run.folder / "alternatives.tsv"
-    if not file.is_file():
-        return []
-    table = pd.read_csv(file, sep="\t", keep_default_na=False)
-    return [
-        {
-            "name": f"{row.method.upper()}, {row.features}, warm start: {row.warm_start}",
-            **{name: fixed(getattr(row, name), 3) for name in MODALITIES},
-            "spread": fixed(row.all_sd, 3),
-            "labels": str(row.labels),
-            "seeds": str(row.seeds),
-            "used": bool(row.used),
-        }
-        for row in table.itertuples()
-    ]
-
-
 def _precision_note(cohort: Cohort) -> str:
     test = cohort.headline.splits[cohort.headline.splits["split"] == "test"]
     converters, stable = (int((test["label"] == label).sum()) for label in ("converter", "stable"))
@@ -139,7 +118,6 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
         "same_splits": all(run.splits["split"].equals(headline.splits["split"]) for run in cohort.runs),
         "metrics": metrics,
         "evaluation": tables.tabulate_evaluation(cohort.runs, bars),
-        "alternatives": list_alternatives(headline),
         "forest": "forest.svg" if forest else None,
         "has_bars": bool(bars),
         "has_bayes": any(row["kind"] == "bayes" for row in metrics),

@@ -48,7 +48,7 @@ def test_differences_are_those_of_the_same_people_and_seed(monkeypatch: pytest.M
     monkeypatch.setattr(
         few_labels, "bar_scores", lambda out, seed, run, people: {"mean z": np.array([by_name[p] for p in people])}
     )
-    found = compare(tmp_path, range(3), ("voxels:both", "regions"), 0.1, draws=5)
+    found = compare(tmp_path, range(3), ("voxels:both", "regions"), 0.1)
     assert len(found) == 2 * 3 + 1 + 1
 
     def auc(seed: int, learner: str, method: str, modality: str = "all") -> float:

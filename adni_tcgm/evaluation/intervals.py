@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap intervals, paired differences over seeds and subjects, Holm's correction."""
+"""How sure a number is: bootstrap intervals, paired differences by the design of the runs, Holm's correction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
 # (labels, scores) -> value, or None where the resample has no answer, e.g. an AUC with one class only
 Metric = Callable[[np.ndarray, np.ndarray], float | None]
@@ -39,19 +40,22 @@ def _percentiles(values: Sequence[float], level: float) -> tuple[float, float] |
 class PairedRun:
     """Two methods judged on the same people after training with the same seed; arrays run over those people.
 
-    `subjects` names each person. A name that occurs in several runs is the same person, drawn or left out in all of
-    them together; where seeds make cohorts of their own, the names must tell the cohorts apart.
+    subjects: a name for each person; a name that occurs in several runs is the same person. train_size: how many people
+    trained, unlabeled ones included; needed where the runs re-split one data set. groups: what each person belongs to
+    (a head, a site), where people of one group are not independent.
     """
 
     subjects: Sequence[str]
     labels: np.ndarray
     first: np.ndarray
     second: np.ndarray
+    train_size: int | None = None
+    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean over seeds of metric(first) - metric(second), its interval, and a two-sided bootstrap p-value."""
+    """The mean over seeds of metric(first) - metric(second), its interval, and a two-sided p-value."""
 
     estimate: float
     low: float
@@ -60,48 +64,78 @@ class Difference:
     seeds: int
 
 
-def paired_difference(
-    metric: Metric, runs: Sequence[PairedRun], *, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> Difference:
-    """Bootstrap the paired difference over seeds (runs) and subjects at once.
+DESIGNS = ("independent", "shared", "resplits")
 
-    Each draw takes as many seeds as there are, with replacement, and as many subjects as there are, with replacement;
-    a subject drawn twice counts twice in every seed that judged it.
 
-    Raises ValueError when there is no run, or no run in which both metrics have a value.
+def paired_difference(metric: Metric, runs: Sequence[PairedRun], design: str, *, level: float = 0.95) -> Difference:
+    """A t interval whose variance is that of the design. With J seeds, d their differences, s² the variance of these:
+
+    independent: each seed has training people and judges of its own: s²/J, J - 1 degrees of freedom.
+    shared: all seeds are judged on the same people: s²/J + V, with V the variance that other judges would bring to the
+        mean over seeds; degrees of freedom by Satterthwaite. V by the jackknife over people, or over whole groups where
+        the runs name them; for an AUC and single people it is that of DeLong et al. (Biometrics 1988).
+    resplits: seeds part one data set anew: s² (1/J + n_test/n_train), J - 1 degrees of freedom (Nadeau and Bengio,
+        Machine Learning 2003).
+
+    One seed says nothing of seeds: the interval is then that of its judges alone, for every design.
+    Raises ValueError when there is no run, or none in which the metric has a value, or a design lacks what it needs.
     """
-    names = {name: position for position, name in enumerate(dict.fromkeys(s for run in runs for s in run.subjects))}
-    positions = [np.array([names[name] for name in run.subjects]) for run in runs]
-    estimates = [_difference(metric, run, np.arange(len(run.subjects))) for run in runs]
-    if not any(value is not None for value in estimates):
+    if design not in DESIGNS:
+        raise ValueError(f"design is {design!r}; choose one of {', '.join(DESIGNS)}")
+    pairs = [(run, _difference(metric, run, slice(None))) for run in runs]
+    kept = [(run, value) for run, value in pairs if value is not None]
+    if not kept:
         raise ValueError(f"paired difference over {len(runs)} runs: the metric has no value in any of them")
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(draws):
-        times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
-        seeds, repeats = np.unique(rng.integers(0, len(runs), len(runs)), return_counts=True)
-        values = [_difference(metric, runs[s], _repeat(times[positions[s]])) for s in seeds]
-        pairs = [(value, weight) for value, weight in zip(values, repeats, strict=True) if value is not None]
-        if pairs:
-            drawn.append(np.average([value for value, _ in pairs], weights=[weight for _, weight in pairs]))
-    drawn = np.array(drawn)
-    low, high = _percentiles(drawn, level)
-    # One is added above and below, as for a permutation test, so that no p-value is exactly 0.
-    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(
-        estimate=float(np.mean([value for value in estimates if value is not None])),
-        low=low,
-        high=high,
-        p_value=float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1))),
-        seeds=len(runs),
-    )
+    runs, values = [run for run, _ in kept], np.array([value for _, value in kept])
+    seeds = len(values)
+    between = float(values.var(ddof=1)) if seeds > 1 else 0.0
+    if design == "shared" or seeds == 1:
+        judges, units = _variance_of_judges(metric, runs)
+        parts = [(between / seeds, seeds - 1), (judges, units - 1)]
+    elif design == "independent":
+        parts = [(between / seeds, seeds - 1)]
+    else:
+        missing = [run for run in runs if not run.train_size]
+        if missing:
+            raise ValueError("re-splits of one data set: every run needs train_size, how many people trained")
+        ratio = np.mean([len(run.subjects) / run.train_size for run in runs])
+        parts = [(between * (1 / seeds + float(ratio)), seeds - 1)]
+    return _t_interval(float(values.mean()), parts, level, len(kept))
 
 
-def _repeat(times: np.ndarray) -> np.ndarray:
-    return np.repeat(np.arange(len(times)), times)
+def _t_interval(estimate: float, parts: Sequence[tuple[float, int]], level: float, seeds: int) -> Difference:
+    """parts: variances that add up, with their degrees of freedom."""
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return Difference(estimate, estimate, estimate, 1.0 if estimate == 0 else 0.0, seeds)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts if part > 0)
+    error = variance**0.5
+    half = float(student.ppf((1 + level) / 2, freedom)) * error
+    p_value = float(2 * student.sf(abs(estimate) / error, freedom))
+    return Difference(estimate, estimate - half, estimate + half, p_value, seeds)
 
 
-def _difference(metric: Metric, run: PairedRun, rows: np.ndarray) -> float | None:
+def _variance_of_judges(metric: Metric, runs: Sequence[PairedRun]) -> tuple[float, int]:
+    """Jackknife variance of the mean over seeds when one judge, or one group of them, is left out of all seeds; and
+    how many there are."""
+    names: dict[str, list[np.ndarray]] = {}
+    for number, run in enumerate(runs):
+        units = np.array(run.subjects if run.groups is None else run.groups)
+        for name in np.unique(units):
+            names.setdefault(name, [np.ones(len(r.subjects), bool) for r in runs])[number][units == name] = False
+    without = []
+    for rows in names.values():
+        values = [_difference(metric, run, kept) for run, kept in zip(runs, rows, strict=True)]
+        there = [value for value in values if value is not None]
+        if there:
+            without.append(np.mean(there))
+    count = len(without)
+    if count < 2:
+        return 0.0, 2
+    return float((count - 1) / count * np.square(np.array(without) - np.mean(without)).sum()), count
+
+
+def _difference(metric: Metric, run: PairedRun, rows: np.ndarray | slice) -> float | None:
     labels = np.asarray(run.labels)[rows]
     first, second = metric(labels, np.asarray(run.first)[rows]), metric(labels, np.asarray(run.second)[rows])
     return None if first is None or second is None else first - second

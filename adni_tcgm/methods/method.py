@@ -31,7 +31,8 @@ __all__ = [
 
 
 class ClassifierConfig(Protocol):
-    """The settings of a network in `nets`; the network has `features(x) -> z` and `head(z) -> (B, classes) logits`."""
+    """The settings of a network in `nets`; the network gives (B, classes) logits. Some methods need it to be
+    `head(features(x))`, as ours are."""
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module: ...
 
@@ -62,7 +63,9 @@ class ModalityClassifiers(nn.Module):
                 seed = torch.initial_seed()
                 torch.manual_seed(crc32(f"{seed} {modality.name}".encode()))
                 self.classifiers[modality.name] = config.build(modality.shape, len(spec.classes))
-                _draw_by_class(self.classifiers[modality.name].head, spec.classes, f"{seed} {modality.name}")
+                head = getattr(self.classifiers[modality.name], "head", None)
+                if isinstance(head, nn.Linear):  # a network of somebody else's may end in anything
+                    _draw_by_class(head, spec.classes, f"{seed} {modality.name}")
         self.register_buffer("log_prior", spec.log_prior.clone())
 
     def seen(self, batch: MultimodalBatch, name: str) -> Tensor:

@@ -12,9 +12,6 @@ from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers,
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
 from adni_tcgm.tcgm.processes import is_sharing
-from adni_tcgm.tcgm.profile import ProfilePrior
-
-PRIORS = ("labels", "profile")
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,6 @@ class TCGM(ClassifierPerModality):
 
     gain_weight: factor of the gain; 0 is exactly the baseline CE. Adam undoes most of a constant factor, so the
         learning rate of the unlabeled step, not this, sets how far it goes.
-    prior: "labels", the smoothed class frequencies of the visible labels; or "profile", the weights that maximize the
-        gain itself, found by EM along the way (`tcgm.profile`).
     within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
         stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
     priors: stratum -> its class prior (C numbers), known from elsewhere, for samples of another population than the
@@ -33,15 +28,10 @@ class TCGM(ClassifierPerModality):
     """
 
     gain_weight: float = 1.0
-    prior: str = "labels"
     within_strata: bool = False
     priors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.prior not in PRIORS:
-            raise ValueError(f"prior is {self.prior!r}; choose one of {', '.join(PRIORS)}")
-        if self.prior == "profile" and self.within_strata:
-            raise ValueError("prior 'profile' knows no strata; use prior 'labels' with within_strata")
         if self.priors and not self.within_strata:
             raise ValueError(f"priors name {', '.join(self.priors)}, but within_strata is off: no gain would use them")
         for name, values in self.priors.items():
@@ -50,7 +40,7 @@ class TCGM(ClassifierPerModality):
 
     @property
     def shares_batches(self) -> bool:
-        return self.prior == "labels" and not self.within_strata
+        return not self.within_strata
 
     def build(self, spec: Spec) -> ModalityClassifiers:
         model = super().build(spec)
@@ -62,8 +52,6 @@ class TCGM(ClassifierPerModality):
                     f"the prior of {name!r} has {len(values)} numbers; there are {len(spec.classes)} classes"
                 )
             model.known_log_prior[name] = (torch.tensor(values, dtype=torch.float32) / sum(values)).log()
-        if self.prior == "profile":
-            model.profile = ProfilePrior(spec.log_prior, len(spec.modalities))
         return model
 
     def labeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
@@ -73,9 +61,7 @@ class TCGM(ClassifierPerModality):
         if self.gain_weight == 0:
             return None
         log_posteriors = model.log_posteriors(batch)
-        if self.prior == "profile":
-            gain = model.profile.gain(log_posteriors, batch.present)
-        elif self.within_strata:
+        if self.within_strata:
             gain = _gain_within_strata(model, log_posteriors, batch)
         else:
             # All processes must know of the same gaps: those that share a batch count them.

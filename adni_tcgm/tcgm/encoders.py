@@ -2,7 +2,7 @@
 
 An encoder is a network for each modality whose outputs are its representation: a few numbers that mean something, since
 they were trained to predict something (`tcgm.warm_start`). A method then learns from these numbers instead of the
-inputs: frozen encoders are asked once, slowly moving ones in every round.
+inputs. Encoders stay as they are, so they are asked once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ from torch import Tensor, nn
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.state import Journal
-from adni_tcgm.tcgm.trainer import Augmentation, Fitted, Method, Spec, TrainConfig, fit
+from adni_tcgm.tcgm.trainer import Augmentation, Fitted, Method, TrainConfig, fit
 
 CHUNK = 32
-# What joins the rounds as a further loss: (encoders, batch) -> a scalar.
-AuxiliaryLoss = Callable[["Encoders", MultimodalBatch], Tensor]
 
 
 class Encoders(nn.Module):
     """Modality -> its encoder: (B, *shape) -> (B, widths[modality])."""
-
-    rate_factor: float
 
     def __init__(self, nets: Mapping[str, nn.Module], widths: Mapping[str, int]) -> None:
         super().__init__()
@@ -62,17 +58,12 @@ def encode(encoders: Encoders, batch: MultimodalBatch, augment: Augmentation | N
 
 
 class EncodedModel(nn.Module):
-    """Encoders and the model of a method on top of them.
+    """Encoders and the model of a method on top of them. The encoders stay as they are, in evaluation mode, so that
+    what they say does not depend on who else is in a batch."""
 
-    The encoders stay in evaluation mode, so that what they say does not depend on who else is in a batch.
-    rate_factor: the share of the learning rates by which they move.
-    """
-
-    def __init__(self, encoders: Encoders, model: nn.Module, rate_factor: float) -> None:
+    def __init__(self, encoders: Encoders, model: nn.Module) -> None:
         super().__init__()
-        self.encoders, self.model = encoders, model
-        self.encoders.rate_factor = rate_factor
-        self.encoders.requires_grad_(rate_factor > 0)
+        self.encoders, self.model = encoders.requires_grad_(False), model
         self.train(self.training)
 
     def train(self, mode: bool = True) -> EncodedModel:
@@ -83,40 +74,17 @@ class EncodedModel(nn.Module):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Any method, learning from what encoders say instead of the inputs; itself a method.
-
-    rate_factor: the share of the learning rates by which the encoders move; 0 freezes them. beside: a loss on each
-    unlabeled batch that keeps them at their task; it makes an unlabeled step even for a method that takes none.
-    """
+    """A method that learned from what encoders say: it predicts from inputs as any other does."""
 
     method: Method
-    encoders: Encoders
-    rate_factor: float = 0.0
-    beside: AuxiliaryLoss | None = None
-
-    def build(self, spec: Spec) -> EncodedModel:
-        model = self.method.build(replace(spec, modalities=self.encoders.modalities))
-        return EncodedModel(deepcopy(self.encoders), model, self.rate_factor)
-
-    def labeled_loss(self, model: EncodedModel, batch: MultimodalBatch) -> Tensor:
-        return self.method.labeled_loss(model.model, model.encoders(batch))
-
-    def unlabeled_loss(self, model: EncodedModel, batch: MultimodalBatch) -> Tensor | None:
-        loss = self.method.unlabeled_loss(model.model, model.encoders(batch))
-        if self.beside is None:
-            return loss
-        auxiliary = self.beside(model.encoders, batch)
-        return auxiliary if loss is None else loss + auxiliary
-
-    def after_step(self, model: EncodedModel) -> None:
-        self.method.after_step(model.model)
 
     def predict(self, model: EncodedModel, batch: MultimodalBatch) -> dict[str, Tensor]:
         return self.method.predict(model.model, model.encoders(batch))
 
 
 def fit_encoded(
-    method: Encoded,
+    method: Method,
+    encoders: Encoders,
     splits: Splits,
     config: TrainConfig,
     augment: Augmentation | None = None,
@@ -124,20 +92,15 @@ def fit_encoded(
     fit_method: Callable[[Splits, TrainConfig], Fitted] | None = None,
     journal: Journal | None = None,
 ) -> Fitted:
-    """`trainer.fit` of a method on encoders. Frozen ones are asked once, of the fixed view of each sample.
+    """Train a method on what the encoders say of the fixed view of each sample.
 
-    fit_method: for a method that is not trained by `fit`; it needs frozen encoders.
-    Raises ValueError where encoders should move under such a method.
+    fit_method: for a method that is not trained by `fit`.
     """
-    if method.rate_factor > 0:
-        if fit_method is not None:
-            raise ValueError("this method is not trained by gradients; its encoders can only be frozen")
-        # A method sees models of its own making only, here an `EncodedModel`.
-        return fit(method, splits, config, augment, progress, journal)  # type: ignore[arg-type]
-    train, validation = (encode(method.encoders, batch, augment) for batch in (splits.train, splits.validation))
-    represented = replace(splits, modalities=method.encoders.modalities, train=train, validation=validation)
-    inner = method.method
-    fitted = fit_method(represented, config) if fit_method else fit(inner, represented, config, None, progress, journal)
-    model = EncodedModel(deepcopy(method.encoders).to(next(fitted.model.parameters()).device), fitted.model, 0.0)
+    train, validation = (encode(encoders, batch, augment) for batch in (splits.train, splits.validation))
+    represented = replace(splits, modalities=encoders.modalities, train=train, validation=validation)
+    fitted = (
+        fit_method(represented, config) if fit_method else fit(method, represented, config, None, progress, journal)
+    )
+    model = EncodedModel(deepcopy(encoders).to(next(fitted.model.parameters()).device), fitted.model)
     found = replace(fitted, model=model.eval(), modalities=splits.modalities, augment=augment)
-    return replace(found, method=method)  # type: ignore[arg-type]
+    return replace(found, method=Encoded(method))  # type: ignore[arg-type]

@@ -147,7 +147,7 @@ def pretrain_murauer(
                 _step(optimizer_h, loss_h)
             bar.update()
     widths = {name: net.p.out_features + net.g.out_features for name, net in _each(nets).items()}
-    encoders = Encoders({name: Encoder([net], widths[name]).to(place) for name, net in _each(nets).items()}, widths)
+    encoders = Encoders({name: Encoder(net, widths[name]).to(place) for name, net in _each(nets).items()}, widths)
     standardize(encoders, encode(encoders, target, augment))
     return encoders
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from math import isnan
 from time import perf_counter
@@ -68,7 +69,16 @@ __all__ = [
     "viewed_modalities",
 ]
 
-LossOf = Callable[[nn.Module, MultimodalBatch], Tensor | None]
+SCHEDULES = ("joint", "alternating")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the objective: a loss, the batches that it is taken of, and where its values are kept."""
+
+    loss_of: Callable[[MultimodalBatch], Tensor | None]
+    stream: BatchStream
+    losses: Losses
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,14 @@ class Method(Protocol):
 class TrainConfig:
     """How long and how fast to train; batch size and rates default to the paper's for ADNI.
 
-    rounds: each is one labeled step and, after `warm_up_rounds`, one unlabeled step. The warm-up is there because
-        classifiers that still output the prior have a gain of zero with zero gradient.
+    schedule: "joint", each round one step on labeled loss + ridge + unlabeled loss, with the rate gamma_l; or the
+        paper's "alternating", a labeled step and an unlabeled one, with their own rates and Adam moments, so that a
+        factor of the unlabeled loss hardly counts.
+    rounds: with an unlabeled loss after `warm_up_rounds`. The warm-up is there because classifiers that still output
+        the prior have a gain of zero with zero gradient.
     gamma_l, gamma_u: learning rates of the labeled and the unlabeled step.
+    ridge: τ in τ/n Σ w² over all weights that are no biases, n visible labels; a part of the labeled loss, so that it
+        fades as labels grow.
     patience: validations without improvement before training stops; None: never.
     prior_smoothing: what `label_prior` adds to the count of each class.
     device: "auto", "cpu" or "cuda".
@@ -123,12 +138,14 @@ class TrainConfig:
         GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
     """
 
+    schedule: str = "alternating"
     rounds: int = 300
     batch_size_labeled: int = 12
     batch_size_unlabeled: int = 12
     gamma_l: float = 1e-3
     gamma_u: float = 1e-3
     weight_decay: float = 0.0
+    ridge: float = 0.0
     warm_up_rounds: int = 20
     validate_every: int = 10
     patience: int | None = None
@@ -144,6 +161,10 @@ class TrainConfig:
         for name in ("rounds", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        if self.ridge < 0:
+            raise ValueError(f"ridge is {self.ridge}; it must be at least 0")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
         choose_precision(self.precision, torch.device("cpu"))
@@ -240,8 +261,9 @@ class Training:
         self.micro_batch = config.micro_batch
         self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
+        weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer_l, self.optimizer_u = (
-            _optimizer(self.model, rate, config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
+            Adam(weights, rate, weight_decay=config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
         )
         self.best, self.round, self.start = Best(), 0, perf_counter()
         self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
@@ -294,43 +316,68 @@ class Training:
         self.round += 1
         self.model.train()
         seed_round(self.config.seed, self.round)
+        labeled, unlabeled = [], []
         if len(self.stream_l.rows):
-            self._step(self.method.labeled_loss, self.stream_l, self.optimizer_l, self.losses_l)
+            labeled.append(Part(self._labeled_loss, self.stream_l, self.losses_l))
         if self.round > self.config.warm_up_rounds:
-            # The step belongs inside: a method may compute its forward pass again in the backward pass.
-            with frozen_running_statistics(self.model):
-                self._step(self.method.unlabeled_loss, self.stream_u, self.optimizer_u, self.losses_u)
+            unlabeled.append(Part(self._unlabeled_loss, self.stream_u, self.losses_u))
+        if self.config.schedule == "joint":
+            self._step(labeled + unlabeled, self.optimizer_l)
+        else:
+            self._step(labeled, self.optimizer_l)
+            self._step(unlabeled, self.optimizer_u)
         if self.round % self.config.validate_every == 0 or self.round == self.config.rounds:
             return self._validate()
         return None
 
-    def _step(self, loss_of: LossOf, stream: BatchStream, optimizer: Adam, losses: Losses) -> None:
-        batch, random = share(next(stream)).to(self.device), random_state(self.device)
+    def _labeled_loss(self, batch: MultimodalBatch) -> Tensor:
+        loss = self.method.labeled_loss(self.model, batch)
+        if self.config.ridge == 0:
+            return loss
+        squares = sum(p.square().sum() for p in self.model.parameters() if p.requires_grad and p.ndim > 1)
+        return loss + self.config.ridge / len(self.stream_l.rows) * squares
+
+    def _unlabeled_loss(self, batch: MultimodalBatch) -> Tensor | None:
+        return self.method.unlabeled_loss(self.model, batch)
+
+    def _step(self, parts: Sequence[Part], optimizer: Adam) -> None:
+        """One step of the optimizer on the sum of the parts' losses, each on a batch of its own."""
+        batches = [share(next(part.stream)).to(self.device) for part in parts]
+        random = random_state(self.device)
         while True:
             try:
-                loss = self._differentiate(loss_of, batch, optimizer, losses)
+                losses = self._differentiate(parts, batches, optimizer)
                 break
             except torch.OutOfMemoryError as error:
-                self._shrink(len(batch), error)
+                self._shrink(max(map(len, batches)), error)
             # Outside of the handler: its traceback holds the tensors that are to be freed.
             restore_random(random, self.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-        if loss is not None:
+        for part, loss in zip(parts, losses, strict=True):
+            if loss is not None:
+                part.losses.add(self.round, loss)
+        if any(loss is not None for loss in losses):
             average_gradients(self.model)
             optimizer.step()
             self.method.after_step(self.model)
 
-    def _differentiate(self, loss_of: LossOf, batch: MultimodalBatch, optimizer: Adam, losses: Losses) -> Tensor | None:
-        """The loss, its gradient in the parameters."""
+    def _differentiate(
+        self, parts: Sequence[Part], batches: Sequence[MultimodalBatch], optimizer: Adam
+    ) -> list[Tensor | None]:
+        """The losses; the gradient of their sum in the parameters."""
         optimizer.zero_grad()
-        with sharing():
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                loss = loss_of(self.model, batch)
-            if loss is not None:
-                loss.backward()
-                losses.add(self.round, loss)
-        return loss
+        losses = []
+        for part, batch in zip(parts, batches, strict=True):
+            # Backward inside, too: a method may compute its forward pass again there.
+            frozen = part.stream is self.stream_u
+            with sharing(), frozen_running_statistics(self.model) if frozen else nullcontext():
+                with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                    loss = part.loss_of(batch)
+                if loss is not None:
+                    loss.backward()
+                losses.append(loss)
+        return losses
 
     def _shrink(self, batch_size: int, error: torch.OutOfMemoryError) -> None:
         """Go on with half the micro-batch; running statistics may count the batch that failed twice."""
@@ -406,12 +453,3 @@ def viewed_modalities(
         return modalities
     view = augment.center(samples.select(torch.arange(1)))
     return [replace(modality, shape=tuple(view.inputs[modality.name].shape[1:])) for modality in modalities]
-
-
-def _optimizer(model: nn.Module, rate: float, weight_decay: float) -> Adam:
-    """Adam; a part of the model that names a `rate_factor` moves by that share of the rate, without decay."""
-    slow = {p: part.rate_factor for part in model.modules() if hasattr(part, "rate_factor") for p in part.parameters()}
-    groups = [{"params": [p for p in model.parameters() if p not in slow], "lr": rate, "weight_decay": weight_decay}]
-    for factor in sorted({factor for factor in slow.values() if factor > 0}):
-        groups.append({"params": [p for p in slow if slow[p] == factor], "lr": factor * rate, "weight_decay": 0.0})
-    return Adam(groups)

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
-from adni_tcgm.tcgm.encoders import AuxiliaryLoss, Encoders, encode
+from adni_tcgm.tcgm.encoders import Encoders, encode
 from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches, viewed_modalities
 
 TASKS = ("targets", "cross_modal")
@@ -34,14 +34,11 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What encoders learn before the rounds, for how long, and how they go on.
+    """What encoders learn before the rounds, and for how long.
 
     tasks: of "targets" and "cross_modal"; the outputs for all of them are the representation.
     components: where the data set gives no targets, a modality's are its leading principal components, so many.
     rounds, batch_size, rate, weight_decay: of this training, whose rate falls to zero along half a cosine.
-    members: networks per modality, from different weights, whose outputs are averaged.
-    encoder_rate: share of the learning rates by which the encoders move in the rounds that follow; 0 freezes them.
-    beside: weight of the same tasks as a further loss in those rounds, on the unlabeled batches.
     """
 
     tasks: tuple[str, ...] = ("targets",)
@@ -50,37 +47,30 @@ class WarmStart:
     batch_size: int = 16
     rate: float = 3e-3
     weight_decay: float = 1e-4
-    members: int = 1
-    encoder_rate: float = 0.0
-    beside: float = 0.0
 
     def __post_init__(self) -> None:
         strange = [task for task in self.tasks if task not in TASKS]
         if strange or not self.tasks:
             raise ValueError(f"tasks are {list(self.tasks)}; choose from {', '.join(TASKS)}")
-        for name in ("components", "rounds", "batch_size", "members"):
+        for name in ("components", "rounds", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if min(self.encoder_rate, self.beside) < 0:
-            raise ValueError(f"encoder_rate is {self.encoder_rate} and beside {self.beside}; both must be 0 or more")
-        if self.beside and not self.encoder_rate:
-            raise ValueError(f"beside is {self.beside}, but encoder_rate is 0: frozen encoders learn nothing more")
 
 
 class Encoder(nn.Module):
-    """Networks of one kind from different weights; says the mean of what they say, standardized."""
+    """A network; what it says, standardized."""
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, members: Sequence[nn.Module], width: int) -> None:
+    def __init__(self, net: nn.Module, width: int) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.net = net
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("sd", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (torch.stack([member(x) for member in self.members]).mean(0) - self.mean) / self.sd
+        return (self.net(x) - self.mean) / self.sd
 
 
 def pretrain(
@@ -103,13 +93,13 @@ def pretrain(
     modalities, place = viewed_modalities(modalities, train, augment), choose_device(device)
     with torch.random.fork_rng(), tqdm(total=warm_start.rounds, desc=progress, disable=progress is None) as bar:
         widths = encoder_widths(warm_start.tasks, modalities, target_widths(train))
-        encoders = build_encoders(network, modalities, widths, warm_start.members, seed).to(place)
+        encoders = build_encoders(network, modalities, widths, seed).to(place)
         optimizer = Adam(encoders.parameters(), warm_start.rate, weight_decay=warm_start.weight_decay)
         schedule = CosineAnnealingLR(optimizer, warm_start.rounds)
         encoders.train()
         batches = stream_batches(train, warm_start.batch_size, augment, seed=-2 - seed)
         for _ in range(warm_start.rounds):
-            loss = member_loss(encoders, next(batches).to(place), warm_start.tasks)
+            loss = tasks_loss(encoders, next(batches).to(place), warm_start.tasks)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -135,17 +125,15 @@ def encoder_widths(tasks: Sequence[str], modalities: Sequence[Modality], targets
 
 
 def build_encoders(
-    network: Network, modalities: Sequence[Modality], widths: Mapping[str, int], members: int = 1, seed: int = 0
+    network: Network, modalities: Sequence[Modality], widths: Mapping[str, int], seed: int = 0
 ) -> Encoders:
     """With freshly drawn weights, one for each name of a modality. widths: of `encoder_widths`."""
     nets = {}
     for modality in modalities:
-        name, drawn = modality.name, []
-        for member in range(members):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(crc32(f"{seed} {name} {member}".encode()))
-                drawn.append(network.build(modality.shape, widths[name]))
-        nets[name] = Encoder(drawn, widths[name])
+        name = modality.name
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(crc32(f"{seed} {name}".encode()))
+            nets[name] = Encoder(network.build(modality.shape, widths[name]), widths[name])
     return Encoders(nets, {m.name: widths[m.name] for m in modalities})
 
 
@@ -155,20 +143,13 @@ def task_columns(tasks: Sequence[str], name: str, names: Sequence[str]) -> list[
     return own + [("cross_modal", other) for other in names if other != name and "cross_modal" in tasks]
 
 
-def member_loss(encoders: Encoders, batch: MultimodalBatch, tasks: Sequence[str]) -> Tensor:
-    """Each member of each encoder by itself, or they would learn to make up for each other."""
+def tasks_loss(encoders: Encoders, batch: MultimodalBatch, tasks: Sequence[str]) -> Tensor:
+    """Mean of the encoders' losses."""
     losses = []
     for net, name, seen in with_modality(encoders.nets, batch):
         part = batch if len(seen) == len(batch) else batch.select(seen)
-        losses += [task_loss(member(part.inputs[name]), part, name, tasks) for member in cast(Encoder, net).members]
+        losses.append(task_loss(cast(Encoder, net).net(part.inputs[name]), part, name, tasks))
     return torch.stack(losses).mean()
-
-
-def beside_loss(warm_start: WarmStart) -> AuxiliaryLoss | None:
-    """The tasks as a further loss in the rounds, on batches with targets; None where its weight is 0."""
-    if warm_start.beside == 0:
-        return None
-    return lambda encoders, batch: warm_start.beside * member_loss(encoders, batch, warm_start.tasks)
 
 
 def task_loss(outputs: Tensor, batch: MultimodalBatch, name: str, tasks: Sequence[str]) -> Tensor:

@@ -260,10 +260,3 @@ def test_a_nuisance_shared_within_strata_misleads_the_plain_gain_more_than_the_o
         fitted = fit(TCGM(MLPConfig(), within_strata=within), splits, config)
         accuracy[within] = (predict(fitted, splits.test)["all"].argmax(1) == splits.test.labels).float().mean().item()
     assert accuracy[True] > accuracy[False] + 0.05, accuracy
-
-
-def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="prior is 'guess'"):
-        TCGM(MLPConfig(), prior="guess")
-    with pytest.raises(ValueError, match="knows no strata"):
-        TCGM(MLPConfig(), prior="profile", within_strata=True)

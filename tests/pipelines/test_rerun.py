@@ -22,7 +22,7 @@ REPEATED = {"predictions.tsv", "metrics.json", "splits.tsv", "weights.safetensor
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of TCGM with restarts on arrays, and one on a prepared folder, below `out`."""
+    """A run of TCGM on arrays, and one on a prepared folder, below `out`."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "data.npz", y=labels, **views)
     data = {"path": str(folder / "data.npz"), "views": {"one": "one", "two": "two"}, "labels": "y", "label_rate": 0.3}
     rounds = {"rounds": 6, "warm_up_rounds": 2, "validate_every": 2, "gamma_l": "5e-2"}
-    config = {"dataset": "arrays", "data": data, "net": "mlp", "mlp": {"hidden": [8]}, "restarts": 2, "train": rounds}
+    config = {"dataset": "arrays", "data": data, "net": "mlp", "mlp": {"hidden": [8]}, "train": rounds}
     (folder / "mine.yaml").write_text(yaml.safe_dump(config))
     assert train([str(folder / "mine.yaml"), "--out", str(folder / "out")]) == 0
     prepared = write_prepared(folder / "out" / "prepared").path

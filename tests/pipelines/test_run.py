@@ -79,11 +79,27 @@ def test_a_second_call_trains_nothing_and_changed_data_or_settings_train_again(c
     assert stamp() > second
 
 
-def test_restarts_are_recorded_with_their_gains(config):
-    run(config, "--set", "restarts=3", "--seed", "2")
+def test_by_the_austere_protocol_a_run_never_sees_a_validation_label(config, capsys):
+    austere = ("--set", "protocol=austere", "--set", "data.label_rate=0.3")
+    assert run(config, *austere) == 0
     (folder,) = runs_of(config)
-    restarts = load_run(folder).metrics["restarts"]
-    assert [row["seed"] for row in restarts] == [6, 7, 8] and sum(row["chosen"] for row in restarts) == 1
+    assert "no other label was looked at" in capsys.readouterr().out
+    found = load_run(folder)
+    assert found.metrics["protocol"] == "austere" and found.metrics["labels"]["validation"] == 0
+    assert found.metrics["best_round"] == 60  # nothing chose an earlier one
+    assert found.metrics["calibration"]["samples"] == found.metrics["labels"]["train_visible"]
+    before = (folder / "weights.safetensors").read_bytes(), (folder / "calibration.json").read_bytes()
+
+    content = dict(np.load(config.parent / "data.npz"))
+    rows = found.splits
+    validation = [int(name.rsplit("-")[-1]) for name in rows.sample_id[rows.split == "validation"]]
+    content["y"] = content["y"].copy()
+    # Rotated among themselves: each class keeps its number, and everybody the split.
+    content["y"][validation] = np.roll(content["y"][validation], 1)
+    np.savez(config.parent / "data.npz", **content)
+    assert run(config, *austere) == 0
+    assert (load_run(folder).splits.sample_id == rows.sample_id).all()
+    assert ((folder / "weights.safetensors").read_bytes(), (folder / "calibration.json").read_bytes()) == before
 
 
 def test_settings_of_a_method_reach_it_and_it_alone(config):
@@ -104,7 +120,7 @@ def test_settings_of_a_method_reach_it_and_it_alone(config):
         ("dataset=brains", "mine.yaml: dataset is 'brains'"),
         ("data.transform=cube", "transform is 'cube'"),
         ("data.path=nowhere.npz", "nowhere.npz: nothing here"),
-        ("restarts=0", "restarts is 0"),
+        ("train.ridge=-1", "ridge is -1"),
     ],
 )
 def test_mistakes_are_named_in_one_sentence(config, override, message, capsys):

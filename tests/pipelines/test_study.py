@@ -276,14 +276,14 @@ def test_the_reference_is_tcgm_or_else_the_best_on_validation(tmp_path):
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "auc"])
 def test_a_better_reference_has_a_positive_difference(tmp_path, metric):
     runs = runs_of(tmp_path, {"tcgm": [0.9, 1.0], "ce": [0.5, 0.5]})
-    row = compare_methods(runs, "tcgm", metric, draws=300).iloc[0]
+    row = compare_methods(runs, "tcgm", metric).iloc[0]
     assert (row["reference"], row["method"], row["verdict"], row["seeds"]) == ("tcgm", "ce", "tcgm better", 2)
     assert 0 < row["low"] < row["estimate"] < row["high"]
 
 
 def test_a_lower_log_loss_is_better(tmp_path):
     runs = runs_of(tmp_path, {"tcgm": [0.9, 1.0], "ce": [0.5, 0.5]})
-    row = compare_methods(runs, "tcgm", "log_loss", draws=300).iloc[0]
+    row = compare_methods(runs, "tcgm", "log_loss").iloc[0]
     # .9 and 1 against .5 and .5: .45 of the samples move from a posterior of .1 to one of .8
     assert row["estimate"] == pytest.approx(-0.45 * np.log(8))
     assert row["verdict"] == "tcgm better"
@@ -291,7 +291,7 @@ def test_a_lower_log_loss_is_better(tmp_path):
 
 def test_the_difference_of_accuracies_is_that_of_the_table(tmp_path):
     runs = runs_of(tmp_path, {"tcgm": [0.5, 0.4], "ce": [0.6, 0.9]})
-    row = compare_methods(runs, "tcgm", "accuracy", draws=300).iloc[0]
+    row = compare_methods(runs, "tcgm", "accuracy").iloc[0]
     assert row["estimate"] == pytest.approx(-0.3)
 
 
@@ -299,7 +299,7 @@ def test_samples_are_paired_by_name_not_by_row(tmp_path):
     one = load_run(write_run(tmp_path / "a", "tcgm", 0, 0.5))
     shuffled = np.random.default_rng(0).permutation(SIZE)
     other = load_run(write_run(tmp_path / "b", "ce", 0, 0.5, order=shuffled))
-    row = compare_methods([one, other], "tcgm", "accuracy", draws=100).iloc[0]
+    row = compare_methods([one, other], "tcgm", "accuracy").iloc[0]
     assert (row["estimate"], row["low"], row["high"]) == (0, 0, 0)
 
 
@@ -312,7 +312,7 @@ def test_runs_judged_on_different_samples_are_not_compared(tmp_path):
 
 def test_seeds_that_only_one_method_finished_do_not_count(tmp_path):
     runs = runs_of(tmp_path, {"tcgm": [0.9, 0.9, 0.9], "ce": [0.5, 0.5], "vat": [0.5, 0.5, 0.5, 0.5]})
-    assert list(compare_methods(runs, "tcgm", "accuracy", draws=100)["seeds"]) == [2, 3]
+    assert list(compare_methods(runs, "tcgm", "accuracy")["seeds"]) == [2, 3]
 
 
 def test_p_values_are_corrected_over_the_methods_of_a_label_rate(tmp_path):

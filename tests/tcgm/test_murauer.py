@@ -60,7 +60,7 @@ def accuracy(encoders: Encoders) -> float:
 
 def distance(encoders: Encoders) -> float:
     """Between the mean latent representations of the source and of the mapped target, in the source's SDs."""
-    net = encoders.nets["mri"].members[0]
+    net = encoders.nets["mri"].net
     with torch.no_grad():
         z, mapped = net.f(SOURCE.inputs["mri"]), net.m(net.f(TARGET.inputs["mri"]))
     return ((z.mean(0) - mapped.mean(0)) / z.std(0)).norm().item()
@@ -78,7 +78,7 @@ def test_the_adversarial_loss_brings_the_mapped_target_closer_to_the_source():
 def test_view_prediction_makes_the_mapped_target_predict_the_other_modality():
     def error(encoders: Encoders) -> float:
         unseen = draw(400, 2, shift=1.5)
-        net = encoders.nets["mri"].members[0]
+        net = encoders.nets["mri"].net
         with torch.no_grad():
             return (net.g(net.m(net.f(unseen.inputs["mri"]))) - unseen.targets["pet"]).abs().mean().item()
 

@@ -256,3 +256,51 @@ def test_a_modality_is_judged_on_the_validation_samples_that_have_it() -> None:
     garbage.inputs["pet"][:30] = float("nan")
     losses = [fit(CrossEntropy(LINEAR), replace(splits, validation=v), QUICK).history for v in (absent, garbage)]
     assert [row["validation_loss"] for row in losses[0]] == [row["validation_loss"] for row in losses[1]]
+
+
+def test_a_joint_round_is_one_step_along_the_sum_of_both_losses():
+    class Halves:
+        """Two losses whose sum has no gradient: a joint step stays where it is, alternating ones do not."""
+
+        def __init__(self) -> None:
+            self.ce = CrossEntropy(LINEAR)
+            self.build, self.predict = self.ce.build, self.ce.predict
+            self.steps = 0
+
+        def labeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor:
+            return sum(p.sum() for p in model.parameters())
+
+        def unlabeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor:
+            return -sum(p.sum() for p in model.parameters())
+
+        def after_step(self, model: nn.Module) -> None:
+            self.steps += 1
+
+    def moved(schedule: str) -> tuple[bool, int]:
+        method = Halves()
+        training = Training(method, two_views(), replace(QUICK, schedule=schedule, warm_up_rounds=0), None)
+        before = weights(training.model)
+        training.run_round()
+        return weights(training.model) != before, method.steps
+
+    assert moved("joint") == (False, 1)
+    assert moved("alternating")[1] == 2
+
+
+def test_the_ridge_is_the_squared_weights_over_the_number_of_visible_labels():
+    method = CrossEntropy(LINEAR)
+    for labeled in (8, 32):
+        splits = two_views(labeled)
+        training = Training(method, splits, replace(QUICK, ridge=3.0), None)
+        batch = splits.train.select(splits.train.labels != UNLABELED)
+        added = training._labeled_loss(batch) - method.labeled_loss(training.model, batch)
+        squares = sum(net.head.weight.square().sum() for net in training.model.classifiers.values())
+        assert added.item() == pytest.approx(3 / labeled * squares.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"schedule": "both"}, "schedule is 'both'"), ({"ridge": -0.1}, "ridge is -0.1")]
+)
+def test_objectives_that_do_not_exist_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**wrong)

@@ -21,12 +21,10 @@ from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.encoders import Encoded, encode, fit_encoded
+from adni_tcgm.tcgm.encoders import encode, fit_encoded
 from adni_tcgm.tcgm.trainer import TrainConfig, predict
 from adni_tcgm.tcgm.warm_start import (
     WarmStart,
-    beside_loss,
-    member_loss,
     pretrain,
     principal_components,
     task_loss,
@@ -144,13 +142,6 @@ def test_representations_are_standardized_over_the_training_samples():
     assert torch.allclose(values.std(0, correction=0), torch.ones(2), atol=1e-4)
 
 
-def test_members_are_averaged():
-    encoder = start(replace(QUICK, members=3, rounds=5)).nets["mri"]
-    x = splits().test.inputs["mri"]
-    mean = torch.stack([member(x) for member in encoder.members]).mean(0)
-    assert torch.allclose(encoder(x) * encoder.sd + encoder.mean, mean, atol=1e-5)
-
-
 def test_without_given_targets_they_are_principal_components():
     batch = replace(draw(50, 0), targets={})
     found = with_targets(batch, 3).targets["mri"]
@@ -172,58 +163,17 @@ def test_principal_components_of_absent_samples_are_unknown_and_do_not_shift_the
 def test_every_method_learns_on_encoders(method):
     chosen, known = method(LINEAR), replace(splits(), train=draw(200, 0, labeled=100))
     own_fit = chosen.fit if method is PVCC else None
-    fitted = fit_encoded(Encoded(chosen, start(CROSS)), known, ROUNDS, fit_method=own_fit)
+    fitted = fit_encoded(chosen, start(CROSS), known, ROUNDS, fit_method=own_fit)
     found = predict(fitted, known.test)["all"]
     assert torch.allclose(found.exp().sum(1), torch.ones(200), atol=1e-4)
     # By rank: after 40 rounds the methods do not agree yet where one class ends.
     assert roc_auc_score(known.test.labels, found[:, 1] - found[:, 0]) > 0.8
 
 
-def test_frozen_encoders_are_asked_once_and_stay_as_they_were():
+def test_encoders_stay_as_they_were():
     encoders, known = start(), splits()
-    fitted = fit_encoded(Encoded(TCGM(LINEAR), encoders), known, ROUNDS)
+    fitted = fit_encoded(TCGM(LINEAR), encoders, known, ROUNDS)
     assert weights(fitted.model.encoders) == weights(encoders)
-
-
-def test_asking_frozen_encoders_once_equals_asking_them_in_every_round():
-    from adni_tcgm.tcgm.trainer import fit
-
-    method, known = Encoded(TCGM(LINEAR), start()), splits()
-    once, every_round = fit_encoded(method, known, ROUNDS), fit(method, known, ROUNDS)
-    for name, values in predict(once, known.test).items():
-        assert torch.allclose(values, predict(every_round, known.test)[name], atol=1e-4)
-
-
-def test_moving_encoders_move_the_more_the_larger_their_share_of_the_rate():
-    encoders, known = start(), splits()
-
-    def moved(rate_factor: float) -> float:
-        # No validation label: the weights of the last round stay.
-        blind = replace(known, validation=known.validation.select(torch.arange(0)))
-        model = fit_encoded(Encoded(TCGM(LINEAR), encoders, rate_factor), blind, ROUNDS).model
-        pairs = zip(model.encoders.parameters(), encoders.parameters(), strict=True)
-        return sum((a - b).abs().sum().item() for a, b in pairs)
-
-    assert 0 < moved(0.01) < moved(1.0) / 10
-
-
-def test_the_loss_beside_keeps_moving_encoders_at_their_task():
-    encoders, known = start(), splits()
-    blind = replace(known, validation=known.validation.select(torch.arange(0)))
-
-    def task_loss_after(beside: float) -> float:
-        warm_start = replace(QUICK, encoder_rate=1.0, beside=beside)
-        method = Encoded(TCGM(LINEAR), encoders, warm_start.encoder_rate, beside_loss(warm_start))
-        model = fit_encoded(method, blind, replace(ROUNDS, rounds=150)).model
-        return member_loss(model.encoders, known.test, warm_start.tasks).item()
-
-    assert task_loss_after(beside=1.0) < 0.7 * task_loss_after(beside=0.0)
-
-
-def test_a_method_without_gradients_needs_frozen_encoders():
-    chosen = PVCC(LINEAR)
-    with pytest.raises(ValueError, match="not trained by gradients; its encoders can only be frozen"):
-        fit_encoded(Encoded(chosen, start(), 0.1), splits(), ROUNDS, fit_method=chosen.fit)
 
 
 @pytest.mark.parametrize(
@@ -232,8 +182,6 @@ def test_a_method_without_gradients_needs_frozen_encoders():
         ({"tasks": ("jigsaw",)}, r"tasks are \['jigsaw'\]; choose from targets, cross_modal"),
         ({"tasks": ()}, "tasks are"),
         ({"rounds": 0}, "rounds is 0"),
-        ({"encoder_rate": -1.0}, "must be 0 or more"),
-        ({"beside": 1.0}, "frozen encoders learn nothing more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):

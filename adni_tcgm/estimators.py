@@ -1,0 +1,228 @@
+"""The learner in scikit-learn's manner: several modalities, a few labels, everybody else unlabeled.
+
+>>> import adni_tcgm as at
+>>> rng = np.random.default_rng(0)
+>>> truth = np.arange(200) % 2
+>>> left, right = (truth[:, None] * [1.5, 0, 0] + rng.normal(size=(200, 3)) for _ in range(2))
+>>> y = np.where(np.arange(200) < 12, truth, -1)  # -1: unlabeled
+>>> model = at.TCGM(seed=0).fit({"left": left, "right": right}, y)
+>>> bool(model.score({"left": left, "right": right}, truth) > 0.8)
+True
+>>> model.predict_proba({"left": left[:2], "right": None}).shape  # nobody here has the right one
+(2, 2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from adni_tcgm.evaluation.cross_fitting import calibrate_held_out, cross_predict
+from adni_tcgm.evaluation.metrics import METRICS, classification_metrics
+from adni_tcgm.methods.method import ClassifierConfig
+from adni_tcgm.methods.pvcc import PVCC
+from adni_tcgm.methods.registry import METHODS
+from adni_tcgm.model import MultimodalData, Scale, TrainedModel, Views, to_batch
+from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, Splits
+from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
+
+NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
+
+
+class MultimodalClassifier(ClassifierMixin, BaseEstimator):
+    """One classifier a modality, trained by a method of this package, and their combination.
+
+    method: a name of `methods.registry.METHODS`; settings: its own, e.g. {"epsilon": 2.5} for "vat".
+    net: the network of every modality: `MLP`, `DenseNet3D`, …, or a function (shape, outputs) -> nn.Module of your own.
+    ridge: τ in τ/n Σ w² with n visible labels. steps, learning_rate: of Adam, on the labels, ridge and the method's
+        unlabeled loss together. batch_size: samples of a step; None: all of them, up to 1,024.
+    calibrate: cross-fit the visible labels (five more trainings), and rescale where that lowers held-out log-loss.
+
+    After `fit`: classes_, model_ (a `TrainedModel`), calibration_ (what speaks for it).
+    """
+
+    def __init__(
+        self,
+        method: str = "tcgm",
+        settings: dict[str, Any] | None = None,
+        net: ClassifierConfig | NetworkFactory | None = None,
+        ridge: float = 1.0,
+        steps: int = 300,
+        learning_rate: float = 0.03,
+        batch_size: int | None = None,
+        calibrate: bool = True,
+        device: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.method = method
+        self.settings = settings
+        self.net = net
+        self.ridge = ridge
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.calibrate = calibrate
+        self.device = device
+        self.seed = seed
+
+    def _chosen(self) -> tuple[str, dict[str, Any]]:
+        return self.method, dict(self.settings or {})
+
+    def fit(self, X: Views | MultimodalData, y: Any) -> MultimodalClassifier:
+        """X: modality -> (N, ...); y: (N,) labels, numbers or text; -1, NaN, None or "" where unknown.
+
+        Raises ValueError where fewer than two classes have a label, or a sample has no modality.
+        """
+        data = _as_data(X)
+        self.classes_, labels = _encode(y, len(data))
+        present = dict(zip(data.views, data.present.T, strict=True))
+        nobody = [name for name, there in present.items() if not there.any()]
+        if nobody:
+            raise ValueError(f"no sample has view {nobody[0]!r}; leave it out")
+        shapes = {name: values.shape[1:] for name, values in data.views.items()}
+        scales = {name: Scale.fit(values[present[name]]) for name, values in data.views.items()}
+        train = to_batch(data, shapes, scales, labels)
+        modalities = [Modality(name, shape) for name, shape in shapes.items()]
+        empty = train.select(torch.arange(0))
+        splits = Splits(modalities, [str(label) for label in self.classes_], train, empty, empty)
+        name, settings = self._chosen()
+        net = self.net if self.net is not None else MLPConfig()
+        method = METHODS[name](net if hasattr(net, "build") else OwnNetwork(net), **settings)
+        config = self._config()
+
+        def train_on(part: Splits) -> Fitted:
+            return method.fit(part, config) if isinstance(method, PVCC) else fit(method, part, config)
+
+        fitted = train_on(splits)
+        held_out = cross_predict(train_on, splits, seed=self.seed) if self.calibrate else None
+        each = [said for said in predict(fitted, empty) if said != "all"]  # some methods judge all together only
+        calibration, self.calibration_ = calibrate_held_out(held_out, each, fitted.prior.numpy())
+        self.model_ = TrainedModel(tuple(self.classes_), shapes, scales, fitted, calibration, name, settings, net)
+        return self
+
+    def _config(self) -> TrainConfig:
+        batch = self.batch_size or 1024
+        return TrainConfig(
+            schedule="joint",
+            rounds=self.steps,
+            batch_size_labeled=batch,
+            batch_size_unlabeled=batch,
+            gamma_l=self.learning_rate,
+            ridge=self.ridge,
+            warm_up_rounds=0,
+            validate_every=self.steps,
+            device=self.device,
+            seed=self.seed,
+        )
+
+    def predict_log_proba(self, X: Views | MultimodalData, modality: str = "all") -> np.ndarray:
+        """(N, C) log-posteriors, calibrated: of all modalities that a sample has, or of one."""
+        check_is_fitted(self, "model_")
+        return self.model_.log_posteriors(_as_data(X))[modality]
+
+    def predict_proba(self, X: Views | MultimodalData, modality: str = "all") -> np.ndarray:
+        """(N, C) probabilities, columns in the order of `classes_`."""
+        return np.exp(self.predict_log_proba(X, modality))
+
+    def predict(self, X: Views | MultimodalData) -> np.ndarray:
+        """(N,) labels."""
+        return np.asarray(self.classes_)[self.predict_log_proba(X).argmax(1)]
+
+    def score(self, X: Views | MultimodalData, y: Any, sample_weight: None = None, metric: str = "accuracy") -> float:
+        """Over the labeled samples; metric: accuracy, balanced_accuracy, auc, log_loss or brier.
+
+        Raises ValueError where no sample is labeled, or a label is none that the model knows.
+        """
+        if sample_weight is not None:
+            raise ValueError("sample weights are not supported")
+        if metric not in METRICS:
+            raise ValueError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
+        data = _as_data(X)
+        known = _known(y)
+        if not known.any():
+            raise ValueError("no sample is labeled; there is nothing to score")
+        place = {label: index for index, label in enumerate(self.classes_)}
+        wrong = [label for label in np.asarray(y)[known] if label not in place]
+        if wrong:
+            raise ValueError(f"label {wrong[0]} is not one of {', '.join(map(str, self.classes_))}")
+        labels = np.array([place[label] for label in np.asarray(y)[known]])
+        value = classification_metrics(self.predict_log_proba(data[np.flatnonzero(known)]), labels)[metric]
+        if value is None:
+            raise ValueError(f"{metric} is not defined: a class has no labeled sample")
+        return float(value)
+
+    def save(self, path: str | Path) -> Path:
+        """Keep the trained model in one file; `adni_tcgm.load` reads it."""
+        check_is_fitted(self, "model_")
+        return self.model_.save(path)
+
+
+class TCGM(MultimodalClassifier):
+    """Total correlation gain maximization: labels, and what the modalities of everybody agree on.
+
+    gain_weight: how much the gain counts beside the labels. More helps where labels are very few and modalities share
+        little but the class; with many classes, too much of it may exchange them. The others: see
+        `MultimodalClassifier`.
+    """
+
+    def __init__(
+        self,
+        net: ClassifierConfig | NetworkFactory | None = None,
+        gain_weight: float = 1.0,
+        ridge: float = 1.0,
+        steps: int = 300,
+        learning_rate: float = 0.03,
+        batch_size: int | None = None,
+        calibrate: bool = True,
+        device: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__("tcgm", None, net, ridge, steps, learning_rate, batch_size, calibrate, device, seed)
+        self.gain_weight = gain_weight
+
+    def _chosen(self) -> tuple[str, dict[str, Any]]:
+        return "tcgm", {"gain_weight": self.gain_weight}
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network of the caller's own: (shape, outputs) -> nn.Module."""
+
+    factory: NetworkFactory
+
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return self.factory(shape, classes)
+
+
+def _as_data(X: Views | MultimodalData) -> MultimodalData:
+    return X if isinstance(X, MultimodalData) else MultimodalData(X)
+
+
+def _known(y: Any) -> np.ndarray:
+    """(N,) bool: whose label is known."""
+    values = np.asarray(y)
+    if np.issubdtype(values.dtype, np.number):
+        return ~(np.isnan(values.astype(float)) | (values == UNLABELED))
+    return np.array([not (v is None or v in ("", UNLABELED) or v != v) for v in values.tolist()], bool)
+
+
+def _encode(y: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in sorted order, and (N,) their indices, UNLABELED where unknown."""
+    values, known = np.asarray(y), _known(y)
+    if values.shape != (size,):
+        raise ValueError(f"y has shape {values.shape}; expected ({size},), a label for each sample")
+    classes = np.unique(values[known]) if known.any() else values[:0]
+    if len(classes) < 2:
+        raise ValueError(f"the labels name {len(classes)} classes; at least 2 are needed")
+    labels = np.full(size, UNLABELED)
+    labels[known] = np.searchsorted(classes, values[known])
+    return classes, labels

@@ -1,0 +1,88 @@
+"""What a method says of labeled training samples when it did not learn from them.
+
+With few labels there is none to spare for calibration, and what a model says of the samples that trained it is too
+sure. So the visible labels are parted in folds, and each fold is judged by a training that saw none of its samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+
+from adni_tcgm.evaluation.calibration import Calibration, Rescaling, fit_calibration
+from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
+from adni_tcgm.tcgm.trainer import Fitted, predict
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """n labeled samples, what trainings without them say of each (modality or "all" -> (n, C) log-posteriors), and the
+    fold of each (n,)."""
+
+    samples: MultimodalBatch
+    log_posteriors: dict[str, np.ndarray]
+    fold: np.ndarray
+
+
+def cross_predict(fit: Callable[[Splits], Fitted], splits: Splits, folds: int = FOLDS, seed: int = 0) -> HeldOut | None:
+    """Part the labeled samples of `splits.train` in folds, each class alike, a group never in two; train without each.
+
+    fit: trains on the splits that it is given. All samples of a held-out group leave the training, unlabeled ones, too.
+    None where a class has fewer than two labeled groups: nobody could be held out.
+    """
+    train = splits.train
+    labeled = (train.labels != UNLABELED).nonzero().squeeze(1)
+    labels = train.labels[labeled].numpy()
+    groups = np.array(train.groups or train.sample_ids)
+    belongs = groups[labeled.numpy()]
+    fewest = min(len(set(belongs[labels == c])) for c in range(len(splits.classes)))
+    folds = min(folds, fewest)
+    if folds < 2:
+        return None
+    parted = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fold = np.zeros(len(labeled), int)
+    found: dict[str, np.ndarray] = {}
+    for number, (_, here) in enumerate(parted.split(labels, labels, belongs)):
+        stays = ~np.isin(groups, belongs[here])
+        fitted = fit(replace(splits, train=train.select(torch.from_numpy(stays))))
+        for name, values in predict(fitted, train.select(labeled[torch.from_numpy(here)])).items():
+            found.setdefault(name, np.zeros((len(labeled), values.shape[1])))[here] = values.numpy()
+        fold[here] = number
+    return HeldOut(train.select(labeled), found, fold)
+
+
+def calibrate_held_out(
+    held_out: HeldOut | None, modalities: Sequence[str], log_prior: np.ndarray
+) -> tuple[Calibration, dict[str, object]]:
+    """A calibration on the held-out samples, and what speaks for it; one that changes nothing where it would not help.
+
+    Whether it helps is asked of each fold, with a calibration of the other folds: mean log-loss of "all" without it and
+    with it. modalities: those that the method has a posterior of.
+    """
+    prior = tuple(map(float, log_prior))
+    none = Calibration({name: Rescaling(1.0, (0.0,) * len(log_prior), 0) for name in (*modalities, "all")}, prior)
+    if held_out is None:
+        return none, {"samples": 0, "applied": False, "why": "a class has fewer than two labels to hold out"}
+    found, labels = held_out.log_posteriors, held_out.samples.labels.numpy()
+    present = held_out.samples.present.numpy()
+    losses = {"without": np.zeros(len(labels)), "with": np.zeros(len(labels))}
+    for number in np.unique(held_out.fold):
+        here, others = held_out.fold == number, held_out.fold != number
+        other = fit_calibration(_rows(found, others), labels[others], present[others], log_prior)
+        for name, calibration in (("without", none), ("with", other)):
+            said = calibration.apply(_rows(found, here), present[here])["all"]
+            losses[name][here] = -said[np.arange(len(said)), labels[here]]
+    log_loss = {name: float(values.mean()) for name, values in losses.items()}
+    helps = log_loss["with"] < log_loss["without"]
+    calibration = fit_calibration(found, labels, present, log_prior) if helps else none
+    return calibration, {"samples": len(labels), "applied": helps, "log_loss": log_loss}
+
+
+def _rows(log_posteriors: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in log_posteriors.items()}
