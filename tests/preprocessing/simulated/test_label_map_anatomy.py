@@ -8,6 +8,7 @@ import pytest
 
 from preprocessing.simulated import deformation
 from preprocessing.simulated.label_map_anatomy import STRUCTURES, LabelMapAnatomy, PointMap, cerebra_labels
+from preprocessing.simulated.label_maps import canonical
 from preprocessing.steps import template
 
 MOVED_MM = 6
@@ -37,11 +38,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> LabelMapAnatomy:
     """That head, lying where the template lies."""
     file = tmp_path_factory.mktemp("heads") / "head.nii.gz"
     nib.save(nib.Nifti1Image(head_numbers(), template.GRID_AFFINE), file)
-    still = np.zeros((3, 2, 2, 2), np.float32)
-    found = LabelMapAnatomy(file, PointMap(still, np.eye(4)), PointMap(still, np.eye(4)), 0)
-    shift = (found._map.affine - template.GRID_AFFINE)[:3, 3].astype(np.float32)
-    there, back = (still + sign * shift.reshape(3, 1, 1, 1) for sign in (1, -1))
-    return LabelMapAnatomy(file, PointMap(there, np.eye(4)), PointMap(back, np.eye(4)), 0)
+    still = np.zeros((3, *template.GRID_SHAPE), np.float32)
+    shift = (canonical(file).affine - template.GRID_AFFINE)[:3, 3].astype(np.float32).reshape(3, 1, 1, 1)
+    there, back = (PointMap(still + sign * shift, template.GRID_AFFINE) for sign in (1, -1))
+    return LabelMapAnatomy(file, there, back, 0)
 
 
 def test_structures_are_the_heads_own_and_cortex_has_the_nearest_parcel(head: LabelMapAnatomy) -> None:

@@ -86,12 +86,12 @@ def test_found_volumes_lie_about_the_measured_line_and_sides_err_together() -> N
     true = {(region, side): 3.0 for region in ("hippocampus", "amygdala") for side in ("left", "right")}
     rng = np.random.default_rng(0)
     for kind in ("template", "heads"):
-        draws = pd.DataFrame([volume_error.found(true, kind, rng) for _ in range(3000)])
+        draws = pd.DataFrame([volume_error.found(true, kind, rng) for _ in range(600)])
         row = volume_error.read_table().loc[kind, "hippocampus"]
         left, right = draws["hippocampus", "left"], draws["hippocampus", "right"]
-        assert left.mean() == pytest.approx(row.intercept_ml + 3 * row.slope, abs=0.03)
+        assert left.mean() == pytest.approx(row.intercept_ml + 3 * row.slope, abs=0.06)
         assert left.std() == pytest.approx(row.sd_ml, rel=0.1)
-        assert left.corr(right) == pytest.approx(max(row.side_correlation, 0), abs=0.06)
+        assert left.corr(right) == pytest.approx(max(row.side_correlation, 0), abs=0.12)
 
 
 def test_fit_finds_the_line_that_volumes_were_drawn_from() -> None:
