@@ -58,7 +58,7 @@ def label_map_files(folder: Path) -> list[Path]:
 
 def canonical(file: Path) -> nib.Nifti1Image:
     """The label map in RAS+, with the centre of the brain at the origin, as scanners place a head."""
-    image = nib.as_closestcanonical(nib.load(file))
+    image = nib.as_closest_canonical(nib.load(file))
     numbers = np.asarray(image.dataobj).astype(np.int16)
     centre = ndimage.center_of_mass(np.isin(numbers, BRAIN_LABELS))
     affine = image.affine.copy()

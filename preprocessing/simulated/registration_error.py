@@ -123,7 +123,7 @@ def save(error: Error, stamp: str) -> None:
     content = {name: np.float32(getattr(error, name)) for name in NUMBERS}
     for name in MAPS:
         values = getattr(error, name)
-        scale = float(np.abs(values).max()) / 127
+        scale = max(float(np.abs(values).max()), 1e-6) / 127
         content |= {name: np.rint(values / scale).astype(np.int8), f"{name}_scale": np.float32(scale)}
     path = files("preprocessing.simulated").joinpath(FILE)
     np.savez_compressed(str(path), stamp=np.array(stamp), **content)
@@ -166,21 +166,22 @@ def as_registered(brain: Brain, error: Error | None = None) -> Registered:
     true = brain.displacement
     displacement = error.gain * (smooth(true, error.sigma_voxels) - true) + error.draw("displacement", rng)
     found = displacement + deformation.sampled(true, displacement)
+    volumes = volume_error.found(brain.label_volumes, brain.anatomy.kind, rng)
+    tiv_ratio = error.tiv_ratio + error.tiv_ratio_sd * rng.standard_normal()
     size = error.size_bias + error.size_sd * rng.standard_normal() + 3 * np.log(effect.scale)
     jacobian = deformation.refine(brain.volume_change(found)) * np.float32(np.exp(size))
+    suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(error.draw("log_suvr", rng)[0]))
     gray, fluid = displaced_tissues(brain, displacement)
     inside = np.flatnonzero(gray)
     rest = deformation.refine(error.draw("gray", rng)[0]).ravel()[inside]
     rest += error.gray_sd * rng.standard_normal(len(inside), np.float32)
     gray.ravel()[inside] = np.clip(gray.ravel()[inside] + rest, 0, 1)
-    suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(error.draw("log_suvr", rng)[0]))
-    volumes = volume_error.found(brain.label_volumes, brain.anatomy.kind, rng)
     return Registered(
         jacobian,
         {"gm": gray, "csf": np.minimum(fluid, 1 - gray)},
         suvr / suvr[template.pons_mask()].mean(),
         {name: volume * effect.scale**3 for name, volume in volumes.items()},
-        brain.brain_ml * effect.scale**3 * (error.tiv_ratio + error.tiv_ratio_sd * rng.standard_normal()),
+        brain.brain_ml * effect.scale**3 * tiv_ratio,
     )
 
 

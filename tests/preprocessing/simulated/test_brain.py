@@ -1,0 +1,142 @@
+"""Simulated brains show what their factors say."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from preprocessing.simulated import deformation, healthy, scanner, tissue_model
+from preprocessing.simulated import people as model
+from preprocessing.simulated.anatomy import TemplateAnatomy, sample
+from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.interpolation import trilinear
+from preprocessing.simulated.label_maps import brain_of, draw_t1
+from preprocessing.steps import template
+
+
+def test_healthy_uptake_shows_the_published_means_through_the_scanner(anatomy: TemplateAnatomy) -> None:
+    seen = tissue_model.blur(anatomy.uptake)
+    seen = seen / seen[template.pons_mask()].mean()
+    sd = healthy.log_suvr_sd()
+    near = []
+    for label, region, side in template.region_table()[["label", "region", "side"]].itertuples(index=False):
+        if (region, side) in sd:
+            published = healthy.normal_suvr()[label]
+            near.append(abs(seen[template.labels() == label].mean() / published - 1) < sd[region, side] / 2)
+    assert np.mean(near) > 0.8
+
+
+def test_regions_change_their_volume_as_asked(anatomy: TemplateAnatomy) -> None:
+    wanted = dict.fromkeys(deformation.CONTROLLED, 0.0) | {("hippocampus", "left"): -0.25, ("precuneus", "right"): -0.1}
+    velocity = anatomy.controls.velocity(wanted, np.zeros((3, *deformation.SHAPE), np.float32))
+    jacobian = deformation.refine(deformation.determinant(deformation.exponential(velocity)))
+    for (region, side), change in wanted.items():
+        if region in ("hippocampus", "precuneus", "amygdala"):
+            found = np.log(jacobian[template.region_mask(region, side=side)].mean())
+            assert found == pytest.approx(change, abs=0.03), (region, side)
+
+
+def test_shape_varies_in_regions_that_keep_their_volume(anatomy: TemplateAnatomy, person: model.Person) -> None:
+    background = deformation.random_velocity(person.rng(3))
+    np.testing.assert_allclose(background.std((1, 2, 3)), np.hypot(2.2, 0.5), rtol=0.3)
+    velocity = anatomy.controls.velocity(dict.fromkeys(deformation.CONTROLLED, 0.0), background)
+    inside = anatomy.controls.weights @ deformation.divergence(velocity).ravel()
+    assert np.abs(inside).max() < 0.01 and np.abs(velocity).max() > 4
+
+
+def test_deformation_and_its_inverse_cancel_and_never_fold(person: model.Person) -> None:
+    velocity = deformation.random_velocity(person.rng(3))
+    there, back = deformation.exponential(velocity), deformation.exponential(-velocity)
+    points = np.stack(np.meshgrid(*[np.arange(-50.0, 50, 10)] * 3, indexing="ij"))
+    assert np.abs(deformation.displaced(deformation.displaced(points, there), back) - points).max() < 0.3
+    assert np.abs(there).max() > 2
+    assert deformation.determinant(there).min() > 0
+
+
+def test_grids_of_4_and_2_mm_share_every_second_voxel() -> None:
+    coarse = np.random.default_rng(0).standard_normal(deformation.SHAPE).astype(np.float32)
+    fine = deformation.refine(coarse)
+    assert fine.shape == template.GRID_SHAPE
+    np.testing.assert_array_equal(fine[::2, ::2, ::2], coarse)
+    np.testing.assert_allclose(fine[1, 0, 0], (coarse[0, 0, 0] + coarse[1, 0, 0]) / 2)
+    smooth = ndimage.gaussian_filter(coarse, 2)
+    assert np.abs(deformation.coarsen(deformation.refine(smooth)) - smooth)[2:-2, 2:-2, 2:-2].max() < 0.02
+
+
+def test_fast_interpolation_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(1)
+    maps = rng.standard_normal((2, 7, 8, 9)).astype(np.float32)
+    where = rng.uniform(-1, 9, (3, 50)).astype(np.float32)
+    expected = [ndimage.map_coordinates(values, where, order=1, mode="nearest") for values in maps]
+    np.testing.assert_allclose(trilinear(maps, where), expected, atol=1e-4)
+
+
+def test_true_volume_is_that_of_the_label_carried_into_the_head(anatomy: TemplateAnatomy, person: model.Person) -> None:
+    """Counted on a grid over the person's head, against what the Jacobian says."""
+    brain, step = Brain(person, anatomy), 1.5
+    corner, far = np.array([-50.0, -60.0, -50.0]), np.array([0.0, 20.0, 20.0])
+    axes = [np.arange(low, high, step) for low, high in zip(corner, far, strict=True)]
+    points, _ = brain.from_person(np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32))
+    labels, affine = template.labels_1mm(), template.labels_1mm().affine
+    for region in ("hippocampus", "amygdala"):
+        table = template.region_table()
+        number = table[(table.region == region) & (table.side == "left")].label.iloc[0]
+        mask = (np.asarray(labels.dataobj) == number).astype(np.float32)
+        counted = sample(mask, affine, points).sum() * step**3 / 1000
+        assert brain.label_volumes[region, "left"] == pytest.approx(counted, rel=0.04)
+
+
+def test_brain_maps_points_there_and_back(anatomy: TemplateAnatomy, person: model.Person) -> None:
+    brain = Brain(person, anatomy)
+    points = np.stack(np.meshgrid(*[np.arange(-40.0, 40, 20)] * 3, indexing="ij"))
+    returned, _ = brain.from_person(brain.to_person(points))
+    assert np.abs(returned - points).max() < 0.5
+
+
+def test_brain_volume_is_the_integral_of_the_jacobian(anatomy: TemplateAnatomy, person: model.Person) -> None:
+    """A cube of template mapped point by point encloses the volume that the Jacobian says."""
+    brain = Brain(person, anatomy)
+    center, edge = np.array([-18.0, -38.0, 2.0]), 4.0
+    ends = [brain.to_person(center[:, None] + sign * edge / 2 * np.eye(3)) for sign in (1, -1)]
+    enclosed = abs(np.linalg.det(ends[0] - ends[1]))
+    index = np.rint((center - template.GRID_AFFINE[:3, 3]) / template.SPACING_MM).astype(int)
+    assert enclosed / edge**3 == pytest.approx(brain.jacobian[tuple(index)], rel=0.04)
+
+
+def test_hypometabolism_shows_in_the_meta_roi_and_spares_the_pons(
+    anatomy: TemplateAnatomy, person: model.Person
+) -> None:
+    def brain(severity: float) -> Brain:
+        changed = {**person.__dict__, "severity_pet": severity}
+        return Brain(model.Person(**changed), anatomy)
+
+    healthy, ill = brain(0.0), brain(3.0)
+    ratio = ill.suvr / np.maximum(healthy.suvr, 0.1)
+    assert ratio[template.meta_roi_mask()].mean() < 0.9
+    assert ratio[template.pons_mask()].mean() == pytest.approx(1.0, abs=1e-3)
+    # Sensorimotor cortex suffers least in every subtype.
+    assert ratio[template.region_mask("postcentral")].mean() > ratio[template.meta_roi_mask()].mean() + 0.03
+
+
+def test_stored_orientation_is_undone_by_the_header() -> None:
+    values = np.zeros((4, 5, 6))
+    values[3, 0, 1] = 7
+    image = scanner._stored(values, np.diag([2.0, 3.0, 4.0, 1.0]), "PIL")
+    assert nib.aff2axcodes(image.affine) == ("P", "I", "L")
+    back = nib.as_closest_canonical(image)
+    np.testing.assert_array_equal(back.get_fdata(), values)
+    np.testing.assert_allclose(back.affine, np.diag([2.0, 3.0, 4.0, 1.0]))
+
+
+def test_label_map_becomes_a_t1_with_white_brighter_than_grey_brighter_than_fluid() -> None:
+    numbers = np.zeros((30, 30, 30), np.int16)
+    numbers[5:25, 5:25, 5:25] = 3
+    numbers[8:22, 8:22, 8:22] = 2
+    numbers[13:17, 13:17, 13:17] = 4
+    labels = nib.Nifti1Image(numbers, np.eye(4))
+    t1 = draw_t1(labels, seed=0)
+    assert t1[10, 10, 10] > t1[6, 15, 15] > t1[15, 15, 15] > 0
+    brain = brain_of(labels)
+    assert brain[15, 15, 15] and not brain[2, 2, 2]
