@@ -6,6 +6,7 @@ map in template space. With `--anatomies` a second map leads from the template t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,8 +18,9 @@ from preprocessing.simulated import deformation, pattern, tissue_model
 from preprocessing.simulated.anatomy import Anatomy, label_sums
 from preprocessing.simulated.people import Person
 from preprocessing.simulated.sites import SiteEffect, site_effect
+from preprocessing.steps import suvr as suvr_step
 from preprocessing.steps import template
-from preprocessing.steps.regions import measure_regions
+from preprocessing.steps.regions import GreyUptake, measure_regions
 
 UPTAKE_VARIATION = 0.03
 UPTAKE_VARIATION_MM = 14.0
@@ -126,5 +128,12 @@ class Brain:
         Labels of the head itself where LABELED; else grey matter, fluid or all that lies in CerebrA's mask.
         """
         tissues = {"gm": self.anatomy.tissues.gray, "csf": self.anatomy.tissues.fluid}
-        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=self.label_volumes)
+        labels = self.label_volumes
+        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=labels, gray=grey_uptake(tissues))
         return table.replace({"method": {"segmentation": "label"}})
+
+
+def grey_uptake(tissues: Mapping[str, np.ndarray]) -> GreyUptake:
+    """How voxels count in the SUVR of grey regions, by shares of grey matter ("gm") and fluid ("csf")."""
+    gray, fluid = tissues["gm"], tissues["csf"]
+    return GreyUptake(suvr_step.gray_and_white(np.stack([fluid, gray, np.clip(1 - gray - fluid, 0, 1)]), {})[0])

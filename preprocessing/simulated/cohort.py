@@ -25,7 +25,7 @@ from preprocessing.ledger import compact, write_image, write_json, write_table
 from preprocessing.simulated import download, registration_error
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, write_cache
-from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.brain import Brain, grey_uptake
 from preprocessing.simulated.label_map_anatomy import load_anatomy, prepare_anatomies
 from preprocessing.simulated.label_maps import label_map_files
 from preprocessing.simulated.people import CohortDesign, Person
@@ -174,7 +174,8 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
     row |= {"age": cap_age(person.age), "sex": person.sex, "site": f"{person.site:03d}"}
     row |= {"tiv_ml": round(found.tiv_ml, 2)}
     suvr = found.suvr if person.has_pet else None
-    table = measure_regions(found.jacobian, found.tissues, suvr, segmented_ml=found.segmented_ml)
+    gray = grey_uptake(found.tissues)
+    table = measure_regions(found.jacobian, found.tissues, suvr, segmented_ml=found.segmented_ml, gray=gray)
     return row, _named(table, person)
 
 

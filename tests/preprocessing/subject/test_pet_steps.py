@@ -50,7 +50,7 @@ def again(template_subject, tmp_path, monkeypatch):
 def test_a_pet_of_unknown_resolution_shows_it_and_is_not_smoothed_where_it_is_coarse_already(template_subject):
     about = said(*template_subject)
     assert about["OwnResolutionSource"] == "estimated from the image and the T1's tissue"
-    assert about["OwnResolutionFWHM_mm"] == pytest.approx([DRAWN_MM] * 3, abs=0.5)
+    assert about["OwnResolutionFWHM_mm"] == pytest.approx([DRAWN_MM] * 3, abs=0.8)
     assert about["SmoothingFWHM_mm"] == [0, 0, 0]
     assert about["EffectiveResolutionFWHM_mm"] == about["OwnResolutionFWHM_mm"]
 
