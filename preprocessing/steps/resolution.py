@@ -55,14 +55,10 @@ class Scanner:
 
 MODEL = ("Manufacturer", "ManufacturersModelName")
 IKARI = "Ikari et al., EJNMMI Physics 2016"
+HSU = "Hsu et al., Journal of Nuclear Medicine 2017, table of scanners"  # filtered backprojection, 1 cm from the middle
 SCANNERS = (
-    Scanner("Siemens HRRT", r"\bhrrt\b", 2.8, 3.0, "de Jong et al., Physics in Medicine and Biology 2007"),
-    Scanner(
-        "Siemens ECAT HR+", r"\bhr ?\+|\bhr plus\b|\b962\b", 4.4, 4.2, "Brix et al., Journal of Nuclear Medicine 1997"
-    ),
-    Scanner("Siemens Biograph mCT", r"\bmct\b", 4.4, 4.4, "Jakoby et al., Physics in Medicine and Biology 2011"),
-    Scanner("Siemens Biograph mMR", r"\bmmr\b", 4.3, 4.3, "Delso et al., Journal of Nuclear Medicine 2011"),
-    Scanner("Siemens Biograph Vision", r"\bvision\b", 3.6, 3.5, "van Sluis et al., Journal of Nuclear Medicine 2019"),
+    Scanner("Siemens Biograph mCT", r"\bmct\b", 4.3, 4.3, HSU),
+    Scanner("Siemens Biograph mMR", r"\bmmr\b", 4.3, 4.3, HSU),
     Scanner("Siemens Biograph TruePoint", r"true ?point|\b109[34]\b", 6.0, 6.0, IKARI, reconstructed=True),
     Scanner("Siemens Biograph HiRez", r"hi-?rez|\b1080\b", 7.0, 7.0, IKARI, reconstructed=True),
     Scanner("Siemens ECAT Accel", r"\baccel\b", 7.0, 7.0, IKARI, reconstructed=True),
@@ -70,9 +66,8 @@ SCANNERS = (
     Scanner("GE Discovery ST Elite", r"discovery ?ste\b|discovery st ?elite", 5.5, 5.5, IKARI, reconstructed=True),
     Scanner("GE Discovery 600", r"discovery ?600", 5.3, 5.3, IKARI, reconstructed=True),
     Scanner("GE Discovery 690", r"discovery ?(690|710)", 5.3, 5.3, IKARI, reconstructed=True),
-    Scanner("GE Discovery MI", r"discovery ?mi\b", 4.3, 4.6, "Hsu et al., Journal of Nuclear Medicine 2017"),
-    Scanner("GE Signa PET/MR", r"signa pet", 4.2, 5.3, "Grant et al., Medical Physics 2016"),
-    Scanner("Philips Gemini TF", r"gemini ?tf", 4.8, 4.8, "Surti et al., Journal of Nuclear Medicine 2007"),
+    Scanner("GE Discovery MI", r"discovery ?mi\b", 4.1, 4.5, HSU),
+    Scanner("GE Signa PET/MR", r"signa pet", 4.3, 5.4, HSU),
 )
 
 
