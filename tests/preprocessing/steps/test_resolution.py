@@ -95,7 +95,7 @@ def test_the_protocol_of_an_archive_names_the_scanner_where_the_sidecar_does_not
 
 def test_a_sidecar_gets_no_word_that_is_not_known_here():
     about = MMR | {"ConvolutionKernel": "XYZ Gauss2.00", "StationName": "room of Dr. X"}
-    expected = {"ManufacturersModelName": "Siemens HRRT", "ReconFilterType": "gaussian", "ReconFilterSize": 2.0}
+    expected = {"ManufacturersModelName": "Siemens Biograph mMR", "ReconFilterType": "gaussian", "ReconFilterSize": 2.0}
     assert resolution.describe_scanner(about) == expected
     assert resolution.describe_scanner({"ManufacturersModelName": "Dr. X's own", "ReconFilterType": "secret"}) == {}
     assert resolution.describe_scanner(expected) == expected
