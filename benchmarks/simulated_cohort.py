@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def effect(values: pd.Series, group: pd.Series) -> float:
     return float((stable.mean() - converter.mean()) / np.sqrt((stable.var() + converter.var()) / 2))
 
 
+def effects(cohort: Path) -> dict[str, float]:
+    """Cohen's d of the cohort's hippocampal volume and meta-ROI: true, and as its prepared people show them."""
+    truth = Truth.read(cohort / "truth")
+    regions = pd.read_csv(cohort / "prepared" / "regions.tsv", sep="\t").set_index("participant_id")
+    shown = replace(truth, regions=regions)
+    found = {}
+    for kind, table in (("true", truth.summaries()), ("prepared", shown.summaries())):
+        group = truth.people.group.loc[table.index]
+        found |= {f"{name}, {kind}": effect(table[name], group) for name in table}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -77,6 +90,7 @@ def main() -> None:
             CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EVALUATION_SEED),
             arguments.jobs,
         )
+        print(f"cohort {seed}: d", {name: round(d, 2) for name, d in effects(prepared.parent).items()})
         config = adni.AdniConfig(path=str(prepared))
         splits = adni.load(adni.AdniConfig(path=str(prepared), features="regions"), seed)
         rows += compute_bars(config, splits, prepared, judges)

@@ -260,10 +260,12 @@ def bayes_posteriors(people: list[Person], design: CohortDesign) -> pd.DataFrame
 
     The class-conditional densities are normal with a common covariance, so the posterior is logistic in the linear
     discriminant. Only converters and stable people are rated; others get nan, and so does everybody where sites differ
-    in their shares of classes or PET is missing by severity: there more than severities tells who converts.
+    in their shares of classes or PET is missing by severity (there more than severities tells who converts), or where
+    one of the two classes has nobody.
     """
-    prior = design.converters / max(design.converters + design.stable, 1)
     known = design.site_imbalance == 0 and design.missing_pet_severity == 0
+    known &= design.converters > 0 and design.stable > 0
+    log_odds = np.log(design.converters / design.stable) if known else np.nan
     s = np.array([[p.severity_mri, p.severity_pet] for p in people])
     mean = np.array([design.disease.expressions[name].effect for name in ("mri", "pet")])
     r = design.severity_correlation
@@ -272,6 +274,6 @@ def bayes_posteriors(people: list[Person], design: CohortDesign) -> pd.DataFrame
     columns = {}
     for name, used in {"mri": [0], "pet": [1], "all": [0, 1]}.items():
         weights = np.linalg.solve(covariance[np.ix_(used, used)], mean[used])
-        logit = (s[:, used] - mean[used] / 2) @ weights + np.log(prior / (1 - prior))
+        logit = (s[:, used] - mean[used] / 2) @ weights + log_odds
         columns[f"p_{name}"] = np.where(rated, 1 / (1 + np.exp(-logit)), np.nan)
     return pd.DataFrame({"participant_id": [p.participant_id for p in people], **columns})
