@@ -70,7 +70,8 @@ class Encoder(nn.Module):
         self.register_buffer("sd", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.net(x) - self.mean) / self.sd
+        said: Tensor = self.net(x)
+        return (said - self.mean) / self.sd
 
 
 def pretrain(
