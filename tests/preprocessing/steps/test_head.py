@@ -49,7 +49,7 @@ def test_volumes_do_not_depend_on_the_size_of_voxels(voxel_mm):
     assert found.tissue_ml("white_matter") == pytest.approx(BRAIN_ML, rel=0.02)
 
 
-@pytest.mark.parametrize(("center", "turn"), [((0, 0, 0), 0.0), ((14, -20, -25), 0.0), ((-10, 15, 20), 0.4)])
+@pytest.mark.parametrize(("center", "turn"), [((14, -20, -25), 0.0), ((-10, 15, 20), 0.4)])
 def test_the_box_lies_around_the_head_in_the_scans_own_millimeters(center, turn):
     found = head.segment_head(ball(center, turn=turn))
     index = np.argwhere(found.intracranial > 0.5)
