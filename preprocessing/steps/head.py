@@ -1,7 +1,8 @@
 """Tissues and what lies inside the skull on the person's own T1, by a network that saw drawn images alone.
 
 No registration: the head is found by its brightness, and the box is moved once to what was found inside the skull.
-The network and its limits: `networks/weights/README.md`.
+No weights ship yet: `python -m preprocessing.networks.train --label-maps DIR --network head` makes them, and
+`networks/weights/README.md` says what was measured.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ class Head:
 
 
 def segment_head(t1: nib.Nifti1Image, weights: Path = WEIGHTS) -> Head:
-    """Segment a T1 in RAS+ of any voxel size, as scanned or without its skull; a second and a half on one core.
+    """Segment a T1 in RAS+ of any voxel size, as scanned or without its skull; the network runs once or twice on one core.
 
     Raises ScanError: not_3d, not_finite, empty (no contrast), head_not_found (what lies inside the skull has an
-    implausible volume).
+    implausible volume). Raises FileNotFoundError where there are no weights.
     """
     values = _checked(t1)
     center = _first_center(values, t1.affine)
@@ -158,5 +159,8 @@ def _network(weights: Path):
 
     from preprocessing.networks.unet import load_network
 
+    if not weights.is_file():
+        make = "python -m preprocessing.networks.train --label-maps DIR --network head makes them"
+        raise FileNotFoundError(f"{weights}: no weights of the head network; {make}")
     torch.set_num_threads(1)  # one process a subject, one thread a process
     return load_network(weights)

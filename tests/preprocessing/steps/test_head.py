@@ -25,6 +25,9 @@ class ByBrightness:
         return logits
 
 
+LOAD = head._network
+
+
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
     monkeypatch.setattr(head, "_network", lambda weights: ByBrightness())
@@ -103,3 +106,9 @@ def test_a_volume_that_no_head_has_is_refused_with_its_size():
     with pytest.raises(ScanError, match=r"12[0-9] mL found inside the skull; expected 700-2500 mL") as raised:
         head.segment_head(small)
     assert raised.value.reason_code == "head_not_found"
+
+
+def test_without_weights_the_error_says_how_to_make_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(head, "_network", LOAD)
+    with pytest.raises(FileNotFoundError, match="none.safetensors: no weights .* --network head makes them"):
+        head.segment_head(ball(voxel_mm=(4.0, 4.0, 4.0)), tmp_path / "none.safetensors")
