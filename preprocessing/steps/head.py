@@ -57,7 +57,7 @@ class Head:
 
 
 def segment_head(t1: nib.Nifti1Image, weights: Path = WEIGHTS) -> Head:
-    """Segment a T1 in RAS+ of any voxel size, as scanned or without its skull; the network runs once or twice on one core.
+    """Segment a T1 in RAS+ of any voxel size, as scanned or without its skull. The network runs once or twice.
 
     Raises ScanError: not_3d, not_finite, empty (no contrast), head_not_found (what lies inside the skull has an
     implausible volume). Raises FileNotFoundError where there are no weights.
