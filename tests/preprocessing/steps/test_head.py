@@ -54,7 +54,9 @@ def test_volumes_do_not_depend_on_the_size_of_voxels(voxel_mm):
 
 @pytest.mark.parametrize(("center", "turn"), [((14, -20, -25), 0.0), ((-10, 15, 20), 0.4)])
 def test_the_box_lies_around_the_head_in_the_scans_own_millimeters(center, turn):
-    found = head.segment_head(ball(center, turn=turn))
+    scan = ball(center, turn=turn)
+    found = head.segment_head(scan)
+    assert np.allclose(found.affine[:3, :3], scan.affine[:3, :3])  # both of 2 mm
     index = np.argwhere(found.intracranial > 0.5)
     middle = nib.affines.apply_affine(found.affine, index.mean(0))
     assert np.abs(middle - center).max() < 1
