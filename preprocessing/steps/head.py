@@ -20,6 +20,7 @@ from preprocessing.steps.orient import ScanError
 WEIGHTS = Path(__file__).parent.parent / "networks" / "weights" / "head.safetensors"
 VOXEL_MM = 2.0
 BOX = (88, 104, 88)  # voxels: 176 x 208 x 176 mm
+LOOK = 0.25  # voxels from the middle of a voxel to a point where it is looked at, as in `networks.synthesis.LOOKS`
 # Classes that make up each tissue; the names of classes are those of `networks.labels.HEAD_CLASSES`.
 TISSUES = {
     "grey_matter": ("cortex", "deep_grey_matter", "hippocampus_amygdala", "cerebellar_cortex"),
@@ -130,15 +131,15 @@ def _box_affine(t1_affine: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 
 def _sampled(values: np.ndarray, t1_affine: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """The T1 on the box: the mean of four points a voxel, as the network's training drew it."""
-    from preprocessing.networks.synthesis import LOOKS
-
+    """The T1 on a box along its axes: each voxel the mean of eight points, as wide apart as in training."""
     matrix = np.linalg.inv(t1_affine) @ affine
-    box = np.zeros(BOX, np.float32)
-    for look in LOOKS.numpy():
-        start = matrix[:3, :3] @ look + matrix[:3, 3]
-        box += ndimage.affine_transform(values, matrix[:3, :3], start, BOX, order=1)
-    return box / len(LOOKS)
+    for axis, length in enumerate(values.shape):
+        weights, places = np.zeros((BOX[axis], length), np.float32), np.arange(BOX[axis])[:, np.newaxis]
+        for look in (-LOOK, LOOK):
+            away = matrix[axis, 3] + matrix[axis, axis] * (places + look) - np.arange(length)
+            weights += np.clip(1 - np.abs(away), 0, 1) / 2  # linear interpolation
+        values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
+    return np.ascontiguousarray(values)
 
 
 def _segment_box(box: np.ndarray, weights: Path) -> dict[str, np.ndarray]:
