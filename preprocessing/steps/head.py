@@ -1,7 +1,8 @@
 """Tissues and what lies inside the skull on the person's own T1, by a network that saw drawn images alone.
 
 No registration: the head is found by its brightness, and the box is moved once to what was found inside the skull.
-The network and its limits: `networks/weights/README.md`.
+No weights ship yet: `python -m preprocessing.networks.train --label-maps DIR --network head` makes them, and
+`networks/weights/README.md` says what was measured.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from preprocessing.steps.orient import ScanError
 WEIGHTS = Path(__file__).parent.parent / "networks" / "weights" / "head.safetensors"
 VOXEL_MM = 2.0
 BOX = (88, 104, 88)  # voxels: 176 x 208 x 176 mm
+LOOK = 0.25  # voxels from the middle of a voxel to a point where it is looked at, as in `networks.synthesis.LOOKS`
 # Classes that make up each tissue; the names of classes are those of `networks.labels.HEAD_CLASSES`.
 TISSUES = {
     "grey_matter": ("cortex", "deep_grey_matter", "hippocampus_amygdala", "cerebellar_cortex"),
@@ -56,10 +58,10 @@ class Head:
 
 
 def segment_head(t1: nib.Nifti1Image, weights: Path = WEIGHTS) -> Head:
-    """Segment a T1 in RAS+ of any voxel size, as scanned or without its skull; a second and a half on one core.
+    """Segment a T1 in RAS+ of any voxel size, as scanned or without its skull. The network runs once or twice.
 
     Raises ScanError: not_3d, not_finite, empty (no contrast), head_not_found (what lies inside the skull has an
-    implausible volume).
+    implausible volume). Raises FileNotFoundError where there are no weights.
     """
     values = _checked(t1)
     center = _first_center(values, t1.affine)
@@ -129,15 +131,15 @@ def _box_affine(t1_affine: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 
 def _sampled(values: np.ndarray, t1_affine: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """The T1 on the box: the mean of four points a voxel, as the network's training drew it."""
-    from preprocessing.networks.synthesis import LOOKS
-
+    """The T1 on a box along its axes: each voxel the mean of eight points, as wide apart as in training."""
     matrix = np.linalg.inv(t1_affine) @ affine
-    box = np.zeros(BOX, np.float32)
-    for look in LOOKS.numpy():
-        start = matrix[:3, :3] @ look + matrix[:3, 3]
-        box += ndimage.affine_transform(values, matrix[:3, :3], start, BOX, order=1)
-    return box / len(LOOKS)
+    for axis, length in enumerate(values.shape):
+        weights, places = np.zeros((BOX[axis], length), np.float32), np.arange(BOX[axis])[:, np.newaxis]
+        for look in (-LOOK, LOOK):
+            away = matrix[axis, 3] + matrix[axis, axis] * (places + look) - np.arange(length)
+            weights += np.clip(1 - np.abs(away), 0, 1) / 2  # linear interpolation
+        values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
+    return np.ascontiguousarray(values)
 
 
 def _segment_box(box: np.ndarray, weights: Path) -> dict[str, np.ndarray]:
@@ -158,5 +160,8 @@ def _network(weights: Path):
 
     from preprocessing.networks.unet import load_network
 
+    if not weights.is_file():
+        make = "python -m preprocessing.networks.train --label-maps DIR --network head makes them"
+        raise FileNotFoundError(f"{weights}: no weights of the head network; {make}")
     torch.set_num_threads(1)  # one process a subject, one thread a process
     return load_network(weights)

@@ -119,4 +119,5 @@ def test_training_finds_white_matter(tmp_path, ball):
     network = train(plan, drawing, tmp_path / "c")
     image, counts = drawing.draw(2, 10_000)
     untrained = FoldedUNet(tuple(HEAD_CLASSES), (8, 16))
+    untrained.expect(counts.float().mean((0, 1)))
     assert loss_of_rows(network.folded(image), counts, 0.1) < 0.7 * loss_of_rows(untrained.folded(image), counts, 0.1)

@@ -25,6 +25,9 @@ class ByBrightness:
         return logits
 
 
+LOAD = head._network
+
+
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
     monkeypatch.setattr(head, "_network", lambda weights: ByBrightness())
@@ -51,7 +54,9 @@ def test_volumes_do_not_depend_on_the_size_of_voxels(voxel_mm):
 
 @pytest.mark.parametrize(("center", "turn"), [((14, -20, -25), 0.0), ((-10, 15, 20), 0.4)])
 def test_the_box_lies_around_the_head_in_the_scans_own_millimeters(center, turn):
-    found = head.segment_head(ball(center, turn=turn))
+    scan = ball(center, turn=turn)
+    found = head.segment_head(scan)
+    assert np.allclose(found.affine[:3, :3], scan.affine[:3, :3])  # both of 2 mm
     index = np.argwhere(found.intracranial > 0.5)
     middle = nib.affines.apply_affine(found.affine, index.mean(0))
     assert np.abs(middle - center).max() < 1
@@ -103,3 +108,9 @@ def test_a_volume_that_no_head_has_is_refused_with_its_size():
     with pytest.raises(ScanError, match=r"12[0-9] mL found inside the skull; expected 700-2500 mL") as raised:
         head.segment_head(small)
     assert raised.value.reason_code == "head_not_found"
+
+
+def test_without_weights_the_error_says_how_to_make_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(head, "_network", LOAD)
+    with pytest.raises(FileNotFoundError, match="none.safetensors: no weights .* --network head makes them"):
+        head.segment_head(ball(voxel_mm=(4.0, 4.0, 4.0)), tmp_path / "none.safetensors")
