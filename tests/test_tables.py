@@ -55,4 +55,4 @@ def test_writing_what_was_read_changes_nothing_more():
 def test_a_ledger_holds_no_formula(tmp_path):
     row = LedgerRow("sub-1", "ses-M000", "mri", "failed", "intake", "unreadable", "=1+1", "=scan.nii")
     write_table(ledger_table([row]), tmp_path / "ledger.tsv")
-    assert (tmp_path / "ledger.tsv").read_text().splitlines()[1].endswith("\t'=1+1\t'=scan.nii")
+    assert (tmp_path / "ledger.tsv").read_text().splitlines()[1].endswith("\t'=1+1\t'=scan.nii\t\t")

@@ -54,7 +54,8 @@ def template_brain_mask() -> np.ndarray:
 
 
 def find_template_brain() -> np.ndarray:
-    """What `template_brain_mask` keeps, found anew."""
+    """What `template_brain_mask` keeps, found anew; `np.savez_compressed(TEMPLATE_BRAIN, bits=np.packbits(...))` keeps
+    it."""
     return _mask_by_network(template.grid_image(template.t1()))
 
 
@@ -93,7 +94,3 @@ def _mask_by_registration(t1: nib.Nifti1Image) -> np.ndarray:
         transforms = register.register_to_template(t1, head, prefix, register.COARSE_ITERATIONS)
         mask = register.to_native(template.brain_mask().astype(np.float32), transforms, t1) > 0.5
     return ndimage.binary_fill_holes(mask)
-
-
-if __name__ == "__main__":
-    np.savez_compressed(TEMPLATE_BRAIN, bits=np.packbits(find_template_brain()))

@@ -33,8 +33,8 @@ def judged(task: SubjectTask, prepared: Path) -> Outcome:
     for name in ("t1", "gm", "pet"):
         (folder / name).write_text("an image")
         paths[f"{name}_path"] = (folder / name).relative_to(prepared).as_posix()
-    table = pd.DataFrame([[*ids, "hippocampus", side, 3.0, 1.2] for side in ("left", "right")], columns=REGION_COLUMNS)
-    write_table(table, regions_path(task, prepared))
+    found = [[*ids, "hippocampus", side, 3.0, 1.2, "segmentation"] for side in ("left", "right")]
+    write_table(pd.DataFrame(found, columns=REGION_COLUMNS), regions_path(task, prepared))
     bad = {FIRST: "mri", SECOND: "pet"}.get(task.participant_id)
     fails = ("excluded", "register", "qc_fail", "the deformation folds")
     rows = [LedgerRow(*ids, m, *(fails if m == bad else ("kept", "recipe", "", ""))) for m in ("mri", "pet")]
@@ -56,7 +56,7 @@ def run(download, tmp_path):
     prepared.mkdir()
     person = [[GIVEN, "ses-M000", "given/gm.nii.gz", "given/pet.nii.gz", 71.5, "M", "002", "anatomy-1", 1480.0]]
     write_table(pd.DataFrame(person, columns=PEOPLE_COLUMNS), prepared / "given.tsv")
-    regions = [[GIVEN, "ses-M000", "hippocampus", "left", 3.1, 0.9]]
+    regions = [[GIVEN, "ses-M000", "hippocampus", "left", 3.1, 0.9, "label"]]
     write_table(pd.DataFrame(regions, columns=REGION_COLUMNS), prepared / "given_regions.tsv")
     return partial(preprocess_cohort, download.write(), prepared, jobs=0, progress=False, worker=judged)
 
