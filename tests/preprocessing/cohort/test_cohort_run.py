@@ -154,7 +154,7 @@ def test_the_template_has_its_own_volumes_and_its_gray_matter_is_conserved(templ
     task, prepared = template_subject
     table = pd.read_csv(task.folder(prepared) / f"{task.name}_regions.tsv", sep="\t").set_index(["region", "side"])
     own = template.region_mask("thalamus", side="left").sum() * template.VOXEL_ML
-    # Warped a little, so that a registration which saves time may be off by some percent.
+    # The coarse setting of these tests leaves some percent.
     assert table.volume_ml["thalamus", "left"] == pytest.approx(own, rel=0.08)
     anat = task.folder(prepared) / "anat"
     modulated = next(anat.glob("*label-GM_desc-modulated_probseg.nii.gz"))
