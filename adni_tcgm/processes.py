@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 
 @contextmanager
 def process_pool(
@@ -38,6 +40,8 @@ def _begin(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) 
     # Ctrl-C reaches the whole group; the process that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A worker of a run that was killed must not go on beside the run that takes its place.
+    # One thread a process: where each had as many as there are cores, they would stand in each other's way.
+    threadpool_limits(1)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     if initializer is not None:
         initializer(*arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -58,32 +59,51 @@ def measure_regions(
     has it, NaN without PET or where less than half is covered. Maps: (91, 109, 91).
     Columns: region, side, volume_ml, suvr, method.
     """
-    atlas, table = template.labels(), template.region_table()
-    rows = [_rows(jacobian, tissues or {}, atlas, table)]
-    means = [_mean_suvr(suvr, covered, gray, atlas, table)]
-    for region, mask in ((META_ROI_REGION, template.meta_roi_mask()), (PONS_REGION, template.pons_mask())):
-        one = pd.DataFrame({"label": [1], "region": [region], "side": ["both"]})
-        rows.append(_rows(jacobian, tissues or {}, mask.astype(np.int16), one))
-        means.append(_mean_suvr(suvr, covered, gray, mask.astype(np.int16), one))
-    table = pd.concat(rows, ignore_index=True)
-    table.insert(3, "suvr", np.concatenate(means))
+    rows = [
+        _volumes(jacobian, tissues or {}, voxels, table).assign(suvr=_mean_suvr(suvr, covered, gray, voxels, table))
+        for voxels, table in _labeled()
+    ]
+    table = pd.concat(rows, ignore_index=True)[["region", "side", "volume_ml", "suvr", "method"]]
     for (region, side), volume_ml in (segmented_ml or {}).items():
         table.loc[(table.region == region) & (table.side == side), ["volume_ml", "method"]] = volume_ml, SEGMENTATION
     return table
 
 
-def _rows(
-    jacobian: np.ndarray,
-    tissues: Mapping[str, np.ndarray],
-    atlas: np.ndarray,
-    table: pd.DataFrame,
+@dataclass(frozen=True)
+class Labeled:
+    """Voxels that have a label: their places in a flattened grid, and the labels."""
+
+    places: np.ndarray
+    labels: np.ndarray
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        return values.ravel()[self.places]
+
+    def sums(self, taken: np.ndarray | None = None) -> np.ndarray:
+        """Sum over each label, at the place of its number; without values, how many voxels it has."""
+        return np.bincount(self.labels, weights=taken)
+
+
+@lru_cache
+def _labeled() -> tuple[tuple[Labeled, pd.DataFrame], ...]:
+    """The atlas, the meta-ROI and the pons, each with its table of labels `label region side`."""
+
+    def of(atlas: np.ndarray) -> Labeled:
+        places = np.flatnonzero(atlas)  # a third of the grid, or a few voxels
+        return Labeled(places, atlas.ravel()[places].astype(np.intp))
+
+    extra = ((META_ROI_REGION, template.meta_roi_mask()), (PONS_REGION, template.pons_mask()))
+    alone = [(of(mask), pd.DataFrame({"label": [1], "region": [region], "side": ["both"]})) for region, mask in extra]
+    return (of(template.labels()), template.region_table()), *alone
+
+
+def _volumes(
+    jacobian: np.ndarray, tissues: Mapping[str, np.ndarray], voxels: Labeled, table: pd.DataFrame
 ) -> pd.DataFrame:
-    """Volumes and methods of a table of labels `label region side`, whose numbers `atlas` holds."""
-    inside = np.flatnonzero(atlas)  # a third of the grid, or a few voxels
-    atlas, jacobian = atlas.ravel()[inside], jacobian.ravel()[inside]
-    tissues = {name: values.ravel()[inside] for name, values in tissues.items()}
-    volumes = {JACOBIAN: _sums(jacobian, atlas)}
-    volumes |= {TISSUE_METHODS[name]: _sums(jacobian * values, atlas) for name, values in tissues.items()}
+    """Volumes and methods of a table of labels."""
+    jacobian = voxels.take(jacobian)
+    volumes = {JACOBIAN: voxels.sums(jacobian)}
+    volumes |= {TISSUE_METHODS[name]: voxels.sums(jacobian * voxels.take(v)) for name, v in tissues.items()}
     wanted = table.region.map(_method)
     methods = wanted.where(wanted.isin(volumes), JACOBIAN)
     found = [volumes[method][label] for method, label in zip(methods, table.label, strict=True)]
@@ -101,22 +121,21 @@ def _mean_suvr(
     suvr: np.ndarray | None,
     covered: np.ndarray | None,
     gray: GreyUptake | None,
-    atlas: np.ndarray,
+    voxels: Labeled,
     table: pd.DataFrame,
 ) -> np.ndarray:
-    """SUVR of the rows of a table of labels, as `_rows`."""
+    """SUVR of the rows of a table of labels."""
     if suvr is None:
         return np.full(len(table), np.nan)
     covered = np.ones(suvr.shape, bool) if covered is None else covered
-    size, inside, plain = (
-        _sums(values, atlas)[table.label] for values in (np.ones_like(suvr), covered, suvr * covered)
-    )
+    there = voxels.take(covered)
+    size, inside, plain = (voxels.sums(values)[table.label] for values in (None, there, voxels.take(suvr) * there))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = plain / inside
         if gray is not None:
-            share = gray.share * covered
+            share = voxels.take(gray.share) * there
             own = suvr if gray.suvr is None else gray.suvr
-            total, weight = (_sums(values, atlas)[table.label] for values in (share * own, share))
+            total, weight = (voxels.sums(values)[table.label] for values in (share * voxels.take(own), share))
             mean = np.where(table.region.isin(PLAIN_SUVR) | (weight <= 0), mean, total / weight)
             for row, (region, side) in enumerate(zip(table.region, table.side, strict=True)):
                 if region in gray.segmented:
@@ -130,8 +149,3 @@ def _weighted(values: np.ndarray, weights: np.ndarray, side: str, otherwise: flo
     half = slice(None, middle) if side == "left" else slice(middle + 1, None)
     total = float(weights[half].sum())
     return float((values * weights)[half].sum() / total) if total > 0 else otherwise
-
-
-def _sums(values: np.ndarray, atlas: np.ndarray) -> np.ndarray:
-    """Sum of `values` over each label of `atlas`, at the place of its number."""
-    return np.bincount(atlas.ravel(), weights=values.ravel())
