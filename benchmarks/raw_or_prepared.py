@@ -57,6 +57,9 @@ def main() -> None:
     arguments = parser.parse_args()
     prepared, anatomy = arguments.out / "prepared", TemplateAnatomy(arguments.out / "truth/anatomies/template.npz")
     manifest = pd.read_csv(prepared / "manifest.tsv", sep="\t").set_index("participant_id")
+    there = len(pd.read_csv(arguments.out / "truth" / "people.tsv", sep="\t"))
+    if there != arguments.subjects:  # others would be drawn, under the same names
+        raise SystemExit(f"--subjects {arguments.subjects}: {arguments.out} holds {there} people")
     people = [p for p in model.draw_people(design_for(arguments.subjects, SEED)) if p.participant_id in manifest.index]
     brains = [Brain(person, anatomy) for person in people]
     tiv_ml = manifest.tiv_ml.loc[[p.participant_id for p in people]].to_numpy()
