@@ -47,7 +47,8 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
         unlabeled loss together. batch_size: samples of a step; None: all of them, up to 1,024.
     calibrate: cross-fit the visible labels (five more trainings), and rescale where that lowers held-out log-loss.
 
-    After `fit`: classes_, model_ (a `TrainedModel`), calibration_ (what speaks for it).
+    After `fit`: classes_, model_ (a `TrainedModel`) and calibration_ (a dict: number of samples it was fitted on,
+    held-out log-loss with and without it, and whether it is applied).
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
 
         fitted = train_on(splits)
         held_out = cross_predict(train_on, splits, seed=self.seed) if self.calibrate else None
-        each = [said for said in predict(fitted, empty) if said != "all"]  # some methods judge all together only
-        calibration, self.calibration_ = calibrate_held_out(held_out, each, fitted.prior.numpy())
+        # Empty for methods that have one classifier on all modalities together.
+        single = [modality for modality in predict(fitted, empty) if modality != "all"]
+        calibration, self.calibration_ = calibrate_held_out(held_out, single, fitted.prior.numpy())
         self.model_ = TrainedModel(tuple(self.classes_), shapes, scales, fitted, calibration, name, settings, net)
         return self
 

@@ -28,7 +28,7 @@ from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.trainer import predict
 from benchmarks.few_labels import parse_seeds
 from pipelines.config import Settings, load_settings
-from pipelines.training import fit_method
+from pipelines.training import fitter
 
 # What the simulation calls them, and the class that `run_adni --classes cn,stable,converter,ad` gives.
 DIAGNOSED = {"normal": "cn", "dementia": "ad"}
@@ -103,7 +103,7 @@ def settings_of(arm: Arm, folders: dict[str, Path], warm_start: str) -> Settings
 def judge(settings: Settings, method: str, seed: int, judges: Path) -> tuple[MultimodalBatch, dict, int]:
     """The evaluation people, their P(converter) by modality, and how many trained."""
     splits = settings.load(seed)
-    fitted = fit_method(settings, method, splits, seed)
+    fitted = fitter(settings, method, splits, seed)(splits, None, None)
     people = adni.load_people(settings.data, splits.norms, judges, splits.adjustment)
     found = {name: values[:, 1].exp().numpy() for name, values in predict(fitted, people).items()}
     return people, found, len(splits.train)

@@ -197,7 +197,6 @@ def fitter(
     splits: Splits,
     seed: int,
     progress: str | None = None,
-    journal: FileJournal | None = None,
 ) -> Callable[..., Fitted]:
     """How to train that method on these splits, or on a part of them: (splits, progress, journal) -> Fitted.
 
@@ -223,18 +222,6 @@ def fitter(
     if settings.volumes and progress is not None:
         config = _look_ahead(method, splits, config, augment)
     return lambda part, title, kept: fit(method, part, config, augment, title, kept)
-
-
-def fit_method(
-    settings: Settings,
-    name: str,
-    splits: Splits,
-    seed: int,
-    progress: str | None = None,
-    journal: FileJournal | None = None,
-) -> Fitted:
-    """Train that method once."""
-    return fitter(settings, name, splits, seed, progress)(splits, progress, journal)
 
 
 def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress: str | None) -> tuple[Encoders, float]:

@@ -1,7 +1,7 @@
-"""What a method says of labeled training samples when it did not learn from them.
+"""Predictions for labeled training samples from models that were not trained on them (cross-fitting).
 
-With few labels there is none to spare for calibration, and what a model says of the samples that trained it is too
-sure. So the visible labels are parted in folds, and each fold is judged by a training that saw none of its samples.
+With few labels there is none to spare for calibration, and a model is overconfident on the samples that trained it. So
+the visible labels are split into folds, and each fold is predicted by a model that saw none of its samples.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class HeldOut:
-    """n labeled samples, what trainings without them say of each (modality or "all" -> (n, C) log-posteriors), and the
-    fold of each (n,)."""
+    """n labeled samples, their log-posteriors by models trained without them (modality or "all" -> (n, C)), and the
+    fold of each, (n,)."""
 
     samples: MultimodalBatch
     log_posteriors: dict[str, np.ndarray]
@@ -31,7 +31,7 @@ class HeldOut:
 
 
 def cross_predict(fit: Callable[[Splits], Fitted], splits: Splits, folds: int = FOLDS, seed: int = 0) -> HeldOut | None:
-    """Part the labeled samples of `splits.train` in folds, each class alike, a group never in two; train without each.
+    """Split the labeled samples of `splits.train` into folds stratified by class, no group in two; train without each.
 
     fit: trains on the splits that it is given. All samples of a held-out group leave the training, unlabeled ones, too.
     None where a class has fewer than two labeled groups: nobody could be held out.
@@ -60,10 +60,10 @@ def cross_predict(fit: Callable[[Splits], Fitted], splits: Splits, folds: int = 
 def calibrate_held_out(
     held_out: HeldOut | None, modalities: Sequence[str], log_prior: np.ndarray
 ) -> tuple[Calibration, dict[str, object]]:
-    """A calibration on the held-out samples, and what speaks for it; one that changes nothing where it would not help.
+    """A calibration fitted on the held-out samples, and a record of its effect; the identity where it does not help.
 
-    Whether it helps is asked of each fold, with a calibration of the other folds: mean log-loss of "all" without it and
-    with it. modalities: those that the method has a posterior of.
+    It helps if it lowers the mean log-loss (nats) of "all" when each fold is calibrated by the other folds.
+    modalities: those of which the method gives a posterior; log_prior: (C,).
     """
     prior = tuple(map(float, log_prior))
     none = Calibration({name: Rescaling(1.0, (0.0,) * len(log_prior), 0) for name in (*modalities, "all")}, prior)

@@ -70,14 +70,14 @@ DESIGNS = ("independent", "shared", "resplits")
 def paired_difference(metric: Metric, runs: Sequence[PairedRun], design: str, *, level: float = 0.95) -> Difference:
     """A t interval whose variance is that of the design. With J seeds, d their differences, s² the variance of these:
 
-    independent: each seed has training people and judges of its own: s²/J, J - 1 degrees of freedom.
-    shared: all seeds are judged on the same people: s²/J + V, with V the variance that other judges would bring to the
-        mean over seeds; degrees of freedom by Satterthwaite. V by the jackknife over people, or over whole groups where
-        the runs name them; for an AUC and single people it is that of DeLong et al. (Biometrics 1988).
+    independent: each seed has training and test people of its own: s²/J, J - 1 degrees of freedom.
+    shared: all seeds are tested on the same people: s²/J + V, with V the variance of the mean over seeds among sets of
+        test people; degrees of freedom by Satterthwaite. V by the jackknife over people, or over whole groups where the
+        runs name them; for an AUC and single people it is that of DeLong et al. (Biometrics 1988).
     resplits: seeds part one data set anew: s² (1/J + n_test/n_train), J - 1 degrees of freedom (Nadeau and Bengio,
         Machine Learning 2003).
 
-    One seed says nothing of seeds: the interval is then that of its judges alone, for every design.
+    With one seed, the variance between seeds is unknown: the interval is then that of V alone, for every design.
     Raises ValueError when there is no run, or none in which the metric has a value, or a design lacks what it needs.
     """
     if design not in DESIGNS:
@@ -90,8 +90,8 @@ def paired_difference(metric: Metric, runs: Sequence[PairedRun], design: str, *,
     seeds = len(values)
     between = float(values.var(ddof=1)) if seeds > 1 else 0.0
     if design == "shared" or seeds == 1:
-        judges, units = _variance_of_judges(metric, runs)
-        parts = [(between / seeds, seeds - 1), (judges, units - 1)]
+        of_people, units = _variance_of_test_people(metric, runs)
+        parts = [(between / seeds, seeds - 1), (of_people, units - 1)]
     elif design == "independent":
         parts = [(between / seeds, seeds - 1)]
     else:
@@ -115,9 +115,9 @@ def _t_interval(estimate: float, parts: Sequence[tuple[float, int]], level: floa
     return Difference(estimate, estimate - half, estimate + half, p_value, seeds)
 
 
-def _variance_of_judges(metric: Metric, runs: Sequence[PairedRun]) -> tuple[float, int]:
-    """Jackknife variance of the mean over seeds when one judge, or one group of them, is left out of all seeds; and
-    how many there are."""
+def _variance_of_test_people(metric: Metric, runs: Sequence[PairedRun]) -> tuple[float, int]:
+    """Jackknife variance of the mean over seeds, leaving out one test person, or one group, of all seeds at a time; and
+    the number of people or groups."""
     names: dict[str, list[np.ndarray]] = {}
     for number, run in enumerate(runs):
         units = np.array(run.subjects if run.groups is None else run.groups)

@@ -58,7 +58,7 @@ class WarmStart:
 
 
 class Encoder(nn.Module):
-    """A network; what it says, standardized."""
+    """A network whose outputs are standardized."""
 
     mean: Tensor
     sd: Tensor
@@ -70,8 +70,8 @@ class Encoder(nn.Module):
         self.register_buffer("sd", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        said: Tensor = self.net(x)
-        return (said - self.mean) / self.sd
+        outputs: Tensor = self.net(x)
+        return (outputs - self.mean) / self.sd
 
 
 def pretrain(
