@@ -25,7 +25,8 @@ from benchmarks.known_answers import design_for
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.quality.checks import correlation, dice
 from preprocessing.simulated.cohort import write_cohort
-from preprocessing.steps import bias, brain_mask, orient, register, template
+from preprocessing.steps import brain_mask, orient, register, template
+from preprocessing.steps.head import segment_head
 
 WORKERS = (1, 2)
 # Wanted of a whole subject on two cores, and of two workers against one.
@@ -66,20 +67,16 @@ def likeness(t1: np.ndarray, brain: np.ndarray) -> dict[str, float]:
 
 
 def register_both_ways(t1_file: Path, recipe: Recipe) -> dict[str, dict[str, float]]:
-    """One scan, masked and corrected as always, through our registration and through ANTs' SyN with its own settings.
+    """One scan, segmented as always, through our registration and through ANTs' SyN with its own settings.
 
     Wall and CPU seconds of the registration alone, and `likeness`, of each; one after the other in this process.
     """
     import ants
 
     t1 = orient.read_scan(t1_file)
-    mask, _ = brain_mask.mask_brain(t1)
-    box = orient.crop_to(t1, mask, recipe.crop_margin_mm)
-    t1, mask = t1.slicer[box], mask[box]
-    t1 = bias.correct_bias(t1, mask)
-    mask_image = nib.Nifti1Image(mask.astype(np.float32), t1.affine)
-    brain = nib.Nifti1Image(t1.get_fdata(dtype=np.float32) * mask, t1.affine)
-    fixed = template.grid_image(template.t1() * brain_mask.template_brain_mask())
+    head = segment_head(t1)
+    brain, inside = head.contrast(), nib.Nifti1Image(head.intracranial, head.affine)
+    fixed = template.grid_image(brain_mask.template_contrast())
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         prefix = Path(scratch) / "t1_"
@@ -94,7 +91,7 @@ def register_both_ways(t1_file: Path, recipe: Recipe) -> dict[str, dict[str, flo
         warp, affine = (Path(file) for file in plain["fwdtransforms"])
         chains = {"ours": ours, "plain SyN": register.Transforms(affine, warp, Path(plain["invtransforms"][1]))}
         for name, chain in chains.items():
-            warped, warped_mask = (register.to_template(image, chain) for image in (t1, mask_image))
+            warped, warped_mask = (register.to_template(image, chain) for image in (t1, inside))
             results[name] |= likeness(warped, warped_mask > 0.5)
     return results
 

@@ -20,6 +20,7 @@ from preprocessing.ledger import write_image
 from preprocessing.quality.checks import dice
 from preprocessing.simulated.label_maps import draw_t1, label_map_files
 from preprocessing.steps import brain_mask, orient, register, template
+from preprocessing.steps.head import segment_head
 from preprocessing.subject.t1 import transforms_of
 
 HIPPOCAMPI = {"left": 17, "right": 53}  # FreeSurfer's numbers
@@ -88,7 +89,7 @@ def judge(name: str, path: Path, labels: nib.Nifti1Image | None, prepared: Path)
 
 def register_again(t1: nib.Nifti1Image, atlas: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The atlas masks on the T1's grid, by SimpleITK's affine and demons instead of ANTs' SyN."""
-    mask, _ = brain_mask.mask_brain(t1)
+    mask = brain_mask.mask_brain(segment_head(t1), t1)
     fixed = _to_sitk(nib.Nifti1Image(t1.get_fdata(dtype=np.float32) * mask, t1.affine))
     brain = template.t1() * brain_mask.template_brain_mask()
     moving = _to_sitk(template.grid_image(brain.astype(np.float32)))

@@ -28,7 +28,7 @@ RUN = """
 import json, resource, sys, types
 from importlib import import_module
 from pathlib import Path
-import ants, deepbet, matplotlib.backends.backend_agg, matplotlib.figure, pandas, torch
+import ants, matplotlib.backends.backend_agg, matplotlib.figure, pandas, torch
 
 def first(*names):
     for name in names:

@@ -53,7 +53,7 @@ def checkout(request, tmp_path):
     places = {name: tmp_path / "preprocessing" / place for name, place in LAYOUTS[request.param].items()}
     module = "." + LAYOUTS[request.param]["outcome"].removesuffix(".py").replace("/", ".")
     contents = {places["run"]: RUN.format(module=module), places["task"]: TASK, places["outcome"]: STEP}
-    libraries = ["ants", "deepbet", "pandas", "torch", "matplotlib/backends/backend_agg", "matplotlib/figure"]
+    libraries = ["ants", "pandas", "torch", "matplotlib/backends/backend_agg", "matplotlib/figure"]
     contents |= {tmp_path / f"{name}.py": "" for name in libraries}
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)

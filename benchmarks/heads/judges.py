@@ -16,9 +16,9 @@ from adni_tcgm.processes import process_pool
 from benchmarks.heads import measured, rendering
 from benchmarks.real_images import LEFT_DOWN_FRONT
 from preprocessing.ledger import write_image
-from preprocessing.networks.train import FOLDS, WEIGHTS
+from preprocessing.networks.train import FOLDS
 from preprocessing.simulated.label_maps import label_map_files
-from preprocessing.steps import hippocampus, register
+from preprocessing.steps import register
 from preprocessing.subject.plan import SubjectTask
 
 VALUES = ["judge", "head", "measure", "side", "true", "found", "dice", "qc"]
@@ -53,13 +53,13 @@ class Head:
         stem = f"head{self.number + 1:02d}{kind}"
         pet_path = folder / f"{stem}_pet.nii.gz" if has_pet else None
         series = f"Uniform {rendering.pet_fwhm_mm(self.number):g}mm Res" if has_pet else ""
-        return SubjectTask(f"sub-{stem}", "ses-M000", folder / f"{stem}_T1w.nii.gz", pet_path, series)
+        t1_path = folder / f"{stem}_T1w.nii.gz"
+        return SubjectTask(f"sub-{stem}", "ses-M000", t1_path, pet_path, series, fold=self.fold)
 
     @property
-    def weights(self) -> Path:
-        """Of the network whose training left this head out."""
-        fold = self.number * FOLDS // HEADS + 1
-        return WEIGHTS / "folds" / f"hippocampus-fold{fold}.safetensors"
+    def fold(self) -> int:
+        """Of the networks whose training left this head out."""
+        return self.number * FOLDS // HEADS + 1
 
     def labels_path(self, out: Path, kind: str) -> Path:
         return self.task(out, kind).t1.with_name(f"head{self.number + 1:02d}{kind}_dseg.nii.gz")
@@ -104,7 +104,7 @@ def judge_heads(heads: list[Head], out: Path) -> pd.DataFrame:
             found = measured.found_volumes(task, prepared).rename(columns={"value": "found"})
             table = true.merge(found, how="left", on=["measure", "side"])
             table = table.merge(measured.overlaps(task, prepared, labels), how="left", on=["measure", "side"])
-            table = _with_segmented(table, measured.segmented(task, prepared, labels, head.weights))
+            table = _with_segmented(table, measured.segmented(task, prepared, labels))
             judge = f"{head.judge}, {kind} rendering"
             rows.append(table.assign(judge=judge, head=head.name, qc=measured.verdict(task, prepared)))
     return pd.concat(rows, ignore_index=True)[VALUES]
@@ -122,7 +122,6 @@ def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.Data
     """The first rendering against a second session of the same head; real T1s against themselves on another grid."""
     prepared = out / "prepared"
     pairs = [(h.name, h.task(out, "first"), h.task(out, "again"), "retest, heads") for h in heads]
-    trained_without = {head.name: head.weights for head in heads}
     for name, path in real.items():
         again = out / "scans" / f"{name}resliced_T1w.nii.gz"
         if not again.is_file():
@@ -133,8 +132,7 @@ def judge_retest(heads: list[Head], real: dict[str, Path], out: Path) -> pd.Data
     for name, first, second, judge in pairs:
         for task in (first, second):
             measured.prepare(task, prepared)
-        weights = trained_without.get(name, hippocampus.WEIGHTS)
-        before, after = (measured.found_with_segmented(task, prepared, weights) for task in (first, second))
+        before, after = (measured.found_with_segmented(task, prepared) for task in (first, second))
         table = before.rename(columns={"value": "true"}).merge(
             after.rename(columns={"value": "found"}), on=["measure", "side"]
         )

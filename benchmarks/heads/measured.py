@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from preprocessing.networks import weights_path
 from preprocessing.quality.checks import dice
 from preprocessing.steps import hippocampus, orient, register, template
 from preprocessing.subject.outcome import StepFailed
@@ -136,18 +137,13 @@ def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.D
     return pd.DataFrame(rows, columns=["measure", "side", "dice"])
 
 
-def segmented(
-    task: SubjectTask, prepared: Path, labels: nib.Nifti1Image | None, weights: Path = hippocampus.WEIGHTS
-) -> pd.DataFrame:
-    """What the network finds on the T1, with Dice against `labels` where there are any: `measure side value dice`.
-
-    weights: for a head that trained the network that ships, those of a network that never saw it.
-    """
+def segmented(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image | None) -> pd.DataFrame:
+    """What the network finds on the T1, with Dice against `labels` where there are any: `measure side value dice`."""
     if failure_path(task, prepared).is_file():
         return pd.DataFrame(columns=[*COLUMNS, "dice"])
     t1, rows = orient.read_scan(task.t1), []
     for side, center in hippocampus.hippocampal_centers(transforms_of(task, task.folder(prepared) / "anat")).items():
-        probability, affine = hippocampus.segment_around(t1, center, side, weights)
+        probability, affine = hippocampus.segment_around(t1, center, side, weights_path("hippocampus", task.fold))
         for region in hippocampus.REGIONS:
             overlap = np.nan
             if labels is not None:
@@ -161,9 +157,9 @@ def segmented(
     return pd.DataFrame(rows, columns=[*COLUMNS, "dice"])
 
 
-def found_with_segmented(task: SubjectTask, prepared: Path, weights: Path = hippocampus.WEIGHTS) -> pd.DataFrame:
-    """`found_volumes`, and below them what the network of `weights` finds: `measure side value`, mL."""
-    found = (found_volumes(task, prepared), segmented(task, prepared, None, weights)[COLUMNS])
+def found_with_segmented(task: SubjectTask, prepared: Path) -> pd.DataFrame:
+    """`found_volumes`, and below them what the hippocampal network finds: `measure side value`, mL."""
+    found = (found_volumes(task, prepared), segmented(task, prepared, None)[COLUMNS])
     return pd.concat(found, ignore_index=True)
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.heads import judges, measured, pet, rendering
-from preprocessing.steps import hippocampus, orient, partial_volume, regions, register, suvr
+from preprocessing.steps import partial_volume, regions, register, suvr
 from preprocessing.subject.plan import SubjectTask, map_path, read_map
-from preprocessing.subject.t1 import PROBABILITIES, transforms_of
+from preprocessing.subject.t1 import PROBABILITIES, SEGMENTED, transforms_of
 
 DEFAULT = "pons"
 
@@ -29,7 +29,7 @@ def judge_pet(heads: list[judges.Head], out: Path) -> pd.DataFrame:
     rows = []
     for head in tqdm(heads, desc="SUVR", unit="head"):
         tasks = {kind: head.task(out, kind) for kind in judges.WITH_PET}
-        truth, found = _truth(head, out), {kind: _found(head, task, out) for kind, task in tasks.items()}
+        truth, found = _truth(head, out), {kind: _found(task, out) for kind, task in tasks.items()}
         locked = "locked, " if head.judge == "locked" else ""
         qc = measured.verdict(tasks["first"], out / "prepared")
         for judge, (true, values) in _pairs(truth, **found).items():
@@ -65,24 +65,24 @@ def _truth(head: judges.Head, out: Path) -> pd.DataFrame:
     return pd.read_csv(cache, sep="\t").set_index(["region", "side"])
 
 
-def _found(head: judges.Head, task: SubjectTask, out: Path) -> dict[str, pd.Series]:
+def _found(task: SubjectTask, out: Path) -> dict[str, pd.Series]:
     """SUVR by region and side with each reference region, and corrected for partial volume: by the product's functions
-    on the maps that it wrote, but with hippocampi by a network that never saw the head. Empty without such maps."""
+    on the maps that it wrote. Empty without such maps."""
     folder = task.folder(out / "prepared")
     path = map_path(task, folder / "pet", f"desc-suvr{suvr.REFERENCES[DEFAULT].word}_pet")
     if not path.is_file():
         return {}
     ratio, tissues = read_map(path), np.stack([read_map(map_path(task, folder / "anat", e)) for e in PROBABILITIES])
-    transforms = transforms_of(task, folder / "anat")
-    boxes = hippocampus.segment_hippocampi(orient.read_scan(task.t1), transforms, head.weights)
-    segmented = {region: hippocampus.on_template(boxes, region, transforms) for region in hippocampus.REGIONS}
+    segmented = {region: read_map(map_path(task, folder / "anat", ending)) for region, ending in SEGMENTED.items()}
     gray, white = suvr.gray_and_white(tissues, segmented)
     everywhere = np.ones(ratio.shape, bool)
     found = {
         name: _by_region(suvr.compute_suvr(ratio, everywhere, name)[0], gray, segmented) for name in suvr.REFERENCES
     }
     about = json.loads(path.with_suffix("").with_suffix(".json").read_text(encoding="utf-8"))
-    widths = np.array(about["EffectiveResolutionFWHM_mm"]) / np.cbrt(register.affine_determinant(transforms.affine))
+    widths = np.array(about["EffectiveResolutionFWHM_mm"]) / np.cbrt(
+        register.affine_determinant(transforms_of(task, folder / "anat").affine)
+    )
     corrected = partial_volume.correct(ratio, gray, white, widths)
     return found | {"muller-gartner": _by_region(ratio, gray, segmented, corrected)}
 

@@ -1,4 +1,4 @@
-"""Images of whole heads drawn from label maps, made for a CPU: what `synthesis` says of drawing, at 2 mm.
+"""Images of whole heads drawn from label maps, quick on a CPU too: what `synthesis` says of drawing, at 2 mm.
 
 Places are computed on a coarse grid and interpolated; labels are small numbers, gathered at four points a voxel.
 """
@@ -34,40 +34,43 @@ BORDER = 2  # voxels of air around an atlas
 
 
 class HeadDrawing:
-    """Draws images and targets from whole heads, on the CPU, for a network on `device`. The same seed gives the same
-    images."""
+    """Draws images and targets from whole heads, on `device`. The same seed gives the same images on one device."""
 
     def __init__(self, maps: list[LabelMap], wide: Range = HEAD_RANGE, device: str | torch.device = "cpu") -> None:
         self.wide, self.device = wide, torch.device(device)
         numbers = np.unique(np.concatenate([np.unique(one.numbers) for one in maps]))
         self.numbers = torch.from_numpy(numbers.astype(np.int64))
-        self.class_of = classes_of(HEAD_CLASSES)[self.numbers].repeat(len(LEFT_ON_MM) + 1).to(torch.uint8)
+        class_of = classes_of(HEAD_CLASSES)[self.numbers].repeat(len(LEFT_ON_MM) + 1)
+        self.class_of = class_of.to(self.device, torch.uint8)
         self.count = len(HEAD_CLASSES)
-        self.heads = [_small(one, numbers) for one in maps]
+        self.heads = [(head.to(self.device), center) for head, center in (_small(one, numbers) for one in maps)]
 
     def draw(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
         """Images (n, 1, *shape), mean 0 and SD 1, and how many looks at each voxel saw each class, (n, voxels, classes)
         uint8, voxels in the order of `FoldedUNet.folded`."""
         images, counts = zip(*[self._draw(seed * 64 + number) for number in range(n)], strict=True)
-        return torch.stack(images).to(self.device), torch.stack(counts).to(self.device)
+        return torch.stack(images), torch.stack(counts)
 
     def _draw(self, seed: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(seed)
+        many = torch.Generator(self.device).manual_seed(seed)
         head, center = self.heads[int(torch.randint(len(self.heads), (1,), generator=generator))]
         labels = self._labels(head, *self._places(center, generator))
         table, texture = (values[0, self.numbers] for values in contrast(1, self.wide.like_t1, generator))
-        table, class_of = table.repeat(len(LEFT_ON_MM) + 1), self.class_of.clone()
+        table, texture = (values.repeat(len(LEFT_ON_MM) + 1).to(self.device) for values in (table, texture))
+        class_of = self.class_of.clone()
         if torch.rand(1, generator=generator) < self.wide.strip:
             first = len(self.numbers) * int(torch.randint(1, len(LEFT_ON_MM) + 1, (1,), generator=generator))
             table[first:], class_of[first:] = 0, 0
         image = sum(table.index_select(0, look) for look in labels).view(self.wide.shape) / len(labels)
-        rough = texture.repeat(len(LEFT_ON_MM) + 1).index_select(0, labels[0]).view(image.shape) * (image > 0)
-        counts = torch.zeros((image.numel(), self.count), dtype=torch.uint8)
+        rough = texture.index_select(0, labels[0]).view(image.shape) * (image > 0)
+        counts = torch.zeros((image.numel(), self.count), dtype=torch.uint8, device=self.device)
+        one = torch.ones((1, 1), dtype=torch.uint8, device=self.device)
         for look in labels:
             seen = class_of.index_select(0, look).view(1, 1, *image.shape)
             index = fold(seen).movedim(1, -1).reshape(-1, 1).long()
-            counts.scatter_add_(1, index, torch.ones((1, 1), dtype=torch.uint8).expand(index.shape))
-        return normalize(self._scan(image, rough, generator)[None, None])[0], counts
+            counts.scatter_add_(1, index, one.expand(index.shape))
+        return normalize(self._scan(image, rough, generator, many)[None, None])[0], counts
 
     def _places(self, center: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Atlas voxels of the middles of the image's voxels, (3, *shape), and the image's axes there, (3, 3)."""
@@ -87,7 +90,8 @@ class HeadDrawing:
             width = 6 + 14 * torch.rand(1, generator=generator)
             away = points - (center + 25 * torch.randn(3, generator=generator)).view(3, 1, 1, 1)
             points = points + strength * torch.exp(-(away**2).sum(0) / (2 * width**2)) * away
-        return functional.interpolate(points[None], wide.shape, mode="trilinear", align_corners=True)[0], axes
+        points = points[None].to(self.device)
+        return functional.interpolate(points, wide.shape, mode="trilinear", align_corners=True)[0], axes
 
     @staticmethod
     def _labels(head: Tensor, points: Tensor, axes: Tensor) -> list[Tensor]:
@@ -101,14 +105,14 @@ class HeadDrawing:
             labels.append(flat.index_select(0, place.view(-1)).int())
         return labels
 
-    def _scan(self, image: Tensor, rough: Tensor, generator: torch.Generator) -> Tensor:
+    def _scan(self, image: Tensor, rough: Tensor, generator: torch.Generator, many: torch.Generator) -> Tensor:
         """What a scanner makes of the signals (*shape): texture, blur, thick slices, bias, noise, another scale."""
 
         def uniform(low: float, high: float) -> float:
             return low + (high - low) * torch.rand(1, generator=generator).item()
 
         def noise() -> Tensor:
-            return torch.randn(image.shape, generator=generator)
+            return torch.randn(image.shape, generator=many, device=image.device)
 
         image = image + rough * noise()
         most = uniform(0, 1)
@@ -116,7 +120,7 @@ class HeadDrawing:
             image = _blurred(image, axis, 0.3 * most * uniform(0, 1))
         if uniform(0, 1) < 0.25:
             image = thick_slices(image[None, None], int(uniform(0, 3)), uniform(1, 2.5))[0, 0]
-        bias = uniform(0, 0.4) * _smooth(1, image.shape, max(self.wide.shape) / 2.5, generator)[0]
+        bias = uniform(0, 0.4) * _smooth(1, image.shape, max(self.wide.shape) / 2.5, generator, image.device)[0]
         image = image * bias.exp_()
         sd = uniform(0, 1) ** 2 * 0.08
         image = torch.hypot(image + sd * noise(), sd * noise())
@@ -143,10 +147,12 @@ def _small(one: LabelMap, numbers: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(small.astype(np.uint8)), torch.from_numpy(center).float()
 
 
-def _smooth(channels: int, shape: tuple[int, ...], every: float, generator: torch.Generator) -> Tensor:
+def _smooth(
+    channels: int, shape: tuple[int, ...], every: float, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> Tensor:
     """Smooth random fields of SD about 1 that change over `every` voxels: (channels, *shape)."""
     coarse = [max(2, math.ceil(size / every) + 1) for size in shape]
-    values = torch.randn((1, channels, *coarse), generator=generator)
+    values = torch.randn((1, channels, *coarse), generator=generator).to(device)
     return functional.interpolate(values, tuple(shape), mode="trilinear", align_corners=True)[0]
 
 

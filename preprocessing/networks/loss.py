@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,7 +26,7 @@ def loss_of(logits: Tensor, share: Tensor, volume: float) -> Tensor:
 def loss_of_rows(logits: Tensor, counts: Tensor, volume: float) -> Tensor:
     """`loss_of` for logits (n, voxels, classes) and how many looks at each voxel saw each class, of that shape, uint8.
 
-    Passes through memory a part at a time, which on a CPU takes a third of the time.
+    Passes through memory a part at a time on a CPU, which there takes a third of the time.
     """
     return _LossOfRows.apply(logits.float().flatten(0, 1), counts.flatten(0, 1), volume)
 
@@ -37,13 +39,17 @@ def _of_sums(both: Tensor, squares: Tensor, found: Tensor, true: Tensor, true_sq
     return 1 - dice[1:].mean() + volume * (error.clamp(max=2).sum() / there.sum().clamp(min=1))
 
 
+def _parts(values: Tensor) -> Iterator[slice]:
+    size = ROWS if values.device.type == "cpu" else len(values)
+    return (slice(first, first + size) for first in range(0, len(values), size))
+
+
 class _LossOfRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, counts: Tensor, volume: float) -> Tensor:
         probability, sums, looks = torch.empty_like(logits), 0, counts[0].sum()
         cross_entropy = 0.0
-        for first in range(0, len(logits), ROWS):
-            rows = slice(first, first + ROWS)
+        for rows in _parts(logits):
             log_probability, share = functional.log_softmax(logits[rows], 1), counts[rows] / looks
             cross_entropy -= (share * log_probability).sum()
             p = torch.exp(log_probability, out=probability[rows])
@@ -60,8 +66,7 @@ class _LossOfRows(torch.autograd.Function):
         probability, counts = ctx.saved_tensors
         both, squares, found = ctx.by_sums[:3]
         gradient, looks = torch.empty_like(probability), counts[0].sum()
-        for first in range(0, len(counts), ROWS):
-            rows = slice(first, first + ROWS)
+        for rows in _parts(probability):
             p, share = probability[rows], counts[rows] / looks
             by_p = both * share + 2 * squares * p + found
             by_logit = p * (by_p - (p * by_p).sum(1, keepdim=True)) + (p - share) / len(counts)

@@ -29,13 +29,13 @@ from tqdm import tqdm
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import whole_file
+from preprocessing.networks import WEIGHTS
 from preprocessing.networks.head_drawing import HeadDrawing
 from preprocessing.networks.labels import HEAD_CLASSES, HIPPOCAMPUS_CLASSES, LabelMap, read_label_maps
 from preprocessing.networks.loss import loss_of, loss_of_rows
 from preprocessing.networks.synthesis import Drawing, hippocampal_drawing
 from preprocessing.networks.unet import FoldedUNet, UNet, save_network
 
-WEIGHTS = Path(__file__).parent / "weights"
 FOLDS = 5
 CHECKPOINT_SECONDS = 120
 DRAWN_AHEAD = 2
@@ -118,7 +118,7 @@ def train(
 
 def _drawn(plan: Plan, drawing: Drawing | HeadDrawing, steps: range, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and targets of each step. What is drawn on the CPU is drawn while the network learns from the last."""
-    if not isinstance(drawing, HeadDrawing) and drawing.device.type != "cpu":
+    if drawing.device.type != "cpu":
         yield from (drawing.draw(plan.batch, seed * 1_000_000 + step) for step in steps)
         return
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:

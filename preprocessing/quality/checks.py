@@ -19,6 +19,7 @@ from scipy import ndimage
 from preprocessing.quality import measures
 from preprocessing.quality.limits import THRESHOLDS, VERDICTS
 from preprocessing.steps import template, tissue
+from preprocessing.steps.head import Head
 from preprocessing.steps.hippocampus import Box
 
 
@@ -146,8 +147,8 @@ class T1Maps:
     ghost_share: float | None = None
 
 
-def check_t1(maps: T1Maps, tissue_ml: np.ndarray, brain_ml: float) -> list[Check]:
-    """Checks of the structural steps. tissue_ml: native csf, gm, wm in mL; brain_ml: native volume of the mask."""
+def check_t1(maps: T1Maps, found: Head, affine_ml: float) -> list[Check]:
+    """Checks of the structural steps. affine_ml: what lies inside the skull, by the registration's affine alone."""
     brain, hippocampi = template.brain_mask(), template.region_mask("hippocampus")
     back_ml = maps.jacobian[maps.mask].sum() * template.VOXEL_ML
     checks = [check("orient", "cut_share", cut_share(maps.native_mask))]
@@ -158,15 +159,16 @@ def check_t1(maps: T1Maps, tissue_ml: np.ndarray, brain_ml: float) -> list[Check
     if maps.ghost_share is not None:
         checks.append(check("orient", "ghost_share", maps.ghost_share))
     return checks + [
-        check("brain_mask", "brain_ml", brain_ml),
+        check("head", "intracranial_ml", found.intracranial_ml),
+        check("head", "intracranial_over_affine", _ratio(found.intracranial_ml, affine_ml)),
         check("register", "brain_dice", dice(maps.mask, maps.target)),
         check("register", "folded_share", float((maps.jacobian[brain] <= 0).mean())),
         check("register", "t1_correlation", correlation(maps.t1, template.t1(), brain)),
-        check("register", "volume_ratio", back_ml / max(brain_ml, 1e-9)),
+        check("register", "volume_ratio", back_ml / max(found.intracranial_ml, 1e-9)),
         check("register", "hippocampi_in_view", float((maps.covered & maps.mask)[hippocampi].mean())),
         check("register", "hippocampi_scale", float(maps.jacobian[hippocampi].mean())),
         *check_contrast(maps.t1),
-        check("tissue", "gray_share", float(tissue_ml[1] / max(tissue_ml.sum(), 1e-9))),
+        check("tissue", "gray_share", _ratio(found.tissue_ml("gm"), found.tissue_ml("gm") + found.tissue_ml("wm"))),
     ]
 
 

@@ -68,8 +68,14 @@ THRESHOLDS: dict[tuple[str, str], Threshold | Between] = {
     # Structured signal in the air beside the upper head. A copy of the head at a quarter of its signal measures .08 to
     # .17, a head that moved by 8 mm for a third of the lines .024: that stays unseen. [0, .019]; simulated people .038
     ("orient", "ghost_share"): Threshold(0.05, 0.08, False, "the air beside the head shows the head again: motion"),
-    # Adult brains with their inner CSF; the mask refuses below 800 and above 2200 mL. [1311, 2049]
-    ("brain_mask", "brain_ml"): _between(800.0, 850.0, 2100.0, 2200.0, "the brain's volume is that of no adult"),
+    # What lies inside the skull of an adult; below 700 and above 2500 mL no head was found. [TODO]
+    ("head", "intracranial_ml"): _between(
+        850.0, 1000.0, 2100.0, 2300.0, "what lies inside the skull is of no adult's size"
+    ),
+    # Segmented over what the affine to the template says of the same: two ways to one number. [TODO]
+    ("head", "intracranial_over_affine"): _between(
+        0.75, 0.85, 1.15, 1.3, "segmentation and registration disagree about head size"
+    ),
     # [.975, .993]; simulated people from .939 on
     ("register", "brain_dice"): Threshold(0.93, 0.88, True, "the registered brain does not fill the template's"),
     # A map that folds is no map of one brain onto another. Real SyN fields have none. [0, 0]

@@ -24,7 +24,7 @@ from preprocessing.simulated.interpolation import trilinear
 from preprocessing.simulated.label_maps import brain_of, canonical, draw_t1, label_map_files
 from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import lazy_ants as ants
-from preprocessing.steps import register, template, tissue
+from preprocessing.steps import register, template
 
 GRID_MARGIN_MM = 20.0
 # FreeSurfer's numbers (left, right) of structures that CerebrA has, too; those of the midline have one number.
@@ -130,15 +130,9 @@ class LabelMapAnatomy(Anatomy):
         return sample(draw_t1(self._map, self.seed), self._map.affine, points_mm)
 
     def segment(self, blurred: bool) -> np.ndarray:
-        """As a scan of the head is: on its own grid, with the template's priors where `backward` has them."""
-        t1, inside, affine = draw_t1(self._map, self.seed), brain_of(self._map), self._map.affine
-        box = ndimage.find_objects(inside.astype(np.int8))[0]
-        index = np.stack(np.meshgrid(*[np.arange(axis.start, axis.stop) for axis in box], indexing="ij"))
-        points = np.tensordot(affine[:3, :3], index, axes=1) + affine[:3, 3].reshape(3, 1, 1, 1)
-        on_template = self.backward(points.astype(np.float32))
-        priors = np.stack([sample(prior, template.GRID_AFFINE, on_template) for prior in tissue.tissue_priors()])
-        found = np.zeros((2, *t1.shape), np.float32)
-        found[:, *box] = tissue_model.segment(tissue_model.soften(t1, blurred, 1.0)[box], inside[box], priors)
+        """As a scan of the head is, on its own grid."""
+        affine = self._map.affine
+        found = tissue_model.segment(nib.Nifti1Image(draw_t1(self._map, self.seed), affine), blurred)
         fine = template.t1_1mm()
         grid = np.indices(fine.shape, dtype=np.float32) + fine.affine[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
         return np.stack([sample(share, affine, self.forward(grid)) for share in found])

@@ -11,7 +11,7 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from preprocessing.simulated import healthy
-from preprocessing.steps import template, tissue
+from preprocessing.steps import head, template
 
 # Uptake of grey matter for which no published mean is known.
 CORTEX_SUVR = 1.38
@@ -105,13 +105,7 @@ def _white_labels() -> np.ndarray:
 
 def segment_template(blurred: bool) -> np.ndarray:
     """`segment` of a scan of the template itself, on its 1 mm grid."""
-    image = template.t1_1mm().get_fdata(dtype=np.float32)
-    brain = template.brain_mask_1mm().get_fdata() > 0.5
-    box = ndimage.find_objects(brain.astype(np.int8))[0]
-    priors = np.stack([template.to_fine_grid(prior)[box] for prior in tissue.tissue_priors()])
-    found = np.zeros((2, *image.shape), np.float32)
-    found[:, *box] = segment(soften(image, float(blurred), 1.0)[box], brain[box], priors)
-    return found
+    return segment(template.t1_1mm(), blurred)
 
 
 def soften(t1: np.ndarray, share: float, spacing_mm: float | tuple) -> np.ndarray:
@@ -121,12 +115,15 @@ def soften(t1: np.ndarray, share: float, spacing_mm: float | tuple) -> np.ndarra
     return (1 - share) * t1 + share * ndimage.gaussian_filter(t1, SOFT_SIGMA_MM / np.array(spacing_mm))
 
 
-def segment(t1: np.ndarray, brain: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """What the pipeline's segmentation calls grey and fluid on this T1 with the usual noise: shares (2, *shape)."""
+def segment(t1: nib.Nifti1Image, blurred: bool) -> np.ndarray:
+    """What the pipeline's segmentation calls grey and fluid on a scan, sharp or blurred, with the usual noise: shares
+    (2, *shape)."""
     rng = np.random.default_rng(13)
-    noise = SCAN_NOISE * np.percentile(t1[brain], 90) * rng.standard_normal((2, *t1.shape), np.float32)
-    found = tissue.segment(np.hypot(t1 + noise[0], noise[1]), brain, priors[:, brain])
-    return found[[tissue.TISSUES.index(name) for name in ("gm", "csf")]]
+    values = t1.get_fdata(dtype=np.float32)
+    noise = SCAN_NOISE * np.percentile(values[values > 0], 90) * rng.standard_normal((2, *t1.shape), np.float32)
+    values = np.hypot(soften(values, float(blurred), t1.header.get_zooms()[:3]) + noise[0], noise[1])
+    found = head.segment_head(nib.Nifti1Image(values, t1.affine))
+    return np.stack([head.to_scan(found.tissue(name), t1) for name in ("gm", "csf")])
 
 
 def blur(values: np.ndarray, fwhm_mm: float = PET_RESOLUTION_MM, spacing_mm: float | tuple = 2.0) -> np.ndarray:

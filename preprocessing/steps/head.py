@@ -1,8 +1,7 @@
 """Tissues and what lies inside the skull on the person's own T1, by a network that saw drawn images alone.
 
 No registration: the head is found by its brightness, and the box is moved once to what was found inside the skull.
-No weights ship yet: `python -m preprocessing.networks.train --label-maps DIR --network head` makes them, and
-`networks/weights/README.md` says what was measured.
+The network and its limits: `networks/weights/README.md`.
 """
 
 from __future__ import annotations
@@ -15,18 +14,20 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from preprocessing.networks import weights_path
 from preprocessing.steps.orient import ScanError
 
-WEIGHTS = Path(__file__).parent.parent / "networks" / "weights" / "head.safetensors"
+WEIGHTS = weights_path("head")
 VOXEL_MM = 2.0
 BOX = (88, 104, 88)  # voxels: 176 x 208 x 176 mm
 LOOK = 0.25  # voxels from the middle of a voxel to a point where it is looked at, as in `networks.synthesis.LOOKS`
 # Classes that make up each tissue; the names of classes are those of `networks.labels.HEAD_CLASSES`.
 TISSUES = {
-    "grey_matter": ("cortex", "deep_grey_matter", "hippocampus_amygdala", "cerebellar_cortex"),
-    "white_matter": ("white_matter", "brainstem", "cerebellar_white_matter"),
     "csf": ("outer_csf", "lateral_ventricle", "inner_ventricle"),
+    "gm": ("cortex", "deep_grey_matter", "hippocampus_amygdala", "cerebellar_cortex"),
+    "wm": ("white_matter", "brainstem", "cerebellar_white_matter"),
 }
+CONTRAST = {"csf": 0.25, "gm": 0.65, "wm": 1.0}
 TOP_TO_MIDDLE_MM = 80.0  # from the top of the head to the middle of what lies inside the skull
 RECENTER_MM = 6.0
 PLAUSIBLE_ML = (700.0, 2500.0)
@@ -52,9 +53,22 @@ class Head:
         """Probability of lying inside the skull, BOX float32."""
         return 1 - self.probability["background"]
 
+    def tissue(self, tissue: str) -> nib.Nifti1Image:
+        """Probability of one of TISSUES."""
+        return self.image(*TISSUES[tissue])
+
     def tissue_ml(self, tissue: str) -> float:
         """Volume of one of TISSUES."""
         return sum(self.volumes_ml[name] for name in TISSUES[tissue])
+
+    def image(self, *classes: str) -> nib.Nifti1Image:
+        """Probability of any of the classes."""
+        return nib.Nifti1Image(sum(self.probability[name] for name in classes), self.affine)
+
+    def contrast(self) -> nib.Nifti1Image:
+        """The brain as a T1 without noise and shading: each voxel has the mean brightness of its tissues, CONTRAST."""
+        values = sum(level * self.tissue(name).dataobj for name, level in CONTRAST.items())
+        return nib.Nifti1Image(np.asarray(values, np.float32), self.affine)
 
 
 def segment_head(t1: nib.Nifti1Image, weights: Path = WEIGHTS) -> Head:
@@ -82,6 +96,17 @@ def segment_head(t1: nib.Nifti1Image, weights: Path = WEIGHTS) -> Head:
         found = f"{head.intracranial_ml:.0f} mL found inside the skull; expected {low:.0f}-{high:.0f} mL"
         raise ScanError("head_not_found", f"{found} (T1 of {' x '.join(map(str, t1.shape))} voxels)")
     return head
+
+
+def to_scan(image: nib.Nifti1Image, t1: nib.Nifti1Image) -> np.ndarray:
+    """Values of a map of the head on the grid of the T1 that was segmented, linear, 0 outside the box: float32."""
+    matrix = np.linalg.inv(image.affine) @ t1.affine  # diagonal: the box lies along the axes of the T1
+    values = np.asarray(image.dataobj, np.float32)
+    for axis, length in enumerate(t1.shape):
+        place = matrix[axis, axis] * np.arange(length) + matrix[axis, 3]
+        weights = np.clip(1 - np.abs(place[:, np.newaxis] - np.arange(values.shape[axis])), 0, 1).astype(np.float32)
+        values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
+    return values
 
 
 def _checked(t1: nib.Nifti1Image) -> np.ndarray:

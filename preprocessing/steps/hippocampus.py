@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from preprocessing.networks import weights_path
 from preprocessing.steps import lazy_ants as ants
 from preprocessing.steps import register, resample, template
 
-WEIGHTS = Path(__file__).parent.parent / "networks" / "weights" / "hippocampus.safetensors"
+WEIGHTS = weights_path("hippocampus")
 BOX = (40, 64, 40)  # voxels of 1 mm: the left one's width, length and height with room around it
 SIDES = ("left", "right")
 REGIONS = ("hippocampus", "amygdala")

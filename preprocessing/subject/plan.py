@@ -20,7 +20,7 @@ from preprocessing.steps import crop, frames, orient, partial_volume, register, 
 from preprocessing.subject import derivative
 
 # Raise it when a step changes what it computes: every subject is then done anew.
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 RESOLUTIONS_MM = (2, 1)
 MAX_PET_MM = 20.0
 
@@ -69,8 +69,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class SubjectTask:
-    """One person's visit to prepare. pet_series: description of the PET's series; pet_protocol: what the archive says
-    of how it was taken."""
+    """One person's visit to prepare.
+
+    pet_series: description of the PET's series; pet_protocol: what the archive says of how it was taken; fold: of the
+    networks that never saw this head, where it is one of those they were trained on.
+    """
 
     participant_id: str
     session_id: str
@@ -79,6 +82,7 @@ class SubjectTask:
     pet_series: str = ""
     pet_protocol: str = ""
     recipe: Recipe = field(default_factory=Recipe)
+    fold: int | None = None
 
     @property
     def name(self) -> str:

@@ -36,14 +36,17 @@ class Stage:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-STRUCTURE = Stage("structure", 2, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
-ALIGNMENT = Stage("pet_alignment", 2, ("pet_frames_min",), STRUCTURE)
+STRUCTURE = Stage("structure", 3, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
+ALIGNMENT = Stage("pet_alignment", 3, ("pet_frames_min",), STRUCTURE)
 
 
 def inputs_of(task: SubjectTask, prepared: Path) -> dict[str, Any]:
     """The identities of the scans, by the stage that reads them."""
     scans = {STRUCTURE.name: [task.t1], ALIGNMENT.name: pet_files(task)}
-    return {stage: [source_identity(path, prepared) for path in paths] for stage, paths in scans.items()}
+    inputs = {stage: [source_identity(path, prepared) for path in paths] for stage, paths in scans.items()}
+    if task.fold:
+        inputs[STRUCTURE.name].append({"fold": task.fold})
+    return inputs
 
 
 class Stamps:

@@ -12,9 +12,11 @@ import numpy as np
 
 from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing.ledger import write_image, write_json
+from preprocessing.networks import weights_path
 from preprocessing.quality import measures, pictures
 from preprocessing.quality.checks import Check, T1Maps, check_hippocampi, check_t1, place_loosely
 from preprocessing.steps import bias, brain_mask, hippocampus, orient, register, resample, template, tissue
+from preprocessing.steps.head import Head, segment_head, to_scan
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
 from preprocessing.subject.plan import (
@@ -87,51 +89,45 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
     with step("orient", outcome):
         t1 = orient.read_scan(task.t1, task.recipe.header)
         nan_share = t1.extra["nan_share"]
-    with step("brain_mask", outcome):
-        mask, method = brain_mask.mask_brain(t1)
+    with step("head", outcome):
+        head = segment_head(t1, weights_path("head", task.fold))
+        mask = brain_mask.mask_brain(head, t1)
         ghosts = measures.ghost_share(t1.get_fdata(dtype=np.float32), mask, t1.header.get_zooms()[:3])
         box = orient.crop_to(t1, mask, task.recipe.crop_margin_mm)
         scan, mask = t1.slicer[box], mask[box]
-        outcome.tiv_ml = round(brain_mask.volume_ml(mask, scan), 2)
+        outcome.tiv_ml = round(head.intracranial_ml, 2)
     with step("bias", outcome):
         t1 = bias.correct_bias(scan, mask)
         brain = nib.Nifti1Image(t1.get_fdata(dtype=np.float32) * mask, t1.affine)
     with step("register", outcome):
-        transforms = _register(task, folder, brain)
+        transforms = _register(task, folder, head)
         jacobian = register.jacobian(transforms)
     with step("segment", outcome):
-        boxes = hippocampus.segment_hippocampi(scan, transforms)
-    with step("tissue", outcome):
-        points = register.native_points(transforms, t1, mask)
-        # The three sum to 1, so that the third needs no interpolation.
-        fluid, gray = (resample.sample(template.grid_image(prior), points) for prior in tissue.tissue_priors()[:2])
-        priors = np.stack([fluid, gray, np.clip(1 - fluid - gray, 0, 1)])
-        native = tissue.segment(t1.get_fdata(dtype=np.float32), mask, priors)
-        tissue_ml = native.sum((1, 2, 3)) * abs(np.linalg.det(t1.affine[:3, :3])) / 1000
+        boxes = hippocampus.segment_hippocampi(scan, transforms, weights_path("hippocampus", task.fold))
     with step("warp", outcome):
-        images = [nib.Nifti1Image(values, t1.affine) for values in native]
-        mask_image = nib.Nifti1Image(mask.astype(np.float32), t1.affine)
+        native = {name: head.tissue(name) for name in tissue.TISSUES}
+        inside = nib.Nifti1Image(head.intracranial, head.affine)
         points = register.template_points(transforms)
-        *there, warped, warped_mask = (resample.sample(image, points) for image in (*images, t1, mask_image))
+        *there, warped, warped_mask = (resample.sample(image, points) for image in (*native.values(), t1, inside))
         tissues, warped_mask, covered = np.stack(there), warped_mask > 0.5, resample.inside(t1, points)
         segmented = {ending: hippocampus.on_template(boxes, region, points) for region, ending in SEGMENTED.items()}
     with step("write", outcome):
         about = sidecar(task, prepared, [task.t1])
-        about |= {"BrainMaskMethod": method, "TIV_mL": outcome.tiv_ml, "TIVDefinition": "brain mask volume"}
+        about |= {"TIV_mL": outcome.tiv_ml, "TIVDefinition": "intracranial segmentation, sum of probabilities"}
+        about |= {"AffineTIV_mL": round(brain_mask.affine_ml(transforms), 2)}
         about |= {"NaNBackgroundShare": nan_share} if nan_share else {}
-        named = zip(tissue.TISSUES, tissue_ml, strict=True)
-        about |= {f"{name.upper()}_mL": round(float(ml), 2) for name, ml in named}
+        about |= {f"{name.upper()}_mL": round(head.tissue_ml(name), 2) for name in tissue.TISSUES}
         maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8), **segmented}
         _write_maps(task, prepared, maps, tissues, jacobian, about)
         coarse = register.coarsen_for_pet(brain)
         about_coarse = derivative.image_fields(COARSE_BRAIN, 3) | about | {"SpatialReference": about["Sources"][0]}
         write_image(coarse, folder / f"{task.name}_{COARSE_BRAIN}.nii.gz", about_coarse)
         if task.recipe.resolution_mm == 1:
-            _write_fine_maps(task, folder, t1, images[tissue.TISSUES.index("gm")], transforms, jacobian, about)
+            _write_fine_maps(task, folder, t1, native["gm"], transforms, jacobian, about)
     with step("quality", outcome):
         on_template = (warped, warped_mask, jacobian, covered)
-        checks = _judge(task, prepared, t1, mask, on_template, transforms, tissue_ml, ghosts)
-        pictures.write_native(t1, mask, native[tissue.TISSUES.index("wm")], boxes, figures_stem(task, prepared))
+        checks = _judge(task, prepared, t1, mask, on_template, transforms, head, ghosts)
+        pictures.write_native(t1, mask, to_scan(native["wm"], t1), boxes, figures_stem(task, prepared))
     return checks + check_hippocampi(boxes), hippocampus.volumes_ml(boxes)
 
 
@@ -142,17 +138,17 @@ def _judge(
     mask: np.ndarray,
     warped: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     transforms: register.Transforms,
-    tissue_ml: np.ndarray,
+    head: Head,
     ghosts: float,
 ) -> list[Check]:
     """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask, Jacobian and field of view (bool) on
     the template grid."""
     target = brain_mask.template_brain_mask()
-    head = place_loosely(t1, mask, target)
+    placed = place_loosely(t1, mask, target)
     pictures.write_t1(warped[0], figures_stem(task, prepared))
     affine = register.affine_matrix(transforms.affine)
-    maps = T1Maps(warped[0], warped[1], target, warped[2], warped[3], mask, head, affine, ghosts)
-    return check_t1(maps, tissue_ml, brain_mask.volume_ml(mask, t1))
+    maps = T1Maps(warped[0], warped[1], target, warped[2], warped[3], mask, placed, affine, ghosts)
+    return check_t1(maps, head, brain_mask.affine_ml(transforms))
 
 
 def _write_maps(
@@ -211,11 +207,11 @@ def transforms_of(task: SubjectTask, anat: Path) -> register.Transforms:
     )
 
 
-def _register(task: SubjectTask, folder: Path, brain: nib.Nifti1Image) -> register.Transforms:
+def _register(task: SubjectTask, folder: Path, head: Head) -> register.Transforms:
     """Register, and keep the transforms under BIDS names."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
-        fixed = template.grid_image(template.t1() * brain_mask.template_brain_mask())
-        found = register.register_to_template(brain, fixed, Path(scratch) / "t1_", task.recipe.syn_iterations)
+        fixed = template.grid_image(brain_mask.template_contrast())
+        found = register.register_to_template(head.contrast(), fixed, Path(scratch) / "t1_", task.recipe.syn_iterations)
         kept = transforms_of(task, folder)
         os.replace(found.affine, kept.affine)
         os.replace(found.warp, kept.warp)

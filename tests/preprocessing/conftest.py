@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +14,7 @@ import pytest
 from scipy import ndimage
 
 from preprocessing.intake import bids
-from preprocessing.steps import brain_mask, register, template, tissue
+from preprocessing.steps import register, template, tissue
 from preprocessing.subject.plan import Recipe, SubjectTask
 from preprocessing.subject.run import preprocess_subject
 
@@ -136,25 +135,7 @@ def template_scans(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def each_brain_once() -> Iterator[None]:
-    """The mask of a scan that was masked before, in whatever units; the network takes ten seconds for one."""
-    found: dict[bytes, np.ndarray] = {}
-    mask = brain_mask._mask_by_network
-
-    def remember(t1: nib.Nifti1Image) -> np.ndarray:
-        values = np.asarray(t1.dataobj, np.float32)
-        key = sha256((values / values.max()).round(3).tobytes() + t1.affine.tobytes()).digest()
-        if key not in found:
-            found[key] = mask(t1)
-        return found[key].copy()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(brain_mask, "_mask_by_network", remember)
-        yield
-
-
-@pytest.fixture(scope="session")
-def template_subject(each_brain_once, tmp_path_factory) -> tuple[SubjectTask, Path]:
+def template_subject(tmp_path_factory) -> tuple[SubjectTask, Path]:
     """The template as a person with a PET, through all real steps at a coarse setting."""
     register.make_repeatable()
     folder = tmp_path_factory.mktemp("template")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from preprocessing.networks.labels import HEAD_CLASSES
 from preprocessing.quality import measures
 from preprocessing.quality.checks import (
     Check,
@@ -22,11 +23,13 @@ from preprocessing.quality.checks import (
 )
 from preprocessing.quality.limits import THRESHOLDS, Threshold
 from preprocessing.steps import template, tissue
+from preprocessing.steps.head import Head
 from preprocessing.steps.hippocampus import Box
 
-# Native csf, gm, wm of the template itself, in mL.
-TISSUE_ML = np.array([300.0, 900.0, 650.0])
-BRAIN_ML = 1885.0
+# Volumes as of the template itself, in mL; nothing else of a segmentation is asked for.
+HEAD = Head(
+    {}, np.eye(4), dict.fromkeys(HEAD_CLASSES, 0.0) | {"outer_csf": 300.0, "cortex": 900.0, "white_matter": 685.0}
+)
 
 
 def head_image(values: np.ndarray) -> nib.Nifti1Image:
@@ -54,8 +57,7 @@ def fdg() -> np.ndarray:
 
 
 def judge_t1(maps: T1Maps) -> dict[str, Check]:
-    brain_ml = float(maps.mask.sum() * template.VOXEL_ML)
-    return {c.name: c for c in check_t1(maps, TISSUE_ML, brain_ml)}
+    return {c.name: c for c in check_t1(maps, HEAD, HEAD.intracranial_ml)}
 
 
 def judge_pet(suvr: np.ndarray, covered: np.ndarray | None = None) -> dict[str, Check]:
@@ -320,9 +322,9 @@ def test_an_uptake_that_is_not_that_of_fdg_fails(fdg):
 
 
 def test_a_number_between_two_limits_is_judged_on_its_own_side():
-    small, usual, large = (check("brain_mask", "brain_ml", ml) for ml in (820.0, 1400.0, 2300.0))
+    small, usual, large = (check("head", "intracranial_ml", ml) for ml in (900.0, 1400.0, 2400.0))
     assert [c.verdict for c in (small, usual, large)] == ["warn", "pass", "fail"]
-    assert (small.threshold, large.threshold) == ({"warn": 850.0, "fail": 800.0}, {"warn": 2100.0, "fail": 2200.0})
+    assert (small.threshold, large.threshold) == ({"warn": 1000.0, "fail": 850.0}, {"warn": 2100.0, "fail": 2300.0})
 
 
 def test_the_ledger_is_told_step_code_and_sentence_of_the_worst_checks():

@@ -49,7 +49,7 @@ def ball(center_mm=(0.0, 0.0, 0.0), voxel_mm=(2.0, 2.0, 2.0), turn=0.0, shape_mm
 def test_volumes_do_not_depend_on_the_size_of_voxels(voxel_mm):
     found = head.segment_head(ball(voxel_mm=voxel_mm))
     assert found.intracranial_ml == pytest.approx(BRAIN_ML, rel=0.02)
-    assert found.tissue_ml("white_matter") == pytest.approx(BRAIN_ML, rel=0.02)
+    assert found.tissue_ml("wm") == pytest.approx(BRAIN_ML, rel=0.02)
 
 
 @pytest.mark.parametrize(("center", "turn"), [((14, -20, -25), 0.0), ((-10, 15, 20), 0.4)])

@@ -271,24 +271,13 @@ def test_the_prepared_box_shows_each_voxel_at_its_own_place():
     assert box.get_fdata(dtype=np.float32)[tuple(here)] == values[tuple(there)]
 
 
-def test_tissues_of_a_phantom_come_out_by_name_and_sum_to_one():
-    generator = np.random.default_rng(0)
-    truth = np.zeros((30, 30, 30), int)
-    truth[8:22] = 1
-    truth[22:] = 2
-    t1 = np.choose(truth, [30.0, 100.0, 150.0]) + generator.normal(0, 8, truth.shape)
-    flat = np.full((3, *truth.shape), 1 / 3, np.float32)
-    hint = np.where(np.arange(3)[:, None, None, None] == truth, 0.6, 0.2).astype(np.float32)
-    posterior = tissue.segment(t1, np.ones(truth.shape, bool), (0.5 * flat + 0.5 * hint).reshape(3, -1))
-    assert np.allclose(posterior.sum(0), 1, atol=1e-5)
-    assert (posterior.argmax(0) == truth).mean() > 0.99
-
-
-@pytest.mark.slow
-def test_the_template_brain_in_its_file_is_the_one_that_the_network_finds():
-    kept, found = brain_mask.template_brain_mask(), brain_mask.find_template_brain()
-    assert kept.shape == template.GRID_SHAPE
-    assert (kept != found).mean() < 1e-4  # another machine may round otherwise
+def test_the_template_in_its_file_is_what_the_network_that_ships_finds():
+    found = brain_mask.find_template_head()
+    kept = {"intracranial": brain_mask.template_brain_mask(), "contrast": brain_mask.template_contrast()}
+    assert all(values.shape == template.GRID_SHAPE for values in kept.values())
+    assert (kept["intracranial"] != (found["intracranial"] > 127)).mean() < 1e-4  # another machine may round otherwise
+    assert np.abs(kept["contrast"] - found["contrast"] / 255).max() < 0.05
+    assert brain_mask.template_intracranial_ml() == pytest.approx(found["intracranial_ml"], rel=1e-3)
 
 
 def test_a_share_on_the_grid_keeps_the_volume_and_the_place_of_a_mask():
