@@ -24,10 +24,10 @@ from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated import deformation, registration_error, scanner, volume_error
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy
-from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.brain import LABELED, Brain
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.registration_error import kept, smooth, spread
-from preprocessing.steps import hippocampus, register, template
+from preprocessing.steps import register, template
 from preprocessing.subject.plan import Recipe
 
 SEED = 100
@@ -116,7 +116,7 @@ def measure(brains: list[Brain], prepared: Path, tiv_ml: np.ndarray) -> registra
 def volume_rows(out: Path, people: list[str]) -> pd.DataFrame:
     """Rows of `volume_error.tsv` for the template's anatomy."""
     rows = []
-    for region in hippocampus.REGIONS:
+    for region in LABELED:
         tables = []
         for path in ("truth/regions.tsv", "prepared/regions.tsv"):
             table = pd.read_csv(out / path, sep="\t").query("region == @region")

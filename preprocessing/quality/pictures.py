@@ -1,5 +1,5 @@
-"""Small pictures for the eye: hippocampus, brain mask and white matter on the scan as it is, the template's contours on
-the T1, and the T1's on the PET.
+"""Small pictures for the eye: hippocampus, inside of the skull and white matter on the scan as it is, the template's
+contours on the T1, and the T1's on the PET.
 
 Seen as in the reports, the radiologists' way: right on the left, sagittal slices looking to the left.
 """
@@ -41,7 +41,7 @@ PICTURES = {
         "T1 as scanned around both hippocampi, as segmented on it",
         ((ORANGE, "hippocampus"), (BLUE, "amygdala")),
     ),
-    "mask": Picture("T1 as scanned", ((BLUE, "brain mask"), (VERMILION, "white matter, as segmented"))),
+    "mask": Picture("T1 as scanned", ((BLUE, "inside of the skull"), (VERMILION, "white matter, as segmented"))),
     "t1": Picture(
         "T1 in template space", ((BLUE, "outline of the template"), (VERMILION, "white matter of the template"))
     ),

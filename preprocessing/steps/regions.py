@@ -17,13 +17,15 @@ PONS_REGION = "pons"
 
 # How a volume was found.
 SEGMENTATION = "segmentation"  # on the person's own T1, by a network
-JACOBIAN = "jacobian"  # of the registration, summed over the atlas mask
+JACOBIAN = "jacobian"  # of the registration, summed over the atlas mask: where there are no tissues
 TISSUE_METHODS = {"gm": "grey_matter", "csf": "csf"}  # that tissue, times the Jacobian, summed over the atlas mask
-# The Jacobian alone sees neither a cortex that thins nor a ventricle narrower than the atlas's. In these regions it is
-# better than the tissue mixture, to which myelin is no grey matter. By heads' own labels: benchmarks/RESULTS.md.
+PARENCHYMA = "parenchyma"  # the same of all that is not fluid
+# The Jacobian alone sees neither a cortex that thins nor a ventricle narrower than the atlas's. In these regions, where
+# grey and white matter mix or the contrast of a T1 says little, what is not fluid comes closest to heads' own labels:
+# benchmarks/RESULTS.md.
 WHITE_OR_MIXED = (
     *("brainstem", "cerebellum_white_matter", "optic_chiasm", "ventral_diencephalon"),
-    *("thalamus", "putamen", "pallidum"),
+    *("thalamus", "caudate", "putamen", "pallidum", "accumbens_area"),
 )
 # Rows of a PET in which all voxels count alike; in all others they count by their grey matter.
 PLAIN_SUVR = (*tissue.WHITE_REGIONS, *tissue.CSF_REGIONS, "optic_chiasm", PONS_REGION)
@@ -54,9 +56,9 @@ def measure_regions(
     """One row per CerebrA region and side, plus `meta_roi_proxy` and `pons` (side "both").
 
     volume_ml by `method`: as segmented on the T1 where `segmented_ml` (by region and side) has it; else the sum over
-    the atlas mask of the Jacobian, times grey matter in grey regions and times fluid in ventricles where `tissues`
-    ("gm", "csf": fractions) has these. suvr: the mean over the `covered` part of the mask, in grey regions as `gray`
-    has it, NaN without PET or where less than half is covered. Maps: (91, 109, 91).
+    the atlas mask of the Jacobian, where `tissues` ("gm", "csf": fractions) has these times grey matter in cortex,
+    fluid in ventricles and what is not fluid elsewhere. suvr: the mean over the `covered` part of the mask, in grey
+    regions as `gray` has it, NaN without PET or where less than half is covered. Maps: (91, 109, 91).
     Columns: region, side, volume_ml, suvr, method.
     """
     rows = [
@@ -104,6 +106,8 @@ def _volumes(
     jacobian = voxels.take(jacobian)
     volumes = {JACOBIAN: voxels.sums(jacobian)}
     volumes |= {TISSUE_METHODS[name]: voxels.sums(jacobian * voxels.take(v)) for name, v in tissues.items()}
+    if "csf" in tissues:
+        volumes[PARENCHYMA] = volumes[JACOBIAN] - volumes[TISSUE_METHODS["csf"]]
     wanted = table.region.map(_method)
     methods = wanted.where(wanted.isin(volumes), JACOBIAN)
     found = [volumes[method][label] for method, label in zip(methods, table.label, strict=True)]
@@ -114,7 +118,7 @@ def _volumes(
 def _method(region: str) -> str:
     if region in tissue.CSF_REGIONS:
         return TISSUE_METHODS["csf"]
-    return JACOBIAN if region in (*WHITE_OR_MIXED, PONS_REGION) else TISSUE_METHODS["gm"]
+    return PARENCHYMA if region in (*WHITE_OR_MIXED, PONS_REGION) else TISSUE_METHODS["gm"]
 
 
 def _mean_suvr(
@@ -143,9 +147,19 @@ def _mean_suvr(
         return np.where(inside >= 0.5 * size, mean, np.nan)
 
 
+def sides_ml(share: np.ndarray, jacobian: np.ndarray) -> dict[str, float]:
+    """mL of a structure left and right of the template's midline; share: of it in each voxel, (91, 109, 91)."""
+    modulated = share * jacobian
+    return {side: float(modulated[_half(side)].sum() * template.VOXEL_ML) for side in ("left", "right")}
+
+
+def _half(side: str) -> slice:
+    middle = template.GRID_SHAPE[0] // 2  # the first axis grows to the right
+    return slice(None, middle) if side == "left" else slice(middle + 1, None)
+
+
 def _weighted(values: np.ndarray, weights: np.ndarray, side: str, otherwise: float) -> float:
     """Mean of one side, or `otherwise` where there is nothing of it."""
-    middle = values.shape[0] // 2  # the first axis grows to the right
-    half = slice(None, middle) if side == "left" else slice(middle + 1, None)
+    half = _half(side)
     total = float(weights[half].sum())
     return float((values * weights)[half].sum() / total) if total > 0 else otherwise

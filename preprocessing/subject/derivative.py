@@ -20,7 +20,7 @@ CROP = "Crop80"
 IMAGES: dict[str, tuple[str, bool, str]] = {
     "desc-preproc_T1w": ("T1, bias field corrected, whole head", False, "arbitrary"),
     "space-T1w_res-3_desc-brain_T1w": ("T1 of the brain, bias field corrected; the PET is aligned to it", True, ""),
-    "desc-brain_mask": ("Brain mask of the T1", True, ""),
+    "desc-brain_mask": ("What lies inside the skull, of the T1", True, ""),
     "label-GM_desc-modulated": (
         "Grey matter, multiplied by the Jacobian of the registration",
         True,
@@ -28,7 +28,7 @@ IMAGES: dict[str, tuple[str, bool, str]] = {
     ),
     "label-GM_": ("Fraction of grey matter", True, "fraction"),
     "label-WM_": ("Fraction of white matter", True, "fraction"),
-    "label-CSF_": ("Fraction of cerebrospinal fluid inside the brain mask", True, "fraction"),
+    "label-CSF_": ("Fraction of cerebrospinal fluid inside the skull", True, "fraction"),
     "label-hippocampus_": ("Probability of the hippocampus, as segmented on the T1", True, "fraction"),
     "label-amygdala_": ("Probability of the amygdala, as segmented on the T1", True, "fraction"),
     "desc-suvr": ("FDG-PET relative to its mean in the reference region", False, "SUVR"),

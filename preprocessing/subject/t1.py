@@ -15,7 +15,7 @@ from preprocessing.ledger import write_image, write_json
 from preprocessing.networks import weights_path
 from preprocessing.quality import measures, pictures
 from preprocessing.quality.checks import Check, T1Maps, check_hippocampi, check_t1, place_loosely
-from preprocessing.steps import bias, brain_mask, hippocampus, orient, register, resample, template, tissue
+from preprocessing.steps import bias, brain_mask, hippocampus, orient, regions, register, resample, template, tissue
 from preprocessing.steps.head import Head, segment_head, to_scan
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
@@ -36,6 +36,7 @@ COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
 FINE_MAPS = ("desc-preproc_T1w", "label-GM_desc-modulated_probseg")
 PROBABILITIES = tuple(f"label-{name.upper()}_probseg" for name in tissue.TISSUES)
 SEGMENTED = {region: f"label-{region}_probseg" for region in hippocampus.REGIONS}
+TEMPORAL_HORN = "inferior_lateral_ventricle"
 
 Volumes = dict[tuple[str, str], float]
 
@@ -111,6 +112,7 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
         *there, warped, warped_mask = (resample.sample(image, points) for image in (*native.values(), t1, inside))
         tissues, warped_mask, covered = np.stack(there), warped_mask > 0.5, resample.inside(t1, points)
         segmented = {ending: hippocampus.on_template(boxes, region, points) for region, ending in SEGMENTED.items()}
+        volumes = hippocampus.volumes_ml(boxes) | _ventricles_ml(head, boxes, points, jacobian)
     with step("write", outcome):
         about = sidecar(task, prepared, [task.t1])
         about |= {"TIV_mL": outcome.tiv_ml, "TIVDefinition": "intracranial segmentation, sum of probabilities"}
@@ -128,7 +130,15 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
         on_template = (warped, warped_mask, jacobian, covered)
         checks = _judge(task, prepared, t1, mask, on_template, transforms, head, ghosts)
         pictures.write_native(t1, mask, to_scan(native["wm"], t1), boxes, figures_stem(task, prepared))
-    return checks + check_hippocampi(boxes), hippocampus.volumes_ml(boxes)
+    return checks + check_hippocampi(boxes), volumes
+
+
+def _ventricles_ml(head: Head, boxes: dict[str, hippocampus.Box], points: np.ndarray, jacobian: np.ndarray) -> Volumes:
+    """Lateral ventricles by side: all by the network of the head, the temporal horn by that of the hippocampus."""
+    whole = regions.sides_ml(resample.sample(head.image("lateral_ventricle"), points), jacobian)
+    horns = {side: box.volume_ml(TEMPORAL_HORN) for side, box in boxes.items()}
+    rest = {("lateral_ventricle", side): max(ml - horns[side], 0.0) for side, ml in whole.items()}
+    return rest | {(TEMPORAL_HORN, side): ml for side, ml in horns.items()}
 
 
 def _judge(

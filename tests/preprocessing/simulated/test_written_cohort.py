@@ -41,7 +41,7 @@ def test_regions_of_prepared_people_say_how_they_were_measured_and_are_near_the_
     assert list(given.columns) == ["volume_ml", "suvr", "method"]
     methods = given.groupby("region").method.unique().map(list)
     assert methods["hippocampus"] == methods["amygdala"] == ["segmentation"]
-    assert methods["precuneus"] == ["grey_matter"] and methods["brainstem"] == ["jacobian"]
+    assert methods["precuneus"] == ["grey_matter"] and methods["brainstem"] == ["parenchyma"]
     ratio = given.volume_ml / truth.volume_ml
     for region in ("thalamus", "brainstem", "precuneus"):
         assert ratio.xs(region, level="region").between(0.7, 1.45).all(), region

@@ -230,7 +230,7 @@ def test_region_volumes_are_the_jacobian_times_the_atlas_volume():
     assert len(table) == len(template.region_table()) + 2
 
 
-def test_volumes_of_cortex_count_grey_matter_those_of_ventricles_fluid_and_those_of_the_thalamus_all():
+def test_volumes_of_cortex_count_grey_matter_those_of_ventricles_fluid_and_those_of_the_thalamus_what_is_no_fluid():
     ones = np.ones(template.GRID_SHAPE, np.float32)
     segmented = {("hippocampus", "left"): 3.21}
     table = regions.measure_regions(ones, {"gm": 0.5 * ones, "csf": 0.25 * ones}, segmented_ml=segmented)
@@ -239,7 +239,7 @@ def test_volumes_of_cortex_count_grey_matter_those_of_ventricles_fluid_and_those
     for region, wanted, method in (
         ("entorhinal", 0.5, "grey_matter"),
         ("lateral_ventricle", 0.25, "csf"),
-        ("thalamus", 1.0, "jacobian"),
+        ("thalamus", 0.75, "parenchyma"),
     ):
         assert share.share[region, "right"] == pytest.approx(wanted)
         assert share.method[region, "right"] == method
@@ -250,6 +250,13 @@ def test_volumes_of_cortex_count_grey_matter_those_of_ventricles_fluid_and_those
     assert share.method["hippocampus", "right"] == "grey_matter"
     both = template.meta_roi_mask().sum() * template.VOXEL_ML
     assert share.volume_ml["meta_roi_proxy", "both"] == pytest.approx(both / 2)
+
+
+def test_a_structure_is_counted_on_its_own_side_in_the_persons_milliliters():
+    share, jacobian = np.zeros(template.GRID_SHAPE, np.float32), np.full(template.GRID_SHAPE, 1.2, np.float32)
+    share[:40, 50, 40], share[60, 50, 40:45] = 0.5, 1.0
+    found = regions.sides_ml(share, jacobian)
+    assert found == pytest.approx({"left": 20 * 1.2 * template.VOXEL_ML, "right": 5 * 1.2 * template.VOXEL_ML})
 
 
 def test_region_suvr_is_the_mean_over_its_own_side():

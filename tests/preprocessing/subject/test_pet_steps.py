@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
 from preprocessing.steps import register
+from preprocessing.steps.resolution import COMMON_MM
 from preprocessing.subject.plan import SubjectTask, map_path
 from preprocessing.subject.run import preprocess_subject
 
@@ -47,12 +49,13 @@ def again(template_subject, tmp_path, monkeypatch):
     return do
 
 
-def test_a_pet_of_unknown_resolution_shows_it_and_is_not_smoothed_where_it_is_coarse_already(template_subject):
+def test_a_pet_of_unknown_resolution_shows_it_and_is_smoothed_by_what_it_lacks(template_subject):
     about = said(*template_subject)
     assert about["OwnResolutionSource"] == "estimated from the image and the T1's tissue"
     assert about["OwnResolutionFWHM_mm"] == pytest.approx([DRAWN_MM] * 3, abs=0.8)
-    assert about["SmoothingFWHM_mm"] == [0, 0, 0]
-    assert about["EffectiveResolutionFWHM_mm"] == about["OwnResolutionFWHM_mm"]
+    lacking = np.sqrt(np.maximum(COMMON_MM**2 - np.square(about["OwnResolutionFWHM_mm"]), 0))
+    assert about["SmoothingFWHM_mm"] == pytest.approx(lacking, abs=0.01)
+    assert about["EffectiveResolutionFWHM_mm"] == pytest.approx(np.maximum(about["OwnResolutionFWHM_mm"], COMMON_MM))
 
 
 def test_a_uniform_series_of_8_mm_is_left_as_it_is_and_one_of_6_mm_is_smoothed(again):
