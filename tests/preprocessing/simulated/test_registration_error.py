@@ -12,7 +12,7 @@ from preprocessing.simulated import deformation, volume_error
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error as registration
 from preprocessing.simulated.anatomy import TemplateAnatomy
-from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.brain import LABELED, Brain
 from preprocessing.steps import template
 from preprocessing.subject.plan import Recipe
 
@@ -83,7 +83,7 @@ def test_written_errors_are_read_back(error: registration.Error, monkeypatch, tm
 
 
 def test_found_volumes_lie_about_the_measured_line_and_sides_err_together() -> None:
-    true = {(region, side): 3.0 for region in ("hippocampus", "amygdala") for side in ("left", "right")}
+    true = {(region, side): 3.0 for region in LABELED for side in ("left", "right")}
     rng = np.random.default_rng(0)
     for kind in ("template", "heads"):
         draws = pd.DataFrame([volume_error.found(true, kind, rng) for _ in range(600)])

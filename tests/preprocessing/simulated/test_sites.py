@@ -45,6 +45,6 @@ def test_prepared_people_of_a_site_have_its_effects(
     found = registration_error.as_registered(Brain(replace(person, site_effect=1.0), anatomy))
     np.testing.assert_allclose(found.jacobian / plain.jacobian, 1.01**3, rtol=1e-4)
     assert found.tiv_ml / plain.tiv_ml == pytest.approx(1.01**3)
-    high = plain.suvr > 1.3
+    high = Brain(person, anatomy).suvr > 1.3
     assert (found.suvr[high] > plain.suvr[high]).all()
     assert np.abs(found.tissues["gm"] - plain.tissues["gm"]).mean() > 0.005

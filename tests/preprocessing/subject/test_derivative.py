@@ -71,7 +71,7 @@ def test_an_image_is_skull_stripped_just_where_its_sidecar_says_so(dataset):
     for image in images(dataset):
         values = nib.load(image)
         if values.shape == brain.shape:
-            share = (np.abs(values.get_fdata()) > 0.02)[aside].mean()
+            share = (np.abs(values.get_fdata()) > 0.1)[aside].mean()  # a rim of the fluid is less than half sure
             assert about(image)["SkullStripped"] == (share < 0.05), (image.name, share)
 
 
