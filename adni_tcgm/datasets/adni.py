@@ -18,7 +18,7 @@ import torch
 from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_norms import fit_norms, standardize
-from adni_tcgm.datasets.adni_regions import region_features
+from adni_tcgm.datasets.adni_regions import region_features, signs_of
 from adni_tcgm.datasets.folds import check_folds, fold_splits
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
@@ -151,7 +151,9 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
         of_split = np.flatnonzero(split == name)
         whole = slice(of_split[0], of_split[-1] + 1)
         parts[name] = _batch(people, inputs, present, labels, whole, targets)
-    shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
+    shapes = [
+        Modality(name, tuple(values.shape[1:]), signs_of(features[name], name)) for name, values in inputs.items()
+    ]
     steps = ["norms", *(["adjustment"] if adjustment else []), *(["targets"] if targets else [])]
     fitted_on = dict.fromkeys(steps, people.sample_id[trains].tolist())
     about = {"rows": rows, "fitted_on": fitted_on, "left_out": dict(left_out)}

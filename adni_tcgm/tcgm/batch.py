@@ -13,10 +13,15 @@ UNLABELED = -1
 
 @dataclass(frozen=True)
 class Modality:
-    """One way of seeing a sample. `shape` is that of a single input, without the batch axis."""
+    """One way of seeing a sample. `shape` is that of a single input, without the batch axis.
+
+    signs: of a vector whose features are known to point one way: for each, 1 where a high value speaks for the last of
+        two classes, -1 where a low one does, 0 where nobody knows; or empty.
+    """
 
     name: str
     shape: tuple[int, ...]
+    signs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,15 @@ class Spec:
     """What a method must know to build its model.
 
     log_prior: (C,) log class prior from the visible labels; strata_log_prior: the same within each stratum, if any.
+    labels: how many are visible. orientation: as in `TrainConfig`.
     """
 
     modalities: Sequence[Modality]
     classes: Sequence[str]
     log_prior: Tensor
     strata_log_prior: Mapping[str, Tensor] = field(default_factory=dict)
+    labels: int = 0
+    orientation: float = 0.0
 
 
 class Method(Protocol):
@@ -123,8 +126,11 @@ class TrainConfig:
     rounds: with an unlabeled loss after `warm_up_rounds`. The warm-up is there because classifiers that still output
         the prior have a gain of zero with zero gradient.
     gamma_l, gamma_u: learning rates of the labeled and the unlabeled step.
-    ridge: τ in τ/n Σ w² over all weights that are no biases, n visible labels; a part of the labeled loss, so that it
-        fades as labels grow.
+    ridge: τ in τ/n Σ (w - w0)² over all weights that are no biases, n visible labels; a part of the labeled loss, so
+        that it fades as labels grow.
+    orientation: where a modality names the signs of its features (`Modality.signs`) and its classifier is linear, w0 is
+        not 0, but the rule that needs no label: log odds of so many times the mean of the signed features. Classes are
+        then not exchanged where labels are very few. Training begins there. 0: off.
     patience: validations without improvement before training stops; None: never.
     prior_smoothing: what `label_prior` adds to the count of each class.
     device: "auto", "cpu" or "cuda".
@@ -146,6 +152,7 @@ class TrainConfig:
     gamma_u: float = 1e-3
     weight_decay: float = 0.0
     ridge: float = 0.0
+    orientation: float = 0.0
     warm_up_rounds: int = 20
     validate_every: int = 10
     patience: int | None = None
@@ -163,8 +170,9 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
-        if self.ridge < 0:
-            raise ValueError(f"ridge is {self.ridge}; it must be at least 0")
+        for name in ("ridge", "orientation"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
         choose_precision(self.precision, torch.device("cpu"))
@@ -257,7 +265,8 @@ class Training:
 
         torch.manual_seed(config.seed)
         seen = viewed_modalities(splits.modalities, train, augment)
-        self.model = method.build(Spec(seen, splits.classes, prior, by_stratum)).to(self.device)
+        spec = Spec(seen, splits.classes, prior, by_stratum, len(labeled), config.orientation)
+        self.model = method.build(spec).to(self.device)
         self.micro_batch = config.micro_batch
         self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
@@ -334,7 +343,12 @@ class Training:
         loss = self.method.labeled_loss(self.model, batch)
         if self.config.ridge == 0:
             return loss
-        squares = sum(p.square().sum() for p in self.model.parameters() if p.requires_grad and p.ndim > 1)
+        means = getattr(self.model, "weight_means", {})
+        squares = sum(
+            (p - means[name].to(p.device) if name in means else p).square().sum()
+            for name, p in self.model.named_parameters()
+            if p.requires_grad and p.ndim > 1
+        )
         return loss + self.config.ridge / len(self.stream_l.rows) * squares
 
     def _unlabeled_loss(self, batch: MultimodalBatch) -> Tensor | None:
