@@ -2,8 +2,8 @@
 
 People, diseases and regional changes are drawn by `preprocessing.simulated` itself. What the full path (deformation,
 PET, registration and segmentation error, measurement) makes of them is learned from one cohort that went through it:
-log measurement = mean + slopes * (changes drawn, head size) + noise, a ridge regression with the covariance of its
-residuals. A prepared folder is written that the learner reads like any other: manifest, regions, nothing else.
+log measurement = mean + slopes * (changes drawn, head size) + noise, a lasso for each measurement and the covariance of
+all residuals. A prepared folder is written that the learner reads like any other: manifest, regions, nothing else.
 Of a site's scanners it knows the scale and the PET's linearity, not the softness.
 
 `python -m benchmarks.regional_cohorts FULL OTHER`: fit on the cohort FULL of the full path, compare with OTHER.
@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.covariance import LedoitWolf
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import cross_val_predict
+from sklearn.linear_model import LassoCV
 
+from adni_tcgm.datasets.adni_regions import META_ROI, SIGNATURE
 from adni_tcgm.files import write_text
 from adni_tcgm.privacy import cap_age
 from adni_tcgm.tables import to_tsv
@@ -31,7 +31,6 @@ from preprocessing.simulated.disease import MODALITIES
 from preprocessing.simulated.people import CohortDesign, Person, draw_people
 from preprocessing.simulated.sites import site_effect
 
-RIDGES = np.logspace(-1, 4, 11)
 NOISE_STAGE = 20
 TIV = ("tiv", "both", "volume_ml")
 MEASURES = ("volume_ml", "suvr")
@@ -98,12 +97,18 @@ def fit_response(cohort: Path) -> Response:
     table = np.log(measured(cohort)).dropna()
     by_id = {p.participant_id: p for p in people_of(cohort)}
     inputs, outputs = drawn([by_id[name] for name in table.index]), table.to_numpy()
-    model = RidgeCV(RIDGES, alpha_per_target=True)
-    held_out = cross_val_predict(model, inputs - inputs.mean(0), outputs, cv=10)
-    model.fit(inputs - inputs.mean(0), outputs)
-    values, vectors = np.linalg.eigh(_covariance(outputs - held_out))
+    center, scale = inputs.mean(0), inputs.std(0)
+    slopes, residuals = np.zeros((inputs.shape[1], outputs.shape[1])), np.zeros(outputs.shape)
+    for column, values in enumerate(outputs.T):
+        # Few regions show in a measurement. A ridge lets all of them, and fails where another disease moves them.
+        model = LassoCV(alphas=20, cv=5).fit((inputs - center) / scale, values)
+        slopes[:, column] = model.coef_ / scale
+        lost = 1 + np.count_nonzero(model.coef_)
+        residuals[:, column] = values - values.mean() - (inputs - center) @ slopes[:, column]
+        residuals[:, column] *= np.sqrt(len(values) / (len(values) - lost))
+    values, vectors = np.linalg.eigh(_covariance(residuals))
     root = (vectors * np.sqrt(np.maximum(values, 0))).T
-    return Response(list(table.columns), model.intercept_, inputs.mean(0), model.coef_.T, root)
+    return Response(list(table.columns), outputs.mean(0), center, slopes, root)
 
 
 def _covariance(residuals: np.ndarray) -> np.ndarray:
@@ -113,10 +118,12 @@ def _covariance(residuals: np.ndarray) -> np.ndarray:
 
 
 def write_regional(out: Path, design: CohortDesign, response: Response) -> Path:
-    """Write OUT: manifest.tsv, regions.tsv and dataset_description.json of a cohort; returns OUT."""
+    """Write OUT: manifest.tsv, regions.tsv (signature and meta-ROI) and dataset_description.json of a cohort; OUT."""
     people = draw_people(design)
     table = response.measure(people)
     tiv_ml = table.pop(TIV)
+    kept = {region for regions in SIGNATURE.values() for region in regions} | {META_ROI[0]}
+    table = table[[name for name in table if name[0] in kept]]
     long = table.stack([0, 1], future_stack=True).reset_index(names=["participant_id", "region", "side"])
     long.insert(1, "session_id", people[0].session_id)
     write_text(out / "regions.tsv", to_tsv(long.round(5)))
@@ -164,8 +171,6 @@ def compare(response: Response, cohort: Path) -> pd.DataFrame:
 
 def signature(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     """The columns of the signature regions."""
-    from adni_tcgm.datasets.adni_regions import SIGNATURE
-
     kinds = {"volume_ml": SIGNATURE["mri"], "suvr": SIGNATURE["pet"]}
     return [name for name in table.columns if name[0] in kinds[name[2]]]
 
@@ -190,8 +195,10 @@ def main() -> None:
     group = pd.Series({p.participant_id: p.group for p in people}).loc[full.index]
     short = np.log(response.measure(people)).loc[full.index]
     pairs = [within_class_correlations(t, group) for t in (full, short)]
-    print(f"correlations between measurements within class: {len(pairs[0])} pairs, mean {pairs[0].mean():.3f} and "
-          f"{pairs[1].mean():.3f}, largest difference {np.abs(pairs[0] - pairs[1]).max():.3f}")
+    print(
+        f"correlations between measurements within class: {len(pairs[0])} pairs, mean {pairs[0].mean():.3f} and "
+        f"{pairs[1].mean():.3f}, largest difference {np.abs(pairs[0] - pairs[1]).max():.3f}"
+    )
     print(table[["mean", "sd", "d"]].sub(table[["mean_short", "sd_short", "d_short"]].to_numpy()).abs().mean())
 
 

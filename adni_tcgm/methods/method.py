@@ -25,6 +25,7 @@ __all__ = [
     "Method",
     "ModalityClassifiers",
     "Spec",
+    "fading_weight",
     "labeled_cross_entropy",
     "network_of",
 ]
@@ -133,6 +134,16 @@ class ClassifierPerModality:
         log_posteriors = model.log_posteriors(batch)
         combined = aggregate(log_posteriors, model.log_prior, batch.present)
         return {**dict(zip(batch.inputs, log_posteriors, strict=True)), "all": combined}
+
+
+def fading_weight(weight: float, half: float | None, labels: int) -> float:
+    """weight / (1 + n / half) with n visible labels: the more labels, the less there is that only agreement can tell.
+
+    half: how many labels halve the weight; None: it does not depend on n. Raises ValueError unless half > 0.
+    """
+    if half is not None and half <= 0:
+        raise ValueError(f"gain_half is {half}; it must be more than 0 labels, or None")
+    return weight if half is None else weight / (1 + labels / half)
 
 
 def labeled_cross_entropy(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:

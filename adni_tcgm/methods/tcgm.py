@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers, Spec, labeled_cross_entropy
+from adni_tcgm.methods.method import (
+    ClassifierPerModality,
+    ModalityClassifiers,
+    Spec,
+    fading_weight,
+    labeled_cross_entropy,
+)
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
 from adni_tcgm.tcgm.processes import is_sharing
@@ -20,8 +26,7 @@ class TCGM(ClassifierPerModality):
 
     gain_weight: factor of the gain; 0 is exactly the baseline CE. In alternating steps Adam undoes most of it, so that
         there the learning rate of the unlabeled step sets how far the gain goes.
-    gain_half: how many visible labels halve the factor, which is gain_weight / (1 + n / gain_half) with n of them: the
-        more labels, the less there is that only agreement can tell. None: the factor does not depend on n.
+    gain_half: how many visible labels halve the factor (`fading_weight`); None: it does not depend on them.
     within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
         stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
     priors: stratum -> its class prior (C numbers), known from elsewhere, for samples of another population than the
@@ -35,8 +40,7 @@ class TCGM(ClassifierPerModality):
     priors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.gain_half is not None and self.gain_half <= 0:
-            raise ValueError(f"gain_half is {self.gain_half}; it must be more than 0 labels, or None")
+        fading_weight(self.gain_weight, self.gain_half, 0)
         if self.priors and not self.within_strata:
             raise ValueError(f"priors name {', '.join(self.priors)}, but within_strata is off: no gain would use them")
         for name, values in self.priors.items():
@@ -49,8 +53,7 @@ class TCGM(ClassifierPerModality):
 
     def build(self, spec: Spec) -> ModalityClassifiers:
         model = super().build(spec)
-        fades = 1 if self.gain_half is None else 1 + spec.labels / self.gain_half
-        model.gain_weight = self.gain_weight / fades
+        model.gain_weight = fading_weight(self.gain_weight, self.gain_half, spec.labels)
         model.strata_log_prior = dict(spec.strata_log_prior)
         model.known_log_prior = {}
         for name, values in self.priors.items():

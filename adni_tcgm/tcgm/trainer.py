@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
@@ -131,6 +132,8 @@ class TrainConfig:
     orientation: where a modality names the signs of its features (`Modality.signs`) and its classifier is linear, w0 is
         not 0, but the rule that needs no label: log odds of so many times the mean of the signed features. Classes are
         then not exchanged where labels are very few. Training begins there. 0: off.
+    source_weight: what the labeled loss of source samples (`Splits.source`) counts beside that of the visible labels.
+        Its classes count by the class prior of the visible labels, since theirs says nothing of this population.
     patience: validations without improvement before training stops; None: never.
     prior_smoothing: what `label_prior` adds to the count of each class.
     device: "auto", "cpu" or "cuda".
@@ -153,6 +156,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     ridge: float = 0.0
     orientation: float = 0.0
+    source_weight: float = 1.0
     warm_up_rounds: int = 20
     validate_every: int = 10
     patience: int | None = None
@@ -170,7 +174,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
-        for name in ("ridge", "orientation"):
+        for name in ("ridge", "orientation", "source_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.micro_batch is not None and self.micro_batch < 1:
@@ -274,8 +278,25 @@ class Training:
         self.optimizer_l, self.optimizer_u = (
             Adam(weights, rate, weight_decay=config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
         )
+        self.source = self._source_parts(splits.source, prior.exp()) if splits.source is not None else []
         self.best, self.round, self.start = Best(), 0, perf_counter()
         self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
+
+    def _source_parts(self, source: MultimodalBatch, prior: Tensor) -> list[Part]:
+        """One of each class: its samples' labeled loss, weighted by the class prior of the visible labels."""
+        source, parts = place(source, self.device), []
+        for index, share_of_class in enumerate(prior.tolist()):
+            rows = (source.labels.cpu() == index).nonzero().squeeze(1)
+            seed = -1000 - len(prior) * self.config.seed - index
+            stream = BatchStream(source, self.config.batch_size_labeled, self.augment, seed=seed, rows=rows)
+            weight = self.config.source_weight * share_of_class
+            if len(rows) and weight:
+                loss_of = partial(self._weighted_loss, weight)
+                parts.append(Part(loss_of, stream, Losses("source")))
+        return parts
+
+    def _weighted_loss(self, weight: float, batch: MultimodalBatch) -> Tensor:
+        return weight * self.method.labeled_loss(self.model, batch)
 
     def _prepare_model(self) -> None:
         if world() > 1:
@@ -328,6 +349,7 @@ class Training:
         labeled, unlabeled = [], []
         if len(self.stream_l.rows):
             labeled.append(Part(self._labeled_loss, self.stream_l, self.losses_l))
+        labeled += self.source
         if self.round > self.config.warm_up_rounds:
             unlabeled.append(Part(self._unlabeled_loss, self.stream_u, self.losses_u))
         if self.config.schedule == "joint":
@@ -427,6 +449,7 @@ class Training:
             "stream_u": self.stream_u.state(),
             "random": random_state(self.device),
         }
+        parts |= {f"source{number}": part.stream.state() for number, part in enumerate(self.source)}
         values = {
             "round": self.round,
             "seconds": perf_counter() - self.start,
@@ -448,6 +471,8 @@ class Training:
         restore_optimizer(self.optimizer_u, take_below("optimizer_u", tensors))
         self.stream_l.restore(take_below("stream_l", tensors))
         self.stream_u.restore(take_below("stream_u", tensors))
+        for number, part in enumerate(self.source):
+            part.stream.restore(take_below(f"source{number}", tensors))
         restore_random(take_below("random", tensors), self.device)
         before, here = values["execution"], {name: self.execution[name] for name in ("precision", "bfloat16_fault")}
         same = before["precision"] == here["precision"]
