@@ -51,6 +51,7 @@ LEARNERS = {
     "CE, all training labels": ("ce", {}, "all"),
 }
 FAMILY = (CE, "mean z", "signature mean", "ridge logistic", "CE shrunk towards the signature mean")
+FIRST, SECOND = list(LEARNERS)[:3], list(LEARNERS)[3:]
 MODALITIES = ("mri", "pet", "all")
 
 
@@ -65,13 +66,16 @@ def prepare(out: Path, seed: int, response: Response, **design: float) -> tuple[
     return cohort, judges
 
 
-def judge_seed(cohort: Path, judges: Path, seed: int, label_rate: float) -> Iterator[dict[str, object]]:
+def judge_seed(
+    cohort: Path, judges: Path, seed: int, label_rate: float, learners: Sequence[str]
+) -> Iterator[dict[str, object]]:
     """Rows learner, modality, auc, log_loss of the people who judge; scores of "all" as (N,) under `scores`."""
     shared = {"data.path": str(cohort), "data.label_rate": label_rate, "train.device": "cpu"}
     plain = load_settings("adni_regions", shared | {"data.source_labels": "cn_ad"})
     splits = plain.load(seed)
     asked = adni.load_people(plain.data, splits.norms, judges, splits.adjustment)
-    for name, (method, changes, budget) in LEARNERS.items():
+    for name in learners:
+        method, changes, budget = LEARNERS[name]
         settings = load_settings("adni_regions", shared | changes)
         known = splits if budget == "visible + CN/AD" else replace(splits, source=None)
         shown = shown_to_training(settings, with_all_labels(known) if budget == "all" else known)
@@ -163,18 +167,24 @@ def main() -> None:
     parser.add_argument("--full", type=Path, required=True, help="a cohort that took the full path")
     parser.add_argument("--seeds", type=parse_seeds, required=True, help="the first and the last: 2000-2019")
     parser.add_argument("--label-rate", type=float, default=0.1)
+    parser.add_argument("--secondary", action="store_true", help="TCGM with CN/AD labels and all labels, too")
     parser.add_argument("--nuisance", type=float, default=0.0)
     parser.add_argument("--site-effect", type=float, default=0.0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    response = fit_response(arguments.full)
+    kept = arguments.out / "response.npz"
+    response = Response.read(kept) if kept.is_file() else fit_response(arguments.full)
+    if not kept.is_file():
+        response.save(kept)
     design = {"nuisance_correlation": arguments.nuisance, "site_effect": arguments.site_effect}
+    learners = [*FIRST, *(SECOND if arguments.secondary else ())]
     tables = []
     for seed in arguments.seeds:
-        file = arguments.out / str(seed) / f"judged-r{arguments.label_rate:g}.npz"
+        kind = "all" if arguments.secondary else "primary"
+        file = arguments.out / str(seed) / f"judged-{kind}-r{arguments.label_rate:g}.npz"
         if not file.is_file():
             places = prepare(arguments.out, seed, response, **design)
-            keep(file, pd.DataFrame(judge_seed(*places, seed, arguments.label_rate)))
+            keep(file, pd.DataFrame(judge_seed(*places, seed, arguments.label_rate, learners)))
         tables.append(read(file))
         print(f"seed {seed} done", flush=True)
     table = pd.concat(tables, ignore_index=True)
@@ -183,13 +193,10 @@ def main() -> None:
     write_json(arguments.out / "settings.json", {"train": str(settings.train), "tcgm": settings.methods.get("tcgm")})
     shown = table.groupby(["learner", "modality"], sort=False)[["auc", "log_loss"]].agg(["mean", "std"])
     print(shown.round(3).to_string(na_rep=""))
-    for first, others in ((TCGM, FAMILY), (TCGM, secondary(TCGM)), ("TCGM + CN/AD", ("CN/AD alone",))):
+    more = [(TCGM, [*SECOND, "CN/AD alone"]), (SECOND[0], ["CN/AD alone"])]
+    for first, others in [(TCGM, FAMILY), *(more if arguments.secondary else [(TCGM, ["CN/AD alone"])])]:
         print(f"\n{'primary' if others == FAMILY else 'secondary'}: {len(arguments.seeds)} cohorts, 95 %, Holm")
         print(compare(table, first, others).round(4).to_string(index=False))
-
-
-def secondary(first: str) -> list[str]:
-    return [name for name in [*LEARNERS, "CN/AD alone"] if name != first and name not in FAMILY]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LassoCV
 
 from adni_tcgm.datasets.adni_regions import META_ROI, SIGNATURE
-from adni_tcgm.files import write_text
+from adni_tcgm.files import whole_file, write_text
 from adni_tcgm.privacy import cap_age
 from adni_tcgm.tables import to_tsv
 from benchmarks.simulated_cohort import effect
@@ -62,6 +62,17 @@ class Response:
             row[~uptake] *= scanner.scale**3
             row[uptake] = scanner.on_pet(row[uptake]) if person.has_pet else np.nan
         return pd.DataFrame(values, [p.participant_id for p in people], pd.MultiIndex.from_tuples(self.names))
+
+    def save(self, file: Path) -> None:
+        arrays = {name: getattr(self, name) for name in ("mean", "center", "slopes", "root")}
+        with whole_file(file) as partial, partial.open("wb") as handle:
+            np.savez_compressed(handle, names=np.array(self.names), **arrays)
+
+    @staticmethod
+    def read(file: Path) -> Response:
+        with np.load(file, allow_pickle=False) as content:
+            names = [tuple(map(str, name)) for name in content["names"]]
+            return Response(names, *(content[name] for name in ("mean", "center", "slopes", "root")))
 
 
 def drawn(people: list[Person]) -> np.ndarray:

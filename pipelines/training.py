@@ -25,7 +25,6 @@ from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.files import DamagedFile, inside, lock
 from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.method import Method
-from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
@@ -252,22 +251,18 @@ def fitter(
     are not kept in a journal: after a kill they are trained anew, by the same seed, to the same weights.
     """
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
-    # Some are not trained by gradients and bring a `fit` of their own.
-    own_fit = method.fit if isinstance(method, PVCC) else None
     augment = settings.augmentation()
     if settings.warm_start != NO_WARM_START:
         encoders, seconds = _encoders(settings, splits, config, progress)
 
         def fit_on_encoders(part: Splits, title: str | None, kept: FileJournal | None) -> Fitted:
-            fitted = fit_encoded(method, encoders, part, config, augment, title, own_fit, kept)
+            fitted = fit_encoded(method, encoders, part, config, augment, title, kept)
             for row in fitted.history:  # what a run took counts its warm start
                 row["seconds"] += seconds
             return fitted
 
         return fit_on_encoders
-    if own_fit:
-        return lambda part, title, kept: own_fit(part, config)
-    if settings.volumes and progress is not None:
+    if settings.volumes and progress is not None and not hasattr(method, "fit"):
         config = _look_ahead(method, splits, config, augment)
     return lambda part, title, kept: fit(method, part, config, augment, title, kept)
 

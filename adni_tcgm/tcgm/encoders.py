@@ -7,7 +7,7 @@ inputs. Encoders stay as they are, so they are asked once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -93,19 +93,13 @@ def fit_encoded(
     config: TrainConfig,
     augment: Augmentation | None = None,
     progress: str | None = None,
-    fit_method: Callable[[Splits, TrainConfig], Fitted] | None = None,
     journal: Journal | None = None,
 ) -> Fitted:
-    """Train a method on what the encoders say of the fixed view of each sample.
-
-    fit_method: for a method that is not trained by `fit`.
-    """
+    """Train a method on what the encoders say of the fixed view of each sample."""
     train, validation = (encode(encoders, batch, augment) for batch in (splits.train, splits.validation))
     source = None if splits.source is None else encode(encoders, splits.source, augment)
     represented = replace(splits, modalities=encoders.modalities, train=train, validation=validation, source=source)
-    fitted = (
-        fit_method(represented, config) if fit_method else fit(method, represented, config, None, progress, journal)
-    )
+    fitted = fit(method, represented, config, None, progress, journal)
     model = EncodedModel(deepcopy(encoders).to(next(fitted.model.parameters()).device), fitted.model)
     found = replace(fitted, model=model.eval(), modalities=splits.modalities, augment=augment)
     return replace(found, method=Encoded(method))  # type: ignore[arg-type]

@@ -99,7 +99,10 @@ class Spec:
 
 
 class Method(Protocol):
-    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else."""
+    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else.
+
+    A method that is not trained by gradients has a `fit(splits, config) -> Fitted` of its own, which `fit` then calls.
+    """
 
     def build(self, spec: Spec) -> nn.Module:
         """All that is trained, with freshly drawn weights."""
@@ -227,6 +230,9 @@ def fit(
     journal: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
     weights, to the bit, of one that never was (on a CPU).
     """
+    own_fit: Callable[[Splits, TrainConfig], Fitted] | None = getattr(method, "fit", None)
+    if own_fit is not None:
+        return own_fit(splits, config)
     hidden = progress is None or rank() > 0
     with (
         torch.random.fork_rng(),
