@@ -103,6 +103,18 @@ def _people(run: Run) -> str:
     return "of validation"
 
 
+def is_of_other_site(cohort: Cohort, sample_id: str) -> bool:
+    """Whether the headline run took sites out of the measurements, but not this person's."""
+    adjustment = cohort.headline.adjustment
+    if (
+        adjustment.get("harmonize") != "site"
+        or cohort.prepared is None
+        or sample_id not in cohort.prepared.visits.index
+    ):
+        return False
+    return cohort.prepared.visits.at[sample_id, "site"].strip() not in adjustment.get("groups", {})
+
+
 def _notes(cohort: Cohort, sample_id: str) -> list[str]:
     base, headline = cohort.base_rate, cohort.headline
     labels, n = headline.metrics.get("labels", {}), headline.splits["split"].value_counts()
@@ -125,6 +137,11 @@ def _notes(cohort: Cohort, sample_id: str) -> list[str]:
         notes.append(
             f"Base rate {100 * base[0]:.0f} %: share of converters among those {base[1]} labels, a choice of this "
             "cohort's design and not of yours."
+        )
+    if is_of_other_site(cohort, sample_id):
+        notes.append(
+            "This person's site is in no group that had enough training people: nothing was taken out of the "
+            "measurements for its scanner."
         )
     if split == "train" or (split == "validation" and not headline.austere):
         notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")

@@ -9,8 +9,8 @@ import pytest
 
 from adni_tcgm.evaluation.calibration import CROSS_FITTED
 from reports.gathering import gather_cohort, redraw_calibration
-from reports.probability import describe_choice, probability_section
-from reports.records import CLASSES, Run, choose_headline, label_budget, load_run
+from reports.probability import describe_choice, is_of_other_site, probability_section
+from reports.records import CLASSES, Run, choose_headline, label_budget, load_prepared, load_run
 from tests.reports.conftest import run_folders
 
 
@@ -69,3 +69,12 @@ def test_the_page_of_a_person_says_which_labels_calibrated(runs, applied, words)
     somebody = run.splits.index[run.splits["split"] == "test"][0]
     notes = " ".join(probability_section(gather_cohort([run], None), somebody, None)[0]["notes"])
     assert words in notes and "validation" not in notes
+
+
+def test_somebody_of_a_site_that_trained_nobody_is_told_so(runs, outputs):
+    prepared = load_prepared(outputs / "prepared")
+    person = runs[0].splits.index[-1]
+    site = prepared.visits.at[person, "site"]
+    for groups, other in (({site: site}, False), ({"elsewhere": "elsewhere"}, True)):
+        run = replace(runs[0], adjustment={"harmonize": "site", "adjust": "none", "groups": groups})
+        assert is_of_other_site(gather_cohort([run], prepared), person) == other
