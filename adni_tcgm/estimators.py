@@ -28,7 +28,6 @@ from torch import nn
 from adni_tcgm.evaluation.cross_fitting import calibrate_held_out, cross_predict
 from adni_tcgm.evaluation.metrics import METRICS, classification_metrics
 from adni_tcgm.methods.method import ClassifierConfig
-from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.methods.registry import METHODS
 from adni_tcgm.model import MultimodalData, Scale, TrainedModel, Views, to_batch
 from adni_tcgm.nets.mlp import MLPConfig
@@ -101,7 +100,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
         config = self._config()
 
         def train_on(part: Splits) -> Fitted:
-            return method.fit(part, config) if isinstance(method, PVCC) else fit(method, part, config)
+            return fit(method, part, config)
 
         fitted = train_on(splits)
         held_out = cross_predict(train_on, splits, seed=self.seed) if self.calibrate else None

@@ -49,20 +49,22 @@ HISTORY = (
     "seconds",
 )
 METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
-# Results on top of those: a separate evaluation set, the validation split, posteriors after calibration, the round
-# whose weights were kept, the first one with an unlabeled step (null: none), how the run began, how it was computed.
+# Results on top of those: a separate evaluation set, the validation split, the same of posteriors before calibration,
+# the round whose weights were kept, the first one with an unlabeled step (null: none), how the run began, how it was
+# computed.
 MORE_METRICS = (
-    "test_calibrated",
+    "test_uncalibrated",
     "validation",
-    "validation_calibrated",
+    "validation_uncalibrated",
     "evaluation",
-    "evaluation_calibrated",
+    "evaluation_uncalibrated",
     "best_round",
     "unlabeled_from",
     "warm_start",
     "execution",
     "protocol",
     "calibration",
+    "agreement",
 )
 COMPLETE = "metrics.json"
 
@@ -229,7 +231,8 @@ def prediction_table(
     calibrated: Mapping[str, np.ndarray],
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """One row per sample and modality (and "all") with posteriors before and after calibration.
+    """One row per sample and modality (and "all") with posteriors before (p_) and after calibration (p_calibrated_),
+    and the logarithms of both (log_p_, log_p_calibrated_), in full: a posterior close to 1 loses its order.
 
     log_posteriors, calibrated: modality or "all" -> (B, C) log-posteriors. `label` is empty where it is unknown or was
     hidden; `present` says whether the sample has that modality ("all": always).
@@ -238,12 +241,13 @@ def prediction_table(
     columns = list(batch.inputs)
     tables = []
     for name, values in log_posteriors.items():
-        table = {"sample_id": list(batch.sample_ids), "split": split, "modality": name}
+        table, in_full = {"sample_id": list(batch.sample_ids), "split": split, "modality": name}, {}
         for prefix, logs in (("p_", values), ("p_calibrated_", calibrated[name])):
-            posterior = np.exp(np.asarray(logs, dtype=float))
-            table |= {prefix + label: posterior[:, c].round(6) for c, label in enumerate(classes)}
+            logs = np.asarray(logs, dtype=float)
+            table |= {prefix + label: np.exp(logs[:, c]).round(6) for c, label in enumerate(classes)}
+            in_full |= {f"log_{prefix}{label}": logs[:, c] for c, label in enumerate(classes)}
         there = batch.present[:, columns.index(name)].tolist() if name in columns else True
-        tables.append(pd.DataFrame(table | {"label": labels, "present": there}))
+        tables.append(pd.DataFrame(table | {"label": labels, "present": there} | in_full))
     return pd.concat(tables, ignore_index=True)
 
 

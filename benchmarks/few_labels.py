@@ -74,9 +74,8 @@ def results(out: Path, seeds: Sequence[int], learners: tuple[str, ...], label_ra
             for method in METHODS:
                 metrics = load_run(runs_of(out, name) / run_name(settings, method, seed)).metrics
                 for modality, values in metrics["evaluation"].items():
-                    calibrated = metrics["evaluation_calibrated"][modality]
                     shown = {"by": f"{method}, {name}", "labels": "visible", "modality": modality}
-                    figures = {"log_loss": calibrated["log_loss"], "brier": calibrated["brier"]}
+                    figures = {"log_loss": values["log_loss"], "brier": values["brier"]}
                     figures |= {"test_auc": metrics["test"][modality]["auc"]}
                     figures |= {"validation_log_loss": metrics["validation"][modality]["log_loss"]}
                     rows.append(shown | {"seed": seed, "auc": values["auc"], "accuracy": values["accuracy"]} | figures)
@@ -94,9 +93,10 @@ def run_of(out: Path, seed: int, learner: str, method: str, label_rate: float) -
 
 
 def judged(run: Run, modality: str) -> pd.DataFrame:
-    """`label p_converter` of the evaluation people who have the modality, by their ids."""
+    """`label log_odds` (calibrated) of the evaluation people who have the modality, by their ids."""
     rows = run.predictions[(run.predictions.split == "evaluation") & (run.predictions.modality == modality)]
-    return rows.set_index("sample_id")
+    odds = rows.log_p_calibrated_converter - rows.log_p_calibrated_stable
+    return rows.assign(log_odds=odds).set_index("sample_id")
 
 
 def bar_scores(out: Path, seed: int, run: Run, people: Sequence[str]) -> dict[str, np.ndarray]:
@@ -118,10 +118,10 @@ def compare(out: Path, seeds: Sequence[int], learners: Sequence[str], label_rate
         best = run_of(out, seed, learners[0], "tcgm", label_rate)
         for name, modality in ((name, modality) for name in learners for modality in MODALITIES):
             tcgm, ce = (judged(run_of(out, seed, name, method, label_rate), modality) for method in ("tcgm", "ce"))
-            _pair(pairs, f"{name}, {modality}: TCGM - CE", tcgm, ce.p_converter.loc[tcgm.index])
+            _pair(pairs, f"{name}, {modality}: TCGM - CE", tcgm, ce.log_odds.loc[tcgm.index])
         first = judged(best, "all")
         for name in learners[1:]:
-            other = judged(run_of(out, seed, name, "tcgm", label_rate), "all").p_converter
+            other = judged(run_of(out, seed, name, "tcgm", label_rate), "all").log_odds
             _pair(pairs, f"TCGM, all: {learners[0]} - {name}", first, other.loc[first.index])
         for name, scores in bar_scores(out, seed, best, first.index.tolist()).items():
             _pair(pairs, f"TCGM, all: {learners[0]} - {name}", first, pd.Series(scores, first.index))
@@ -130,7 +130,7 @@ def compare(out: Path, seeds: Sequence[int], learners: Sequence[str], label_rate
 
 def _pair(pairs: dict[str, list[PairedRun]], name: str, first: pd.DataFrame, second: pd.Series) -> None:
     labels = (first.label == "converter").to_numpy().astype(int)
-    run = PairedRun(list(first.index), labels, first.p_converter.to_numpy(), second.to_numpy())
+    run = PairedRun(list(first.index), labels, first.log_odds.to_numpy(), second.to_numpy())
     pairs.setdefault(name, []).append(run)
 
 

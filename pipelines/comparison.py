@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.evaluation.intervals import Metric, PairedRun, holm, paired_difference, verdicts
-from adni_tcgm.evaluation.metrics import METRICS
+from adni_tcgm.evaluation.metrics import METRICS, SMALLEST_LOG_POSTERIOR
 from adni_tcgm.storage import Run
 
 CELL = ["dataset", "method", "label_rate", "modality", "metric"]
@@ -17,8 +17,6 @@ LOWER_IS_BETTER = ("log_loss", "brier")
 # Those of which a paired difference can be had; the Brier score is in the tables only.
 COMPARED = ("accuracy", "auc", "balanced_accuracy", "log_loss")
 DIFFERENCES = ["label_rate", "metric", "reference", "method", "estimate", "low", "high", "p_holm", "verdict", "seeds"]
-# predictions.tsv keeps six decimals: a posterior below half of the last one reads 0.
-SMALLEST_POSTERIOR = 5e-7
 
 
 def tabulate_seeds(runs: Sequence[Run]) -> pd.DataFrame:
@@ -121,7 +119,10 @@ def _pair(first: Run, second: Run, metric: str) -> PairedRun:
         raise ValueError(f"{first.path.name} and {second.path.name} disagree about labels of test samples")
     classes = class_names(first)
     labels = one["label"].map({name: index for index, name in enumerate(classes)}).to_numpy()
-    scores = [_scores(table[[f"p_{name}" for name in classes]].to_numpy(), labels, metric) for table in (one, other)]
+    scores = [
+        _scores(table[[f"log_p_calibrated_{name}" for name in classes]].to_numpy(), labels, metric)
+        for table in (one, other)
+    ]
     return PairedRun(list(one.index), labels, *scores, train_size=first.metrics["n"]["train"])
 
 
@@ -131,13 +132,13 @@ def _combined(run: Run) -> pd.DataFrame:
     return rows[(rows["split"] == "test") & (rows["modality"] == "all") & (rows["label"] != "")].set_index("sample_id")
 
 
-def _scores(posterior: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
+def _scores(log_posterior: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
     """(n,) what is averaged over samples, computed once instead of in every draw; for the AUC the (n, C) ranks."""
     if metric == "auc":
-        return np.stack([np.unique(column, return_inverse=True)[1] for column in posterior.T], axis=1)
+        return np.stack([np.unique(column, return_inverse=True)[1] for column in log_posterior.T], axis=1)
     if metric == "log_loss":
-        return -np.log(np.maximum(posterior[np.arange(len(labels)), labels], SMALLEST_POSTERIOR))
-    return (posterior.argmax(1) == labels).astype(float)
+        return -np.maximum(log_posterior[np.arange(len(labels)), labels], SMALLEST_LOG_POSTERIOR)
+    return (log_posterior.argmax(1) == labels).astype(float)
 
 
 def _metric_of_scores(metric: str) -> Metric:

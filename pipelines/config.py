@@ -68,7 +68,7 @@ class Settings:
     mlp: MLPConfig = field(default_factory=MLPConfig)
     encoders: dict = field(default_factory=dict)
     augment: str = "default"
-    protocol: str = PAPER
+    protocol: str = AUSTERE
     methods: dict = field(default_factory=dict)
     panels: tuple[str, ...] = ()
     warm_start: str = NO_WARM_START

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.config import NO_WARM_START, Settings
+from adni_tcgm.evaluation.cross_fitting import FOLDS
+from pipelines.config import AUSTERE, NO_WARM_START, Settings
 
 # Seconds of one core of a small virtual machine. For orientation only: nothing depends on them.
 SIMULATE_RAW, SIMULATE_PREPARED = 11.0, 0.5
@@ -39,15 +40,17 @@ class Plan:
 
 
 def _training(settings: Settings, method: str) -> float:
-    """Regions take seconds. One thread or two make little difference to a step this small."""
+    """Regions take seconds. One thread or two make little difference to a step this small. By the austere protocol the
+    rounds on labels run once more for each fold of cross-fitting."""
+    trainings = 1 + FOLDS * (settings.protocol == AUSTERE)
     if settings.data.features != "voxels":
-        return 5.0
+        return 5.0 * trainings
     if settings.warm_start != NO_WARM_START:
         warm = settings.warm_up()
         each = GRID_SAMPLE if settings.network == "grid" else SLIM_SAMPLE
-        return 10.0 + warm.rounds * warm.batch_size * MODALITIES * each
+        return 10.0 * trainings + warm.rounds * warm.batch_size * MODALITIES * each
     train = settings.train_for(method)
     samples = train.rounds * train.batch_size_labeled
     if method != "ce":
         samples += (train.rounds - train.warm_up_rounds) * train.batch_size_unlabeled
-    return samples * MODALITIES * SLIM_SAMPLE
+    return trainings * samples * MODALITIES * SLIM_SAMPLE

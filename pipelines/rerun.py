@@ -21,7 +21,7 @@ from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import CHECKSUMS
 from adni_tcgm.storage import Run, environment, load_run
 from pipelines.config import DATASETS, Settings, build
-from pipelines.restoring import Refused
+from pipelines.restoring import RECORDED, Refused
 from pipelines.training import configuration, train_run
 from pipelines.truth import Truth
 
@@ -45,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def settings_again(run: Run, data: Path | None) -> Settings:
     """The settings of a run of any data set. Raises Refused where they are of another version of this code."""
-    values = {key: value for key, value in run.config.items() if key not in ("method", "seed", "data_fingerprint")}
+    values = {key: value for key, value in run.config.items() if key not in RECORDED}
     kind = DATASETS[values["dataset"]][1]
     path = data or _recorded_place(run)
     takes_path = "path" in {field.name for field in dataclasses.fields(kind)}

@@ -22,6 +22,8 @@ from preprocessing.subject.plan import RECIPE_VERSION, Recipe
 
 CLASSES = ("stable", "converter")
 RECIPE = "recipe.json"
+# What `config.yaml` of a run says beside its settings.
+RECORDED = ("method", "seed", "metrics_version", "data_fingerprint")
 
 
 class Refused(ValueError):
@@ -73,7 +75,7 @@ def settings_of(run: Run, path: Path) -> Settings:
 
     Raises Refused for a run on other data than brains, or of an older version with settings that are no more.
     """
-    values = {key: value for key, value in run.config.items() if key not in ("method", "seed", "data_fingerprint")}
+    values = {key: value for key, value in run.config.items() if key not in RECORDED}
     if values.get("dataset", "adni") != "adni":
         raise Refused(f"{run.path}: trained on {values['dataset']!r}, not on brains")
     try:

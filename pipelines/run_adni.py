@@ -132,7 +132,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
         help="from a scan to the visit whose diagnosis is the scan's, at most; default: 3",
     )
     group.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
-    group.add_argument("--classes", default=",".join(LabelRule.classes), help="e.g. cn,stable,converter,ad")
+    group.add_argument("--classes", default="cn,stable,converter,ad", help="default: cn,stable,converter,ad")
     group.add_argument(
         "--visits",
         choices=VISITS,

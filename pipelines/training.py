@@ -7,33 +7,39 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import pandas as pd
 import torch
 
 from adni_tcgm.audit import audit_fits, audit_splits, check_manifest, seal_test, split_manifest
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_bars import CLINICAL_FILE, compute_bars
-from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
-from adni_tcgm.evaluation.cross_fitting import calibrate_held_out, cross_predict
+from adni_tcgm.evaluation import agreement
+from adni_tcgm.evaluation.calibration import CROSS_FITTED, Calibration, fit_calibration
+from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cross_predict
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.files import DamagedFile, inside, lock
 from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.method import Method
-from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
 from adni_tcgm.tcgm.murauer import Murauer, pretrain_murauer
 from adni_tcgm.tcgm.processes import rank
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
-from adni_tcgm.tcgm.warm_start import pretrain
+from adni_tcgm.tcgm.warm_start import encoder_signs, pretrain
 from pipelines.config import AUSTERE, NO_WARM_START, Settings
 from pipelines.training_cost import describe_volumes, estimate, free_bytes
 from pipelines.truth import Truth
+
+# Raised when metrics.json of the same settings says something else: an older run is then trained again.
+METRICS_VERSION = 2
+# Raised when there are other bars.
+BARS_VERSION = 2
 
 
 def run_name(settings: Settings, method: str, seed: int) -> str:
@@ -92,17 +98,18 @@ def _train(
     shown = shown_to_training(settings, splits)
     train = fitter(settings, method, shown, seed, title)
     fitted = train(shown, title, journal_of(unfinished, config, tensorboard))
-    calibration, calibrated_on, about_calibration = _calibrate(settings, fitted, splits, shown, train)
+    found = calibrate(settings, fitted, splits, shown, train)
     if rank() > 0:
         return run_dir
-    fitted_on = {**splits.fitted_on, "weights": splits.train.sample_ids, **calibrated_on}
+    fitted_on = {**splits.fitted_on, "weights": splits.train.sample_ids, **found.fitted_on}
     audit["fitted_on"] = audit_fits(fitted_on, splits)
     parts = {"validation": splits.validation, "test": splits.test} | judges
     if settings.dataset == "adni":
         parts["train"] = censored_people(splits)
-    scores, predictions = _judge(fitted, calibration, parts)
+    scores, predictions = _judge(fitted, found, parts)
     metrics = _about(settings, method, seed, splits, truth) | scores | _about_fit(settings, fitted)
-    metrics |= {"protocol": settings.protocol, "calibration": about_calibration}
+    metrics |= {"protocol": settings.protocol, "calibration": found.about}
+    metrics |= _agreement(fitted, splits, found.held_out)
     adjustment = getattr(splits, "adjustment", None)
     save_run(
         run_dir,
@@ -113,7 +120,7 @@ def _train(
         predictions=predictions,
         norms=getattr(splits, "norms", None),
         adjustment=adjustment.to_json() if adjustment else None,
-        calibration=calibration.to_json(),
+        calibration=found.calibration.to_json(),
         split=manifest,
         audit=audit,
         prepared=settings.data.path if settings.dataset == "adni" else None,
@@ -143,17 +150,57 @@ def _about_fit(settings: Settings, fitted: Fitted) -> dict:
     return about
 
 
-def _judge(fitted: Fitted, calibration: Calibration, parts: Mapping[str, MultimodalBatch]) -> tuple[dict, pd.DataFrame]:
-    """Scores of each part, as they are and calibrated, and the predictions of all; "train" has no outcome to score."""
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration, the samples that it was fitted on (for the audit), and what metrics.json says of it.
+
+    held_out: by the austere protocol, what models trained without them say of the visible labels.
+    """
+
+    calibration: Calibration
+    fitted_on: dict[str, Sequence[str]]
+    about: dict[str, object]
+    held_out: HeldOut | None = None
+
+
+def _judge(fitted: Fitted, found: Calibrated, parts: Mapping[str, MultimodalBatch]) -> tuple[dict, pd.DataFrame]:
+    """Scores of each part, calibrated as people see them and uncalibrated, and the predictions of all.
+
+    "train" has no outcome to score. Held-out predictions of visible labels stand in the table as `CROSS_FITTED`.
+    """
     scores, tables = {}, []
+    said = {name: _numpy(predict(fitted, batch)) for name, batch in parts.items()}
+    if found.held_out is not None:
+        parts, said = (
+            {**parts, CROSS_FITTED: found.held_out.samples},
+            {**said, CROSS_FITTED: found.held_out.log_posteriors},
+        )
     for name, batch in parts.items():
-        found = {key: value.numpy() for key, value in predict(fitted, batch).items()}
-        calibrated = calibration.apply(found, batch.present.numpy())
-        tables.append(prediction_table(name, batch, found, calibrated, fitted.classes))
-        if name != "train":
-            scores[name] = evaluate_modalities(found, batch.labels.numpy(), batch.present.numpy())
-            scores[f"{name}_calibrated"] = evaluate_modalities(calibrated, batch.labels.numpy(), batch.present.numpy())
+        calibrated = found.calibration.apply(said[name], batch.present.numpy())
+        tables.append(prediction_table(name, batch, said[name], calibrated, fitted.classes))
+        if name not in ("train", CROSS_FITTED):
+            labels, present = batch.labels.numpy(), batch.present.numpy()
+            scores[name] = evaluate_modalities(calibrated, labels, present)
+            scores[f"{name}_uncalibrated"] = evaluate_modalities(said[name], labels, present)
     return scores, pd.concat(tables, ignore_index=True)
+
+
+def _agreement(fitted: Fitted, splits: Splits, held_out: HeldOut | None) -> dict:
+    """Whether what the modalities agree on follows a recorded nuisance; nothing where none is recorded."""
+    said = _numpy(predict(fitted, splits.train))
+    if not splits.nuisances or len(said) < 3:
+        return {}
+    labeled = np.zeros(0), np.zeros(0, int)
+    if held_out is not None:
+        by_person = agreement.agreement_of(held_out.log_posteriors, held_out.samples.present.numpy())
+        labeled = by_person, held_out.samples.labels.numpy()
+    shared = agreement.agreement_of(said, splits.train.present.numpy())
+    rows = agreement.explain_agreement(shared, splits.nuisances, *labeled)
+    return {"agreement": {"explained": agreement.to_json(rows), "words": agreement.describe(rows)}}
+
+
+def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: values.numpy() for name, values in tensors.items()}
 
 
 def journal_of(folder: Path, config: dict, tensorboard: Path | None = None) -> FileJournal:
@@ -173,7 +220,7 @@ def censored_people(splits: Splits) -> MultimodalBatch:
 
 def configuration(settings: Settings, method: str, seed: int) -> dict:
     """Everything that decides the run's result, as plain values: `config.yaml`."""
-    config = {"method": method, "seed": seed, **asdict(settings)}
+    config = {"method": method, "seed": seed, "metrics_version": METRICS_VERSION, **asdict(settings)}
     # Where the data lie is no setting of the run: they may move, but not change.
     config["data"].pop("path", None)
     # What other methods are set to is none of this run's business, nor is what a plot shows.
@@ -204,22 +251,18 @@ def fitter(
     are not kept in a journal: after a kill they are trained anew, by the same seed, to the same weights.
     """
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
-    # Some are not trained by gradients and bring a `fit` of their own.
-    own_fit = method.fit if isinstance(method, PVCC) else None
     augment = settings.augmentation()
     if settings.warm_start != NO_WARM_START:
         encoders, seconds = _encoders(settings, splits, config, progress)
 
         def fit_on_encoders(part: Splits, title: str | None, kept: FileJournal | None) -> Fitted:
-            fitted = fit_encoded(method, encoders, part, config, augment, title, own_fit, kept)
+            fitted = fit_encoded(method, encoders, part, config, augment, title, kept)
             for row in fitted.history:  # what a run took counts its warm start
                 row["seconds"] += seconds
             return fitted
 
         return fit_on_encoders
-    if own_fit:
-        return lambda part, title, kept: own_fit(part, config)
-    if settings.volumes and progress is not None:
+    if settings.volumes and progress is not None and not hasattr(method, "fit"):
         config = _look_ahead(method, splits, config, augment)
     return lambda part, title, kept: fit(method, part, config, augment, title, kept)
 
@@ -235,6 +278,7 @@ def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress:
         encoders = pretrain_murauer(warm, settings.encoder(), splits.modalities, source, splits.train, **place)
     else:
         encoders = pretrain(warm, settings.encoder(), splits.modalities, splits.train, **place)
+        encoders.signs = encoder_signs(warm.tasks, [m.name for m in splits.modalities], splits.target_signs)
     return encoders, perf_counter() - start
 
 
@@ -278,24 +322,22 @@ def shown_to_training(settings: Settings, splits: Splits) -> Splits:
     return replace(sealed, validation=validation, rows=rows)
 
 
-def _calibrate(
+def calibrate(
     settings: Settings, fitted: Fitted, splits: Splits, shown: Splits, train: Callable[..., Fitted]
-) -> tuple[Calibration, dict[str, Sequence[str]], dict]:
-    """The calibration, the samples that it was fitted on (for the audit), and what there is to say of it.
-
-    By the austere protocol from cross-fitting the visible labels, otherwise from validation.
-    """
+) -> Calibrated:
+    """By the austere protocol from cross-fitting the visible labels, otherwise from validation."""
     prior = fitted.prior.numpy()
     if settings.protocol == AUSTERE:
         held_out = cross_predict(lambda part: train(part, None, None), shown, seed=fitted.config.seed)
         names = [name for name in predict(fitted, shown.validation.select(torch.arange(0))) if name != "all"]
         calibration, about = calibrate_held_out(held_out, names, prior)
-        return calibration, {"cross_fitted_calibration": held_out.samples.sample_ids if held_out else []}, about
+        fitted_on = {"cross_fitted_calibration": held_out.samples.sample_ids if held_out else []}
+        return Calibrated(calibration, fitted_on, about, held_out)
     validation = splits.validation
-    found = {name: value.numpy() for name, value in predict(fitted, validation).items()}
+    found = _numpy(predict(fitted, validation))
     calibration = fit_calibration(found, validation.labels.numpy(), validation.present.numpy(), prior)
     about = {"samples": int((validation.labels != UNLABELED).sum()), "applied": True}
-    return calibration, {"calibration": validation.sample_ids}, about
+    return Calibrated(calibration, {"calibration": validation.sample_ids}, about)
 
 
 def say_budget(metrics: Mapping) -> str:
@@ -328,7 +370,15 @@ def write_bars(
     folder = bars_dir(runs, voxels, seed)
     tables = [Path(voxels.data.path) / name for name in ("manifest.tsv", CLINICAL_FILE)]
     content = b"".join(table.read_bytes() for table in tables if table.is_file())
-    inputs = {"seed": seed, **asdict(voxels.data), "tables": hashlib.sha256(content).hexdigest()}
+    regions = next((s.data for s in settings if s.data.features == "regions"), None)
+    about = {"harmonize": regions.harmonize, "adjust": regions.adjust} if regions else {}
+    inputs = {
+        "seed": seed,
+        "bars_version": BARS_VERSION,
+        **asdict(voxels.data),
+        **about,
+        "tables": hashlib.sha256(content).hexdigest(),
+    }
     # Bars look at voxels and at summaries whatever the classifiers see and the encoders learn.
     for key in ("path", "features", "targets"):
         inputs.pop(key)
@@ -336,8 +386,8 @@ def write_bars(
     stamp = folder / "inputs.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == inputs:
         return folder
-    # The split is the same for either kind of features; regions load faster.
-    splits = adni.load(replace(voxels.data, features="regions"), seed)
+    # The split is the same for either kind of features; bars see regions as classifiers of regions do.
+    splits = adni.load(regions or replace(voxels.data, features="regions"), seed)
     bayes = None
     if truth is not None:
         limits = truth.bayes_metrics(splits.test.sample_ids) or {}

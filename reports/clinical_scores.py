@@ -47,10 +47,12 @@ def load_scores(cohort: Cohort) -> pd.DataFrame:
 def compare(cohort: Cohort, scores: pd.DataFrame) -> list[dict[str, str]]:
     """Rows name, auc, difference (to clinical scores alone), of the labeled test people.
 
-    Logistic regressions are fitted on the validation people, whom the run did not train on: on scores, age and sex, and
-    on these with the headline run's log-odds beside them. Imaging alone is that run's own probability.
+    Logistic regressions are fitted on scores, age and sex, and on these with the headline run's log-odds beside them:
+    on the people who calibrated that run, with log-odds of models that did not train on them. Imaging alone is that
+    run's own probability.
     """
-    fitted, judged = (labeled_rows(cohort.headline, split) for split in ("validation", "test"))
+    headline = cohort.headline
+    fitted, judged = (labeled_rows(headline, split) for split in (headline.calibration_split, "test"))
     converter = judged["converter"].to_numpy(bool)
     if min(converter.sum(), (~converter).sum()) < SMALLEST_CELL:
         return []
@@ -103,5 +105,5 @@ def clinical_section(cohort: Cohort, bars: list[dict[str, Any]]) -> dict[str, An
         for name, values in budgets.items()
     ]
     named = [TITLES[name] + (f" (known of {100 * share:.0f} %)" if share < 1 else "") for name, share in shares.items()]
-    fitted = str(len(labeled_rows(cohort.headline, "validation")))
+    fitted = len(labeled_rows(cohort.headline, cohort.headline.calibration_split))
     return {"rows": rows, "bars": simple, "scores": ", ".join(named), "fitted": fitted}

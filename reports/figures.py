@@ -137,13 +137,13 @@ def _diagonal(axes: Axes, title: str, x: str, y: str) -> None:
 
 @dataclass(frozen=True)
 class Scores:
-    """Test predictions of one run in one modality: converter (n,) bool and its probability (n,), raw and calibrated."""
+    """Test predictions of one run in one modality: converter (n,) bool, calibrated log odds and probability."""
 
     run: str
     method: str
     features: str
     converter: np.ndarray
-    probability: np.ndarray
+    log_odds: np.ndarray
     calibrated: np.ndarray
 
 
@@ -161,7 +161,7 @@ def draw_roc(scores: dict[str, list[Scores]], titles: dict[str, str], headline: 
             _diagonal(axes, titles[modality], "1 − specificity", "sensitivity")
             for run in runs:
                 style = line_style(run.method, run.features)
-                axes.plot(*roc_curve(run.converter, run.probability), color=MODALITY_COLORS[modality], **style)
+                axes.plot(*roc_curve(run.converter, run.log_odds), color=MODALITY_COLORS[modality], **style)
         axes = figure.add_axes((0.795, 0.27, 0.195, 0.65))
         _diagonal(axes, "Calibration", "predicted", "observed")
         for run in scores.get("all", []):

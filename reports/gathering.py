@@ -81,7 +81,7 @@ class Cohort:
 
     @cached_property
     def base_rate(self) -> tuple[float, int] | None:
-        """Share of converters among the labels that training and selection knew, and their number."""
+        """Share of converters among the labels that the headline run knew, and their number."""
         known = label_budget(self.headline)
         return (float((known["label"] == "converter").mean()), len(known)) if len(known) else None
 
@@ -110,9 +110,9 @@ def gather_cohort(
 
 
 def redraw_calibration(run: Run, draws: int = CALIBRATION_DRAWS) -> list[Calibration]:
-    """Calibrations from validation people drawn with replacement; empty where the run kept no calibration."""
-    if "log_prior" not in run.calibration:
+    """Calibrations from redrawn people on whom the run's was fitted; empty where the run kept none, or applies none."""
+    if "log_prior" not in run.calibration or not run.metrics.get("calibration", {}).get("applied", True):
         return []
-    found = list_posteriors(run, run.predictions[run.predictions["split"] == "validation"])
+    found = list_posteriors(run, run.predictions[run.predictions["split"] == run.calibration_split])
     labels = found.label.map({name: index for index, name in enumerate(CLASSES)}).fillna(-1).to_numpy(int)
     return bootstrap_calibrations(found.log, labels, found.present, np.array(run.calibration["log_prior"]), draws)

@@ -17,6 +17,7 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix
 from adni_tcgm.evaluation.intervals import bootstrap_interval
 from adni_tcgm.files import verify_checksums
 from reports.figures import GREY, INK, STYLE, save_svg
+from reports.records import describe_calibration
 from reports.study import COLORS, MARKERS, method_title
 from reports.tables import fixed
 from reports.typesetting import show_missing_glyphs, typeset
@@ -49,7 +50,7 @@ class GenericRun:
         rows = self.predictions
         rows = rows[(rows["split"] == "test") & (rows["modality"] == modality) & rows["present"]]
         rows = rows[rows["label"] != ""].set_index("sample_id")
-        values = rows[[f"p_{name}" for name in self.classes]].to_numpy(float)
+        values = rows[[f"log_p_calibrated_{name}" for name in self.classes]].to_numpy(float)
         choice = np.array(self.classes, dtype=object)[values.argmax(1)] if len(rows) else []
         return pd.DataFrame({"label": rows["label"], "choice": choice}, index=rows.index)
 
@@ -67,8 +68,8 @@ def load_generic(folder: Path) -> GenericRun:
         raise FileNotFoundError(f"{folder} is not a finished run: it has no metrics.json")
     verify_checksums(folder)
     predictions = pd.read_csv(folder / "predictions.tsv", sep="\t", dtype=str, keep_default_na=False)
-    columns = [name for name in predictions.columns if name.startswith("p_")]
-    classes = [name[2:] for name in columns if f"p_calibrated_{name[2:]}" in columns]
+    columns = [name for name in predictions.columns if name.startswith(("p_", "log_p_"))]
+    classes = [name[2:] for name in columns if f"log_p_calibrated_{name[2:]}" in columns]
     predictions[columns] = predictions[columns].astype(float)
     predictions["present"] = predictions["present"].str.lower() == "true"
     history = folder / "history.tsv"
@@ -92,18 +93,18 @@ def tabulate_run(run: GenericRun) -> list[dict[str, str]]:
         table = run.chosen(modality)
         right = (table["label"] == table["choice"]).to_numpy(float)
         limits = bootstrap_interval(lambda _, hits: float(hits.mean()), right, right, draws=DRAWS)
-        raw = run.metrics["test"].get(modality) or {}
-        calibrated = run.metrics.get("test_calibrated", {}).get(modality) or {}
+        shown = run.metrics["test"].get(modality) or {}
+        raw = run.metrics.get("test_uncalibrated", {}).get(modality) or {}
         interval = f" ({fixed(limits[0], 3)} to {fixed(limits[1], 3)})" if limits else ""
         rows.append(
             {
                 "modality": _title(modality),
                 "n": str(len(table)),
-                "accuracy": fixed(raw.get("accuracy"), 3) + interval,
-                "balanced_accuracy": fixed(raw.get("balanced_accuracy"), 3),
-                "auc": fixed(raw.get("auc"), 3),
-                "log_loss": f"{fixed(raw.get('log_loss'), 3)} → {fixed(calibrated.get('log_loss'), 3)}",
-                "brier": f"{fixed(raw.get('brier'), 3)} → {fixed(calibrated.get('brier'), 3)}",
+                "accuracy": fixed(shown.get("accuracy"), 3) + interval,
+                "balanced_accuracy": fixed(shown.get("balanced_accuracy"), 3),
+                "auc": fixed(shown.get("auc"), 3),
+                "log_loss": f"{fixed(raw.get('log_loss'), 3)} → {fixed(shown.get('log_loss'), 3)}",
+                "brier": f"{fixed(raw.get('brier'), 3)} → {fixed(shown.get('brier'), 3)}",
             }
         )
     return rows
@@ -232,7 +233,8 @@ def describe_generic(runs: list[GenericRun]) -> tuple[dict[str, Any], dict[str, 
                 "method": method_title(run.metrics["method"]),
                 "rate": f"{100 * run.metrics['label_rate']:g}",
                 "seed": str(run.metrics["seed"]),
-                "labels": {key: str(labels[key]) for key in ("train_visible", "validation")},
+                "labels": {"train_visible": str(labels["train_visible"])},
+                "calibrated_on": describe_calibration(run.metrics),
                 "n": {key: str(value) for key, value in run.metrics["n"].items()},
                 "metrics": tabulate_run(run),
                 "agreement": tabulate_agreement(run),

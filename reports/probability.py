@@ -45,6 +45,9 @@ def is_calibrated(run: Run) -> bool:
 def describe_choice(cohort: Cohort) -> str:
     """One sentence: which classifier the headline comes from, and by which numbers."""
     rivals = [run for run in cohort.runs if run.metrics["method"] == cohort.headline.metrics["method"]]
+    if cohort.headline.austere:
+        why = "regions before voxels, as fixed beforehand" if len(rivals) > 1 else "the only classifier of this method"
+        return f"Headline: {cohort.headline.title}, {why}."
     values = ", ".join(f"{run.title} {fixed(run.validation_log_loss, 3)}" for run in rivals)
     if len(rivals) == 1:
         return f"Headline: {values} (validation log-loss), the only classifier of this method."
@@ -94,6 +97,24 @@ def _rows(cohort: Cohort, sample_id: str) -> list[figures.ProbabilityRow]:
     return rows
 
 
+def _people(run: Run) -> str:
+    if run.austere:
+        return f"the {run.metrics['calibration']['samples']} with a visible label, each judged by a model without them"
+    return "of validation"
+
+
+def is_of_other_site(cohort: Cohort, sample_id: str) -> bool:
+    """Whether the headline run took sites out of the measurements, but not this person's."""
+    adjustment = cohort.headline.adjustment
+    if (
+        adjustment.get("harmonize") != "site"
+        or cohort.prepared is None
+        or sample_id not in cohort.prepared.visits.index
+    ):
+        return False
+    return cohort.prepared.visits.at[sample_id, "site"].strip() not in adjustment.get("groups", {})
+
+
 def _notes(cohort: Cohort, sample_id: str) -> list[str]:
     base, headline = cohort.base_rate, cohort.headline
     labels, n = headline.metrics.get("labels", {}), headline.splits["split"].value_counts()
@@ -101,7 +122,8 @@ def _notes(cohort: Cohort, sample_id: str) -> list[str]:
     notes = [f"{describe_choice(cohort)} {describe_adjustments([headline])}"]
     if cohort.calibrations:
         notes.append(
-            "Line: 95 % interval over calibration people drawn anew; another training could give another probability."
+            f"Line: 95 % interval over calibration people drawn anew ({_people(headline)}); another training could "
+            "give another probability."
         )
     if len(cohort.runs) > 1:
         notes.append(
@@ -109,14 +131,19 @@ def _notes(cohort: Cohort, sample_id: str) -> list[str]:
         )
     notes.append(
         f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; "
-        f"chosen and calibrated on {labels.get('validation', '?')} labeled validation subjects."
+        f"{headline.calibrated_on}."
     )
     if base:
         notes.append(
             f"Base rate {100 * base[0]:.0f} %: share of converters among those {base[1]} labels, a choice of this "
             "cohort's design and not of yours."
         )
-    if split in ("train", "validation"):
+    if is_of_other_site(cohort, sample_id):
+        notes.append(
+            "This person's site is in no group that had enough training people: nothing was taken out of the "
+            "measurements for its scanner."
+        )
+    if split == "train" or (split == "validation" and not headline.austere):
         notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
     return notes
 

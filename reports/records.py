@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adni_tcgm.evaluation.calibration import CROSS_FITTED
 from adni_tcgm.files import sha256, verify_checksums
 
 CLASSES = ("stable", "converter")
@@ -50,6 +51,20 @@ class Run:
     @property
     def title(self) -> str:
         return f"{self.metrics['method'].upper()}, {self.metrics['features']}"
+
+    @property
+    def austere(self) -> bool:
+        """Whether no label but the visible ones was looked at (`protocol`)."""
+        return self.metrics.get("protocol") == "austere"
+
+    @property
+    def calibration_split(self) -> str:
+        """Which rows of `predictions` the calibration was fitted on: of models that did not train on these people."""
+        return CROSS_FITTED if self.austere else "validation"
+
+    @property
+    def calibrated_on(self) -> str:
+        return describe_calibration(self.metrics)
 
     @property
     def validation_log_loss(self) -> float:
@@ -113,7 +128,9 @@ def load_run(folder: Path) -> Run:
     for key in ("method", "features", "simulated"):
         if key not in metrics:
             raise ValueError(f"{folder / 'metrics.json'}: key {key!r} is missing; found: {', '.join(metrics)}")
-    probabilities = tuple(f"p_{kind}{name}" for kind in ("", "calibrated_") for name in CLASSES)
+    probabilities = tuple(
+        f"{log}p_{kind}{name}" for log in ("", "log_") for kind in ("", "calibrated_") for name in CLASSES
+    )
     predictions = _read_table(folder / "predictions.tsv", probabilities)
     _require(
         predictions, ("sample_id", "split", "modality", "label", "present", *probabilities), folder / "predictions.tsv"
@@ -229,21 +246,44 @@ def list_posteriors(run: Run, rows: pd.DataFrame) -> Posteriors:
     names = [name for name in run.calibration["rescalings"] if name != "all"] or ["all"]
     parts = {name: rows[rows["modality"] == name].set_index("sample_id") for name in names}
     order = parts[names[0]].index
-    columns = [f"p_{name}" for name in CLASSES]
-    # Six digits are kept: what reads 0 was at most half a millionth.
-    log = {n: np.log(part.loc[order, columns].to_numpy(float).clip(5e-7, 1)) for n, part in parts.items()}
+    columns = [f"log_p_{name}" for name in CLASSES]
+    log = {n: part.loc[order, columns].to_numpy(float) for n, part in parts.items()}
     present = np.stack([part.loc[order, "present"].to_numpy(bool) for part in parts.values()], axis=1)
     return Posteriors(list(order), log, present[:, : 0 if names == ["all"] else None], parts[names[0]]["label"])
 
 
+def log_odds(rows: pd.DataFrame) -> pd.Series:
+    """Calibrated log odds of conversion of rows of `predictions.tsv`, which keep the order of extreme probabilities."""
+    return rows["log_p_calibrated_converter"] - rows["log_p_calibrated_stable"]
+
+
 def label_budget(run: Run) -> pd.DataFrame:
-    """The labels that training and selection may know: visible training labels and the validation split's."""
-    visible = (run.splits["split"] == "train") & run.splits["label_visible"]
-    known = run.splits[visible | (run.splits["split"] == "validation")]
+    """The labels that a run knew: visible training labels and, by the paper's protocol, those of validation."""
+    knew = (run.splits["split"] == "train") & run.splits["label_visible"]
+    if not run.austere:
+        knew |= run.splits["split"] == "validation"
+    known = run.splits[knew]
     return known[known["label"].isin(CLASSES)]
 
 
+def describe_calibration(metrics: dict[str, Any]) -> str:
+    """The end of a sentence: which labels chose and calibrated a run."""
+    if metrics.get("protocol") != "austere":
+        return (
+            f"chosen and calibrated on {metrics.get('labels', {}).get('validation', '?')} labeled validation subjects"
+        )
+    about = metrics.get("calibration", {})
+    if about.get("applied"):
+        return f"no other label was looked at; calibrated by cross-fitting these {about['samples']}"
+    return "no other label was looked at; not calibrated, since cross-fitting these showed no better log-loss"
+
+
 def choose_headline(runs: list[Run]) -> Run:
-    """The run behind the headline probability: lowest validation log-loss among TCGM's, or among all without TCGM."""
+    """The run behind the headline probability, among TCGM's if there are any.
+
+    By the austere protocol regions come before voxels, as fixed beforehand; else the lowest validation log-loss counts.
+    """
     candidates = [run for run in runs if run.metrics["method"] == "tcgm"] or runs
+    if any(run.austere for run in candidates):
+        return min(candidates, key=lambda run: (run.metrics["features"] != "regions", run.name))
     return min(candidates, key=lambda run: (run.validation_log_loss, run.name))

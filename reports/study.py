@@ -168,9 +168,10 @@ def describe_budget(entry: dict[str, Any]) -> str:
     if entry["train_visible"] is None:
         return "no run has finished"
     shown = {key: _span(entry[key]) for key in ("train_visible", "n_train", "validation", "n_test")}
+    others = "no other label" if shown["validation"] == "0" else f"{shown['validation']} labeled validation samples"
     return (
-        f"{shown['train_visible']} visible labels among {shown['n_train']} training samples and "
-        f"{shown['validation']} labeled validation samples; {shown['n_test']} test samples"
+        f"{shown['train_visible']} visible labels among {shown['n_train']} training samples and {others}; "
+        f"{shown['n_test']} test samples"
     )
 
 
@@ -258,6 +259,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         "simulated": about["simulated"],
         "brains": about["brains"],
         "adjustment": _adjustment(study),
+        "validated": any(max(entry["validation"] or [0]) > 0 for entry in about["budget"]),
         "classes": [str(name) for name in about["classes"]],
         "methods": [method_title(method) for method in about["methods"]],
         "seeds": _count_seeds(study),
@@ -363,9 +365,8 @@ def label_figure(figure: Figure, study: Study, styles: dict[str, dict], columns:
     frame = {"left": 0.095, "right": 0.99, "top": 1 - 0.25 / height, "bottom": below / height}
     figure.subplots_adjust(**frame, wspace=0.1, hspace=0.35)
     validation = [count for entry in study.about["budget"] for count in entry["validation"] or ()]
-    budget = (
-        f"label rate (visible training labels; besides them, {_span([min(validation), max(validation)])} of validation)"
-    )
+    others = f"{_span([min(validation), max(validation)])} of validation" if max(validation) else "no label"
+    budget = f"label rate (visible training labels; besides them, {others})"
     figure.text(0.53, (below - 0.62) / height, budget, ha="center", color=GREY)
     if study.about["simulated"]:
         figure.text(0.99, (below - 0.62) / height, "SIMULATED", ha="right", weight="bold", color=AMBER)

@@ -12,7 +12,7 @@ import pandas as pd
 from reports.figures import ForestRow, Scores
 from reports.intervals import auc, auc_interval
 from reports.norms import HIPPOCAMPUS, META_ROI
-from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Run
+from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Run, log_odds
 
 SMALLEST_CELL = 5
 LABEL_DEFINITIONS = {
@@ -20,6 +20,8 @@ LABEL_DEFINITIONS = {
     "stable": "MCI at the scan, and still MCI at or after the horizon",
     "censored": "follow-up ends before the horizon, still MCI: unlabeled, never stable",
     "reverter": "back to normal cognition, or more than one change: unlabeled",
+    "cn": "normal cognition at the scan and ever after: teaches only where asked for",
+    "ad": "dementia at the scan and ever after: teaches only where asked for",
     "not_mci": "normal cognition or dementia at the scan: not used",
     "no_diagnosis": "no diagnosis known at the scan: not used",
     "unknown_visit": "nothing tells when the scan was taken: not used",
@@ -55,9 +57,10 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     fitted = "fitted on the training people without their labels"
     sites = "sites are not harmonized"
     if adjustment.get("harmonize") == "site":
-        smallest = adjustment.get("smallest_site")
-        few = f"; people of sites with fewer than {smallest} training people stay as they are" if smallest else ""
-        sites = f"sites are harmonized by ComBat ({fitted}{few})"
+        sites = (
+            "effects of sites with at least 20 training people, and of the field strength of all smaller ones, are "
+            f"taken out by ComBat ({fitted}; people of any other site stay as they are)"
+        )
     if adjustment.get("adjust") == "tiv_age_sex":
         covariates = f"adjusted for age, sex and (volumes, in mL) intracranial volume by regression {fitted}"
     else:
@@ -206,13 +209,13 @@ def gather_scores(runs: list[Run]) -> dict[str, list[Scores]]:
         for run in runs:
             rows = run.predictions
             rows = rows[(rows["split"] == "test") & (rows["modality"] == modality) & rows["present"]]
-            rows = rows[rows["label"].isin(CLASSES) & rows["p_converter"].notna()]
+            rows = rows[rows["label"].isin(CLASSES) & rows["p_calibrated_converter"].notna()]
             scores = Scores(
                 run=run.name,
                 method=run.metrics["method"],
                 features=run.metrics["features"],
                 converter=(rows["label"] == "converter").to_numpy(),
-                probability=rows["p_converter"].to_numpy(),
+                log_odds=log_odds(rows).to_numpy(),
                 calibrated=rows["p_calibrated_converter"].to_numpy(),
             )
             result.setdefault(modality, []).append(scores)
@@ -242,11 +245,9 @@ def tabulate_metrics(
         bayes = ((headline.metrics.get("bayes") or {}).get(modality) or {}).get("auc")
         for run, scores in zip(runs, all_scores, strict=True):
             title = run.title + (" (headline)" if run is headline else "")
-            calibrated = run.metrics.get("test_calibrated", {}).get(modality) or {}
-            values = dict(run.metrics.get("test", {}).get(modality) or {})
-            values |= {key: calibrated[key] for key in ("log_loss", "brier") if key in calibrated}
-            _check_auc(run, modality, values.get("auc"), auc(scores.converter, scores.probability))
-            limits = auc_interval(scores.converter, scores.probability)
+            values = run.metrics.get("test", {}).get(modality) or {}
+            _check_auc(run, modality, values.get("auc"), auc(scores.converter, scores.log_odds))
+            limits = auc_interval(scores.converter, scores.log_odds)
             interval = f"{limits[0]:.2f}–{limits[1]:.2f}" if limits else ""
             table.append(_row(title, "run", modality, values, interval, str(len(scores.converter))))
             if limits and values.get("auc") is not None:
@@ -269,8 +270,7 @@ def tabulate_metrics(
 
 
 def _check_auc(run: Run, modality: str, stated: float | None, found: float) -> None:
-    # Predictions are rounded, so ties may move an AUC a little; more than that means files of two different fits.
-    if stated is not None and np.isfinite(found) and abs(stated - found) > 0.01:
+    if stated is not None and np.isfinite(found) and abs(stated - found) > 1e-6:
         place = f"{run.folder / 'metrics.json'}: AUC {stated:.3f} ({modality}, test)"
         warnings.warn(f"{place} does not follow from predictions.tsv, which gives {found:.3f}", stacklevel=2)
 

@@ -33,10 +33,12 @@ def made_up_run(out: Path, seed: int, learner: str, method: str, label_rate: flo
     for modality in few_labels.MODALITIES:
         label = np.where(LABELS == 1, "converter", "stable")
         scores = scores_of(seed, learner, method, modality)
-        table = pd.DataFrame({"sample_id": PEOPLE, "label": label, "p_converter": scores})
+        table = pd.DataFrame(
+            {"sample_id": PEOPLE, "label": label, "log_p_calibrated_converter": scores, "log_p_calibrated_stable": 0.0}
+        )
         table = table.sample(frac=1, random_state=len(learner + method))
         tables += [table.assign(split=split, modality=modality) for split in ("evaluation", "test")]
-        tables[-1]["p_converter"] = 0.0
+        tables[-1]["log_p_calibrated_converter"] = 0.0
     return SimpleNamespace(predictions=pd.concat(tables))
 
 

@@ -214,7 +214,9 @@ def test_predictions_have_a_row_for_each_sample_and_modality():
     assert table.columns.tolist() == [
         *("sample_id", "split", "modality", "p_stable", "p_converter"),
         *("p_calibrated_stable", "p_calibrated_converter", "label", "present"),
+        *("log_p_stable", "log_p_converter", "log_p_calibrated_stable", "log_p_calibrated_converter"),
     ]
+    assert np.exp(table.log_p_converter).tolist() == pytest.approx(table.p_converter.tolist(), abs=1e-6)
     assert table.modality.tolist() == ["mri"] * 2 + ["pet"] * 2 + ["all"] * 2
     assert table.label.tolist() == ["converter", ""] * 3
     assert table.present.tolist() == [True, True, True, False, True, True]

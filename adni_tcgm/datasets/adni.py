@@ -15,10 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
+from adni_tcgm.datasets.adni_adjust import (
+    SMALLEST_GROUP,
+    Adjustment,
+    fit_adjustment,
+    group_sites,
+    read_covariates,
+)
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_norms import fit_norms, standardize
-from adni_tcgm.datasets.adni_regions import region_features
+from adni_tcgm.datasets.adni_regions import region_features, signs_of
 from adni_tcgm.datasets.folds import check_folds, fold_splits
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
@@ -32,6 +38,7 @@ UNUSED = ("not_mci", *UNKNOWN, "cn", "ad")
 # class prior, and make a stratum of their own.
 BEYOND = ("cn", "ad")
 STRATA = {False: "mci", True: "beyond"}
+NUISANCE_GROUPS = ("site", "field_strength")
 # Further visits of people, where a manifest has them: one visit of a person has a label.
 VISITS = "visits"
 VISIT = "another visit"
@@ -53,8 +60,15 @@ class AdniConfig:
     targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
     (as in `regions`, volumes over head size), or "none".
 
-    Of regions only, fitted on training people without their labels: harmonize "site" takes out the effects of sites;
-    adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL instead of over head size.
+    Of regions only, fitted on training people without their labels: harmonize "site" takes out the effects of sites
+    with at least 20 training people, and of the field strength of all smaller ones; people of a site that trained
+    nobody stay as they are. adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL
+    instead of over head size.
+
+    strata: the manifest's column whose groups `methods.tcgm.within_strata` compares within: "site" or "field_strength".
+
+    source_labels: "cn_ad": CN and AD people of the manifest teach as stable and converter, too (`Splits.source`,
+    `train.source_weight`), all of them, whatever the label rate; those of a group in validation or test do not.
     """
 
     path: str
@@ -68,11 +82,14 @@ class AdniConfig:
     targets: str = "none"
     pool: tuple[str, ...] = POOL
     folds: int = 0
+    strata: str = "none"
+    source_labels: str = "none"
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
         choices |= {"harmonize": ("none", "site"), "adjust": ("none", "tiv_age_sex")}
-        choices |= {"targets": ("none", "signature", "all")}
+        choices |= {"targets": ("none", "signature", "all"), "strata": ("none", *NUISANCE_GROUPS)}
+        choices |= {"source_labels": ("none", "cn_ad")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
@@ -145,17 +162,51 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     _warn_of_other_sites(present, adjustment, people)
     norms = fit_norms(inputs, present, trains, features)
     standardize(inputs, present, norms, features)
-    targets = _read_targets(config, people, present, trains)
+    targets, target_signs = _read_targets(config, people, present, trains)
     parts = {}
     for name in SHARES:
         of_split = np.flatnonzero(split == name)
         whole = slice(of_split[0], of_split[-1] + 1)
-        parts[name] = _batch(people, inputs, present, labels, whole, targets)
-    shapes = [Modality(name, tuple(values.shape[1:])) for name, values in inputs.items()]
+        parts[name] = _batch(people, inputs, present, labels, whole, targets, config.strata)
+    shapes = [
+        Modality(name, tuple(values.shape[1:]), signs_of(features[name], name)) for name, values in inputs.items()
+    ]
     steps = ["norms", *(["adjustment"] if adjustment else []), *(["targets"] if targets else [])]
     fitted_on = dict.fromkeys(steps, people.sample_id[trains].tolist())
-    about = {"rows": rows, "fitted_on": fitted_on, "left_out": dict(left_out)}
-    return AdniSplits(shapes, CLASSES, **parts, **about, norms=norms, adjustment=adjustment)
+    nuisances = read_covariates(people[trains]).rename(columns={"male": "sex", "tiv_ml": "head size"})
+    about = {"rows": rows, "fitted_on": fitted_on, "nuisances": {n: v.tolist() for n, v in nuisances.items()}}
+    about |= {"left_out": dict(left_out), "target_signs": target_signs}
+    splits = AdniSplits(shapes, CLASSES, **parts, **about, norms=norms, adjustment=adjustment)
+    return splits if config.source_labels == "none" else replace(splits, source=load_source(config, splits))
+
+
+def load_source(config: AdniConfig, splits: AdniSplits) -> MultimodalBatch:
+    """CN people (labeled as stable) and AD people (as converters) of the folder, adjusted and standardized as training
+    people were. Nobody of a group in validation or test.
+
+    Raises ValueError where one of the two is missing: `--classes cn,stable,converter,ad` prepares their labels.
+    """
+    people, _ = read_people(config.path, pool=BEYOND)
+    elsewhere = {row.group_id for row in splits.rows if row.split not in ("train", LEFT_OUT)}
+    people = people[people.status.isin(BEYOND) & ~people.group_id.isin(elsewhere)].reset_index(drop=True)
+    if people.status.nunique() < len(BEYOND):
+        raise ValueError(
+            f"{config.path}: source_labels is cn_ad, but the manifest has {dict(people.status.value_counts())} people "
+            "of these labels; prepare with --classes cn,stable,converter,ad"
+        )
+    batch = _prepared_batch(config, people, splits.norms, splits.adjustment)
+    return replace(batch, labels=torch.tensor([BEYOND.index(status) for status in people.status]))
+
+
+def _prepared_batch(
+    config: AdniConfig, people: pd.DataFrame, norms: pd.DataFrame, adjustment: Adjustment | None
+) -> MultimodalBatch:
+    """People who did not train, adjusted and standardized as those who did."""
+    inputs, present, features = _read_inputs(config, people)
+    _adjust(inputs, present, adjustment, people, features)
+    _warn_of_other_sites(present, adjustment, people)
+    standardize(inputs, present, norms, features)
+    return _batch(people, inputs, present, _class_index(people), slice(None), nuisance=config.strata)
 
 
 def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:
@@ -206,11 +257,7 @@ def load_people(
         raise ValueError(f"harmonize, adjust are {wanted} in the config, and {given} in the adjustment of the run")
     config = replace(config, path=str(path))
     people, _ = read_people(path, undiagnosed)
-    inputs, present, features = _read_inputs(config, people)
-    _adjust(inputs, present, adjustment, people, features)
-    _warn_of_other_sites(present, adjustment, people)
-    standardize(inputs, present, norms, features)
-    return _batch(people, inputs, present, _class_index(people), slice(None))
+    return _prepared_batch(config, people, norms, adjustment)
 
 
 def read_people(
@@ -285,17 +332,20 @@ def _read_inputs(
 
 def _read_targets(
     config: AdniConfig, people: pd.DataFrame, present: np.ndarray, trains: np.ndarray
-) -> dict[str, torch.Tensor]:
-    """modality -> (N, T) regional measurements, standardized by the training people; NaN where there are none."""
+) -> tuple[dict[str, torch.Tensor], dict[str, tuple[float, ...]]]:
+    """modality -> (N, T) regional measurements, standardized by the training people, NaN where there are none; and
+    modality -> their signs."""
+    targets: dict[str, torch.Tensor] = {}
+    signs: dict[str, tuple[float, ...]] = {}
     if config.targets == "none":
-        return {}
-    targets = {}
+        return targets, signs
     for column, (name, table) in enumerate(region_features(config.path, people, present, config.targets).items()):
         table = table.where(np.broadcast_to(present[:, [column]], table.shape))
         norm = table[trains]
         scaled = (table - norm.mean()) / norm.std(ddof=0).replace(0, 1)
         targets[name] = torch.tensor(scaled.to_numpy(), dtype=torch.float32)
-    return targets
+        signs[name] = signs_of(list(table.columns), name)
+    return targets, signs
 
 
 def _fit_adjustment(
@@ -309,11 +359,19 @@ def _fit_adjustment(
     if not config.adjusts:
         return None
     covariates, parts = read_covariates(people), {}
+    groups = group_sites(covariates[split == "train"]) if config.harmonize == "site" else {}
+    covariates = covariates.assign(site=covariates.site.map(groups).fillna(""))
+    harmonize = config.harmonize
+    if harmonize == "site" and len(set(groups.values())) < 2:
+        warnings.warn(
+            "sites are not taken out: no two of them, nor two field strengths, have enough people", stacklevel=3
+        )
+        harmonize = "none"
     for column, (name, values) in enumerate(inputs.items()):
         having = present[:, column]
         table = pd.DataFrame(values.numpy()[having], columns=features[name])
-        parts[name] = fit_adjustment(name, table, covariates[having], split[having], config.harmonize, config.adjust)
-    return Adjustment(config.harmonize, config.adjust, parts)
+        parts[name] = fit_adjustment(name, table, covariates[having], split[having], harmonize, config.adjust)
+    return Adjustment(config.harmonize, config.adjust, parts, groups)
 
 
 def _adjust(
@@ -326,7 +384,7 @@ def _adjust(
     """Take sites and covariates out, in place, of everybody who has the modality."""
     if adjustment is None:
         return
-    covariates = read_covariates(people)
+    covariates = adjustment.covariates(people)
     for column, (name, values) in enumerate(inputs.items()):
         part, having = adjustment.modalities[name], present[:, column]
         if list(part.features) != features[name]:
@@ -338,11 +396,11 @@ def _adjust(
 def _warn_of_other_sites(present: np.ndarray, adjustment: Adjustment | None, people: pd.DataFrame) -> None:
     for column, (name, part) in enumerate(adjustment.modalities.items() if adjustment else ()):
         having = present[:, column]
-        count = part.count_unharmonized(read_covariates(people[having]))
+        count = part.count_unharmonized(adjustment.covariates(people[having]))
         if count:
             warnings.warn(
-                f"{count} of {having.sum()} people with {name} are of a site with fewer than {SMALLEST_SITE} training "
-                "people, or none: they are not harmonized",
+                f"{count} of {having.sum()} people with {name} are of a site that is in no group with {SMALLEST_GROUP} "
+                "training people: they are not harmonized",
                 stacklevel=3,
             )
 
@@ -354,6 +412,7 @@ def _batch(
     labels: np.ndarray,
     rows: slice,
     targets: dict[str, torch.Tensor] | None = None,
+    nuisance: str = "none",
 ) -> MultimodalBatch:
     chosen = people.iloc[rows]
     return MultimodalBatch(
@@ -362,11 +421,15 @@ def _batch(
         present=torch.tensor(present[rows]),
         labels=torch.tensor(labels[rows]),
         groups=chosen.group_id.tolist(),
-        strata=_strata(people, chosen),
+        strata=_strata(people, chosen, nuisance),
         targets={name: values[rows] for name, values in (targets or {}).items()},
     )
 
 
-def _strata(people: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
-    """The population of each person, where there is more than one; else no strata at all."""
-    return [STRATA[status in BEYOND] for status in chosen.status] if people.status.isin(BEYOND).any() else []
+def _strata(people: pd.DataFrame, chosen: pd.DataFrame, nuisance: str) -> list[str]:
+    """The population of each person, where there is more than one, and the nuisance group, where one is named."""
+    several = people.status.isin(BEYOND).any()
+    populations = [STRATA[status in BEYOND] if several else "" for status in chosen.status]
+    groups = read_covariates(chosen)[nuisance].tolist() if nuisance != "none" else [""] * len(chosen)
+    named = [", ".join(filter(None, pair)) for pair in zip(populations, groups, strict=True)]
+    return named if several or nuisance != "none" else []

@@ -9,13 +9,15 @@ features, refuses new sites and brings a plotting stack. A label enters nowhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
 
 # A site with fewer training people than this is left as it is: its spread is not to be learned from so few.
 SMALLEST_SITE = 5
+# A site with fewer is no nuisance group of its own: it joins the other small ones of its field strength.
+SMALLEST_GROUP = 20
 # What site effects are separated from; and what `tiv_age_sex` removes. Uptake is a ratio that knows no head size.
 COVARIATES = {"mri": ("age", "male", "tiv_ml"), "pet": ("age", "male")}
 TOLERANCE, MOST_ROUNDS = 1e-6, 1000
@@ -84,11 +86,20 @@ class ModalityAdjustment:
 
 @dataclass(frozen=True)
 class Adjustment:
-    """`harmonize` (none|site) and `adjust` (none|tiv_age_sex) as fitted on training people, modality by modality."""
+    """`harmonize` (none|site) and `adjust` (none|tiv_age_sex) as fitted on training people, modality by modality.
+
+    groups: site -> the group that is taken out (`group_sites`). A site that is not there stays as it is.
+    """
 
     harmonize: str
     adjust: str
     modalities: dict[str, ModalityAdjustment]
+    groups: dict[str, str] = field(default_factory=dict)
+
+    def covariates(self, people: pd.DataFrame) -> pd.DataFrame:
+        """`read_covariates` of manifest rows, with the group in the place of the site; "" where there is none."""
+        found = read_covariates(people)
+        return found.assign(site=found.site.map(self.groups).fillna(""))
 
     def to_json(self) -> dict:
         return {"smallest_site": SMALLEST_SITE, **asdict(self)}
@@ -103,7 +114,9 @@ class Adjustment:
                 site = SiteModel(tuple(site["mean"]), tuple(site["sd"]), _linear(site["linear"]), sites)
             linear = _linear(part["linear"]) if part["linear"] else None
             modalities[name] = ModalityAdjustment(tuple(part["features"]), site, linear, part["unharmonized"])
-        return Adjustment(content["harmonize"], content["adjust"], modalities)
+        # Of a run from before there were groups every site was its own.
+        sites = {name: name for part in modalities.values() if part.site for name in part.site.sites}
+        return Adjustment(content["harmonize"], content["adjust"], modalities, content.get("groups", sites))
 
 
 def _linear(content: Mapping) -> LinearPart:
@@ -116,15 +129,37 @@ def _tuples(content: Mapping) -> dict:
 
 
 def read_covariates(people: pd.DataFrame) -> pd.DataFrame:
-    """Manifest rows -> age (years), male (0 or 1), tiv_ml, NaN where unknown; site (text). No other column is read."""
+    """Manifest rows -> age (years), male (0 or 1), tiv_ml, NaN where unknown; site and field_strength (text).
+
+    No other column is read.
+    """
+    tesla = people.field_strength_t if "field_strength_t" in people else pd.Series("", people.index)
     return pd.DataFrame(
         {
             "age": pd.to_numeric(people.age, errors="coerce"),
             "male": people.sex.str.strip().str.upper().str[:1].map({"M": 1.0, "F": 0.0}),
             "tiv_ml": pd.to_numeric(people.tiv_ml, errors="coerce").where(lambda tiv: tiv > 0),
             "site": people.site.fillna("").astype(str).str.strip(),
+            "field_strength": pd.to_numeric(tesla, errors="coerce").map(lambda t: "" if np.isnan(t) else f"{t:g} T"),
         }
     )
+
+
+def group_sites(covariates: pd.DataFrame) -> dict[str, str]:
+    """Site -> nuisance group, of training people (`read_covariates`): itself where it has `SMALLEST_GROUP` of them,
+    else all small sites of its field strength, where these have so many together; other sites have no group.
+    """
+    known = covariates[covariates.site != ""]
+    sizes = known.site.value_counts()
+    large = sizes.index[sizes >= SMALLEST_GROUP]
+    groups = {site: site for site in large}
+    few = known[~known.site.isin(large) & (known.field_strength != "")]
+    # A site with two scanners counts where most of its people were.
+    magnets = few.groupby("site").field_strength.agg(lambda seen: seen.mode().iloc[0])
+    for tesla, sites in magnets.groupby(magnets):
+        if few.site.isin(sites.index).sum() >= SMALLEST_GROUP:
+            groups |= {site: f"small sites, {tesla}" for site in sites.index}
+    return dict(sorted(groups.items()))
 
 
 def fit_adjustment(

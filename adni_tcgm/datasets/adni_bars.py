@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from adni_tcgm.datasets.adni import BEYOND, CLASSES, POOL, AdniConfig, read_people
+from adni_tcgm.datasets.adni import (
+    BEYOND,
+    CLASSES,
+    POOL,
+    AdniConfig,
+    AdniSplits,
+    load_people,
+    load_source,
+    read_people,
+)
 from adni_tcgm.datasets.adni_maps import MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import summaries
-from adni_tcgm.evaluation.bars import LinearKernel, bar_row, logistic_scores, mean_z_scores, svm_scores
-from adni_tcgm.tcgm.batch import UNLABELED, SplitRow, Splits
+from adni_tcgm.evaluation.bars import (
+    LinearKernel,
+    bar_row,
+    logistic_scores,
+    mean_z_scores,
+    ridge_scores,
+    svm_scores,
+)
+from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, SplitRow, join
 
 SEVERITY = ["hippocampus_ml", "meta_roi_suvr", "age"]
 DEFICITS = ["hippocampus_ml", "meta_roi_suvr"]
@@ -70,13 +88,16 @@ def read_clinical(prepared: Path) -> pd.DataFrame:
 
 def compute_bars(
     config: AdniConfig,
-    splits: Splits,
+    splits: AdniSplits,
     prepared: str | Path,
     evaluation: str | Path | None = None,
     bayes: Mapping[str, float] | None = None,
 ) -> list[dict]:
     """Rows `bar labels modality features n_labels split n auc accuracy balanced_accuracy`.
 
+    splits: of the signature regions, measured and adjusted as the classifiers see them (of anything else, the bars on
+    these regions are left out): their signed mean without any label, a ridge logistic regression, and one of CN against
+    AD people ("cn_ad": where the manifest has such labels) that is applied to MCI.
     Bars: linear SVM on standardized voxels (MRI, PET, both), logistic regression on hippocampal volume, meta-ROI proxy
     and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size; where the
     folder has clinical scores (`CLINICAL`), logistic regression on them, on imaging, and on both. `labels` says
@@ -94,6 +115,8 @@ def compute_bars(
         judged["evaluation"] = _People(Path(evaluation), people, labels)
     budgets = _label_budgets(train, splits.rows)
     rows = [*_table_bars(train, judged, budgets), *_voxel_bars(config, train, judged, budgets)]
+    if splits.modalities[0].signs:
+        rows += _signature_bars(config, splits, judged, evaluation)
     return rows + [
         {
             "bar": f"Bayes, {name}",
@@ -147,6 +170,65 @@ def _table_bars(
     scores = mean_z_scores(everything[DEFICITS].to_numpy()[training], (-1.0, -1.0), values)
     none = np.full(len(train.labels), UNLABELED)
     yield from _rows("mean of the two deficit z-scores", "none", none, "all", "summaries", judged, scores)
+
+
+def _signature_bars(
+    config: AdniConfig, splits: AdniSplits, judged: dict[str, _People], evaluation: str | Path | None
+) -> Iterator[dict[str, object]]:
+    """Bars on the inputs of classifiers of regions: (N, 16) z-scores, 0 where a modality is absent."""
+    done = splits.adjustment
+    regions = replace(config, features="regions", targets="none")
+    regions = replace(regions, harmonize=done.harmonize, adjust=done.adjust) if done else regions
+    batches = {"test": splits.test}
+    if evaluation is not None:
+        batches["evaluation"] = load_people(regions, splits.norms, evaluation, done)
+    asked = {name: _in_order(batch, judged[name]) for name, batch in batches.items()}
+    signs = {modality.name: np.array(modality.signs) for modality in splits.modalities}
+    none = np.full(len(splits.train), UNLABELED)
+    for modality in (*MODALITIES, "all"):
+        scores = [_signature_mean(batch, signs, modality) for batch in asked.values()]
+        yield from _rows("signature mean", "none", none, modality, "signature", judged, scores)
+    known = join([splits.train, splits.validation])
+    true = {row.sample_id: _class_index(row.label) for row in splits.rows}
+    everything = np.array([true[name] for name in splits.train.sample_ids])
+    budgets = {
+        "visible": (splits.train, splits.train.labels.numpy()),
+        "visible+validation": (known, known.labels.numpy()),
+        "all": (splits.train, everything),
+    }
+    with suppress(ValueError):  # a manifest without CN or AD labels
+        source = load_source(regions, splits)
+        budgets["cn_ad"] = (source, source.labels.numpy())
+    for budget, (batch, labels) in budgets.items():
+        bar = "CN against AD, applied to MCI" if budget == "cn_ad" else "ridge logistic, signature regions"
+        for modality in (*MODALITIES, "all"):
+            usable = labels if modality == "all" else np.where(_has(batch, modality), labels, UNLABELED)
+            tables = [_columns(each, modality) for each in asked.values()]
+            scores = ridge_scores(_columns(batch, modality), usable, tables)
+            yield from _rows(bar, budget, usable, modality, "signature", judged, scores)
+
+
+def _in_order(batch: MultimodalBatch, people: _People) -> MultimodalBatch:
+    place = {name: row for row, name in enumerate(batch.sample_ids)}
+    return batch.select(torch.tensor([place[name] for name in people.people.sample_id]))
+
+
+def _has(batch: MultimodalBatch, modality: str) -> np.ndarray:
+    return batch.present[:, list(batch.inputs).index(modality)].numpy()
+
+
+def _columns(batch: MultimodalBatch, modality: str) -> np.ndarray:
+    """(N, k) of one modality, or of all side by side."""
+    names = list(batch.inputs) if modality == "all" else [modality]
+    return np.concatenate([batch.inputs[name].numpy() for name in names], axis=1).astype(float)
+
+
+def _signature_mean(batch: MultimodalBatch, signs: dict[str, np.ndarray], modality: str) -> np.ndarray:
+    """(N,) mean of signed z-scores of a modality; of "all", the mean over the modalities that somebody has."""
+    names = list(signs) if modality == "all" else [modality]
+    means = np.stack([(batch.inputs[name].numpy() * signs[name]).mean(1) for name in names])
+    present = np.stack([_has(batch, name) for name in names])
+    return (means * present).sum(0) / np.maximum(present.sum(0), 1)
 
 
 def _clinical_bars(folders: list[_People], everything: pd.DataFrame) -> dict[str, list[str]]:

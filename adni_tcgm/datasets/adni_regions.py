@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,8 @@ SIGNATURE = {
 }
 # The row of regions.tsv with the stand-in for ADNI's meta-ROI (CerebrA has no angular gyrus), both sides together.
 META_ROI = ("meta_roi_proxy", "both")
+# What grows where tissue is lost; every other signature region shrinks, or takes up less.
+GROWING = ("lateral_ventricle", "inferior_lateral_ventricle")
 MEASURES = {"mri": "volume_ml", "pet": "suvr"}
 SIDES = ("left", "right")
 
@@ -70,6 +73,21 @@ def region_features(
             )
         tables[name] = table.where(np.broadcast_to(measured[:, None], table.shape), 0.0)
     return tables
+
+
+def signs_of(features: Sequence[str], modality: str) -> tuple[float, ...]:
+    """Of features as `region_features` names them: -1 where a low value speaks for disease, 1 where a high one does, 0
+    outside the signature; empty where none is of it.
+
+    >>> signs_of(["hippocampus_volume_ml", "lateral_ventricle_left_volume_ml", "cuneus_volume_ml"], "mri")
+    (-1.0, 1.0, 0.0)
+    """
+    regions = [
+        next((r for r in SIGNATURE[modality] if re.fullmatch(rf"{r}_((left|right)_)?(volume|suvr).*", name)), None)
+        for name in features
+    ]
+    signs = tuple(0.0 if region is None else 1.0 if region in GROWING else -1.0 for region in regions)
+    return signs if any(signs) else ()
 
 
 def _read_regions(path: str | Path) -> pd.DataFrame:

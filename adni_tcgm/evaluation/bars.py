@@ -16,6 +16,8 @@ from adni_tcgm.evaluation.metrics import binary_auc
 # Fixed beforehand, for kernels scaled to one per sample and columns scaled to one standard deviation.
 SVM_C = 1.0
 LOGISTIC_C = 1.0
+# Of many columns and few labels: 1/τ of the ridge that the classifiers have (`TrainConfig.ridge`).
+RIDGE_C = 0.1
 
 
 class LinearKernel:
@@ -81,6 +83,17 @@ def logistic_scores(
     scaled = np.nan_to_num(standardize_table(training, training))
     model = LogisticRegression(C=c, max_iter=1000).fit(scaled[rows], labels[rows])
     return [model.decision_function(np.nan_to_num(standardize_table(training, table))) for table in tables]
+
+
+def ridge_scores(
+    training: np.ndarray, labels: np.ndarray, tables: Sequence[np.ndarray], c: float = RIDGE_C
+) -> list[np.ndarray | None]:
+    """`logistic_scores` of columns that are z-scores already: nothing is scaled, 0 stands for what is missing."""
+    rows = np.flatnonzero(labels >= 0)
+    if len(np.unique(labels[rows])) < 2:
+        return [None for _ in tables]
+    model = LogisticRegression(C=c, max_iter=1000).fit(training[rows], labels[rows])
+    return [model.decision_function(table) for table in tables]
 
 
 def mean_z_scores(training: np.ndarray, signs: Sequence[float], tables: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -15,6 +15,8 @@ from scipy.special import expit, log_softmax, logit
 
 # A posterior of exactly 0 has no logarithm to rescale; e^-30 is far below anything that 60 labels can tell.
 SMALLEST_LOG_POSTERIOR = -30.0
+# The split under which `predictions.tsv` lists what models trained without them say of visible labels.
+CROSS_FITTED = "cross_fitted"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from adni_tcgm.tcgm.aggregator import aggregate
-from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.execution import in_pieces
 from adni_tcgm.tcgm.processes import add_up, is_sharing, largest
 
@@ -25,6 +25,7 @@ __all__ = [
     "Method",
     "ModalityClassifiers",
     "Spec",
+    "fading_weight",
     "labeled_cross_entropy",
     "network_of",
 ]
@@ -57,6 +58,8 @@ class ModalityClassifiers(nn.Module):
         self.classifiers = nn.ModuleDict()
         # Samples that go through a network at a time; the trainer lowers it where memory is short.
         self.micro_batch: int | None = None
+        # Where the ridge draws weights to, if not to 0: parameter name -> (C, k).
+        self.weight_means: dict[str, Tensor] = {}
         for modality in spec.modalities:
             config = network_of(classifier, modality.name)
             with torch.random.fork_rng(devices=[]):
@@ -66,7 +69,18 @@ class ModalityClassifiers(nn.Module):
                 head = getattr(self.classifiers[modality.name], "head", None)
                 if isinstance(head, nn.Linear):  # a network of somebody else's may end in anything
                     _draw_by_class(head, spec.classes, f"{seed} {modality.name}")
+            if spec.orientation and modality.signs and isinstance(head, nn.Linear):
+                self._orient(modality, head, spec.orientation)
         self.register_buffer("log_prior", spec.log_prior.clone())
+
+    def _orient(self, modality: Modality, head: nn.Linear, orientation: float) -> None:
+        """Start a linear classifier of two classes at log odds of `orientation` times the mean of signed features."""
+        signs = torch.tensor(modality.signs)
+        if head.weight.shape != (2, len(signs)) or not signs.any():
+            return
+        mean = orientation / 2 * torch.stack([-signs, signs]) / signs.abs().sum()
+        self.weight_means[f"classifiers.{modality.name}.head.weight"] = mean
+        head.weight.data.copy_(mean)
 
     def seen(self, batch: MultimodalBatch, name: str) -> Tensor:
         """(B,) bool: which samples have that modality. Absent inputs never reach a classifier, nor its statistics."""
@@ -120,6 +134,16 @@ class ClassifierPerModality:
         log_posteriors = model.log_posteriors(batch)
         combined = aggregate(log_posteriors, model.log_prior, batch.present)
         return {**dict(zip(batch.inputs, log_posteriors, strict=True)), "all": combined}
+
+
+def fading_weight(weight: float, half: float | None, labels: int) -> float:
+    """weight / (1 + n / half) with n visible labels: the more labels, the less there is that only agreement can tell.
+
+    half: how many labels halve the weight; None: it does not depend on n. Raises ValueError unless half > 0.
+    """
+    if half is not None and half <= 0:
+        raise ValueError(f"gain_half is {half}; it must be more than 0 labels, or None")
+    return weight if half is None else weight / (1 + labels / half)
 
 
 def labeled_cross_entropy(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:

@@ -7,7 +7,13 @@ from itertools import combinations
 
 from torch import Tensor
 
-from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers, labeled_cross_entropy
+from adni_tcgm.methods.method import (
+    ClassifierPerModality,
+    ModalityClassifiers,
+    Spec,
+    fading_weight,
+    labeled_cross_entropy,
+)
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
 
@@ -19,10 +25,19 @@ class PairwiseGain(ClassifierPerModality):
     With two modalities this is TCGM. An early public version of TCGM took one optimizer step for each pair in turn;
     here a step follows the sum over the pairs.
 
-    gain_weight: factor of the sum; 0 is exactly the baseline CE.
+    gain_weight: factor of the sum; 0 is exactly the baseline CE. gain_half: as for TCGM.
     """
 
     gain_weight: float = 1.0
+    gain_half: float | None = None
+
+    def __post_init__(self) -> None:
+        fading_weight(self.gain_weight, self.gain_half, 0)
+
+    def build(self, spec: Spec) -> ModalityClassifiers:
+        model = super().build(spec)
+        model.gain_weight = fading_weight(self.gain_weight, self.gain_half, spec.labels)
+        return model
 
     def labeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
         return labeled_cross_entropy(model, batch)
@@ -35,5 +50,5 @@ class PairwiseGain(ClassifierPerModality):
         for pair in combinations(range(len(log_posteriors)), 2):
             pair = list(pair)
             gain = total_correlation_gain(log_posteriors[pair], model.log_prior, batch.present[:, pair])
-            loss = loss - self.gain_weight * gain
+            loss = loss - model.gain_weight * gain
         return loss

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adni_tcgm.methods.method import ClassifierPerModality, ModalityClassifiers, Spec, labeled_cross_entropy
+from adni_tcgm.methods.method import (
+    ClassifierPerModality,
+    ModalityClassifiers,
+    Spec,
+    fading_weight,
+    labeled_cross_entropy,
+)
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
 from adni_tcgm.tcgm.processes import is_sharing
@@ -18,8 +24,9 @@ from adni_tcgm.tcgm.processes import is_sharing
 class TCGM(ClassifierPerModality):
     """Labeled cross-entropy, and the total correlation gain of unlabeled samples.
 
-    gain_weight: factor of the gain; 0 is exactly the baseline CE. Adam undoes most of a constant factor, so the
-        learning rate of the unlabeled step, not this, sets how far it goes.
+    gain_weight: factor of the gain; 0 is exactly the baseline CE. In alternating steps Adam undoes most of it, so that
+        there the learning rate of the unlabeled step sets how far the gain goes.
+    gain_half: how many visible labels halve the factor (`fading_weight`); None: it does not depend on them.
     within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
         stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
     priors: stratum -> its class prior (C numbers), known from elsewhere, for samples of another population than the
@@ -28,10 +35,12 @@ class TCGM(ClassifierPerModality):
     """
 
     gain_weight: float = 1.0
+    gain_half: float | None = None
     within_strata: bool = False
     priors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        fading_weight(self.gain_weight, self.gain_half, 0)
         if self.priors and not self.within_strata:
             raise ValueError(f"priors name {', '.join(self.priors)}, but within_strata is off: no gain would use them")
         for name, values in self.priors.items():
@@ -44,6 +53,7 @@ class TCGM(ClassifierPerModality):
 
     def build(self, spec: Spec) -> ModalityClassifiers:
         model = super().build(spec)
+        model.gain_weight = fading_weight(self.gain_weight, self.gain_half, spec.labels)
         model.strata_log_prior = dict(spec.strata_log_prior)
         model.known_log_prior = {}
         for name, values in self.priors.items():
@@ -67,7 +77,7 @@ class TCGM(ClassifierPerModality):
             # All processes must know of the same gaps: those that share a batch count them.
             nothing_missing = batch.complete and not is_sharing()
             gain = total_correlation_gain(log_posteriors, model.log_prior, None if nothing_missing else batch.present)
-        return -self.gain_weight * gain
+        return -model.gain_weight * gain
 
 
 def move_to_prior(log_posteriors: Tensor, log_prior: Tensor, other_log_prior: Tensor) -> Tensor:

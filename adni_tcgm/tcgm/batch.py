@@ -13,10 +13,15 @@ UNLABELED = -1
 
 @dataclass(frozen=True)
 class Modality:
-    """One way of seeing a sample. `shape` is that of a single input, without the batch axis."""
+    """One way of seeing a sample. `shape` is that of a single input, without the batch axis.
+
+    signs: of a vector whose features are known to point one way: for each, 1 where a high value speaks for the last of
+        two classes, -1 where a low one does, 0 where nobody knows; or empty.
+    """
 
     name: str
     shape: tuple[int, ...]
+    signs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,10 @@ class Splits:
 
     `train.labels` holds only the labels that the label rate shows; all others are UNLABELED. `validation` and `test`
     keep theirs. `rows` is the record written to `splits.tsv`; training never reads it. `fitted_on`: what the inputs
-    were changed by (norms, a transform) -> the samples that it was fitted on.
+    were changed by (norms, a transform) -> the samples that it was fitted on. `nuisances`: what is recorded of the
+    training samples beside label and inputs, a value each (text: a group, "" unknown; a number, NaN unknown).
+    source: samples of another population whose labels are known and mean nearly the same, of classes in the same order.
+    target_signs: modality -> of each of its targets what `Modality.signs` is of a feature.
     """
 
     modalities: Sequence[Modality]
@@ -144,3 +152,6 @@ class Splits:
     test: MultimodalBatch
     rows: Sequence[SplitRow] = ()
     fitted_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    nuisances: Mapping[str, Sequence[str] | Sequence[float]] = field(default_factory=dict)
+    source: MultimodalBatch | None = None
+    target_signs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ inputs. Encoders stay as they are, so they are asked once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -22,17 +22,21 @@ CHUNK = 32
 
 
 class Encoders(nn.Module):
-    """Modality -> its encoder: (B, *shape) -> (B, widths[modality])."""
+    """Modality -> its encoder: (B, *shape) -> (B, widths[modality]).
+
+    signs: modality -> of each output what `Modality.signs` is of a feature, where that is known.
+    """
 
     def __init__(self, nets: Mapping[str, nn.Module], widths: Mapping[str, int]) -> None:
         super().__init__()
         self.nets = nn.ModuleDict(nets)
         self.widths = dict(widths)
+        self.signs: dict[str, tuple[float, ...]] = {}
 
     @property
     def modalities(self) -> list[Modality]:
         """What a method on top of the encoders sees."""
-        return [Modality(name, (width,)) for name, width in self.widths.items()]
+        return [Modality(name, (width,), self.signs.get(name, ())) for name, width in self.widths.items()]
 
     def forward(self, batch: MultimodalBatch) -> MultimodalBatch:
         """The same samples with (B, width) representations as inputs; zeros where a modality is absent."""
@@ -89,18 +93,13 @@ def fit_encoded(
     config: TrainConfig,
     augment: Augmentation | None = None,
     progress: str | None = None,
-    fit_method: Callable[[Splits, TrainConfig], Fitted] | None = None,
     journal: Journal | None = None,
 ) -> Fitted:
-    """Train a method on what the encoders say of the fixed view of each sample.
-
-    fit_method: for a method that is not trained by `fit`.
-    """
+    """Train a method on what the encoders say of the fixed view of each sample."""
     train, validation = (encode(encoders, batch, augment) for batch in (splits.train, splits.validation))
-    represented = replace(splits, modalities=encoders.modalities, train=train, validation=validation)
-    fitted = (
-        fit_method(represented, config) if fit_method else fit(method, represented, config, None, progress, journal)
-    )
+    source = None if splits.source is None else encode(encoders, splits.source, augment)
+    represented = replace(splits, modalities=encoders.modalities, train=train, validation=validation, source=source)
+    fitted = fit(method, represented, config, None, progress, journal)
     model = EncodedModel(deepcopy(encoders).to(next(fitted.model.parameters()).device), fitted.model)
     found = replace(fitted, model=model.eval(), modalities=splits.modalities, augment=augment)
     return replace(found, method=Encoded(method))  # type: ignore[arg-type]

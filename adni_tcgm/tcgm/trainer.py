@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isnan
 from time import perf_counter
 from typing import Any, Protocol
@@ -86,16 +87,22 @@ class Spec:
     """What a method must know to build its model.
 
     log_prior: (C,) log class prior from the visible labels; strata_log_prior: the same within each stratum, if any.
+    labels: how many are visible. orientation: as in `TrainConfig`.
     """
 
     modalities: Sequence[Modality]
     classes: Sequence[str]
     log_prior: Tensor
     strata_log_prior: Mapping[str, Tensor] = field(default_factory=dict)
+    labels: int = 0
+    orientation: float = 0.0
 
 
 class Method(Protocol):
-    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else."""
+    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else.
+
+    A method that is not trained by gradients has a `fit(splits, config) -> Fitted` of its own, which `fit` then calls.
+    """
 
     def build(self, spec: Spec) -> nn.Module:
         """All that is trained, with freshly drawn weights."""
@@ -123,8 +130,13 @@ class TrainConfig:
     rounds: with an unlabeled loss after `warm_up_rounds`. The warm-up is there because classifiers that still output
         the prior have a gain of zero with zero gradient.
     gamma_l, gamma_u: learning rates of the labeled and the unlabeled step.
-    ridge: τ in τ/n Σ w² over all weights that are no biases, n visible labels; a part of the labeled loss, so that it
-        fades as labels grow.
+    ridge: τ in τ/n Σ (w - w0)² over all weights that are no biases, n visible labels; a part of the labeled loss, so
+        that it fades as labels grow.
+    orientation: where a modality names the signs of its features (`Modality.signs`) and its classifier is linear, w0 is
+        not 0, but the rule that needs no label: log odds of so many times the mean of the signed features. Classes are
+        then not exchanged where labels are very few. Training begins there. 0: off.
+    source_weight: what the labeled loss of source samples (`Splits.source`) counts beside that of the visible labels.
+        Its classes count by the class prior of the visible labels, since theirs says nothing of this population.
     patience: validations without improvement before training stops; None: never.
     prior_smoothing: what `label_prior` adds to the count of each class.
     device: "auto", "cpu" or "cuda".
@@ -146,6 +158,8 @@ class TrainConfig:
     gamma_u: float = 1e-3
     weight_decay: float = 0.0
     ridge: float = 0.0
+    orientation: float = 0.0
+    source_weight: float = 1.0
     warm_up_rounds: int = 20
     validate_every: int = 10
     patience: int | None = None
@@ -163,8 +177,9 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
-        if self.ridge < 0:
-            raise ValueError(f"ridge is {self.ridge}; it must be at least 0")
+        for name in ("ridge", "orientation", "source_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
         choose_precision(self.precision, torch.device("cpu"))
@@ -215,6 +230,9 @@ def fit(
     journal: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
     weights, to the bit, of one that never was (on a CPU).
     """
+    own_fit: Callable[[Splits, TrainConfig], Fitted] | None = getattr(method, "fit", None)
+    if own_fit is not None:
+        return own_fit(splits, config)
     hidden = progress is None or rank() > 0
     with (
         torch.random.fork_rng(),
@@ -257,7 +275,8 @@ class Training:
 
         torch.manual_seed(config.seed)
         seen = viewed_modalities(splits.modalities, train, augment)
-        self.model = method.build(Spec(seen, splits.classes, prior, by_stratum)).to(self.device)
+        spec = Spec(seen, splits.classes, prior, by_stratum, len(labeled), config.orientation)
+        self.model = method.build(spec).to(self.device)
         self.micro_batch = config.micro_batch
         self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
@@ -265,8 +284,25 @@ class Training:
         self.optimizer_l, self.optimizer_u = (
             Adam(weights, rate, weight_decay=config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
         )
+        self.source = self._source_parts(splits.source, prior.exp()) if splits.source is not None else []
         self.best, self.round, self.start = Best(), 0, perf_counter()
         self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
+
+    def _source_parts(self, source: MultimodalBatch, prior: Tensor) -> list[Part]:
+        """One of each class: its samples' labeled loss, weighted by the class prior of the visible labels."""
+        source, parts = place(source, self.device), []
+        for index, share_of_class in enumerate(prior.tolist()):
+            rows = (source.labels.cpu() == index).nonzero().squeeze(1)
+            seed = -1000 - len(prior) * self.config.seed - index
+            stream = BatchStream(source, self.config.batch_size_labeled, self.augment, seed=seed, rows=rows)
+            weight = self.config.source_weight * share_of_class
+            if len(rows) and weight:
+                loss_of = partial(self._weighted_loss, weight)
+                parts.append(Part(loss_of, stream, Losses("source")))
+        return parts
+
+    def _weighted_loss(self, weight: float, batch: MultimodalBatch) -> Tensor:
+        return weight * self.method.labeled_loss(self.model, batch)
 
     def _prepare_model(self) -> None:
         if world() > 1:
@@ -319,6 +355,7 @@ class Training:
         labeled, unlabeled = [], []
         if len(self.stream_l.rows):
             labeled.append(Part(self._labeled_loss, self.stream_l, self.losses_l))
+        labeled += self.source
         if self.round > self.config.warm_up_rounds:
             unlabeled.append(Part(self._unlabeled_loss, self.stream_u, self.losses_u))
         if self.config.schedule == "joint":
@@ -334,7 +371,12 @@ class Training:
         loss = self.method.labeled_loss(self.model, batch)
         if self.config.ridge == 0:
             return loss
-        squares = sum(p.square().sum() for p in self.model.parameters() if p.requires_grad and p.ndim > 1)
+        means = getattr(self.model, "weight_means", {})
+        squares = sum(
+            (p - means[name].to(p.device) if name in means else p).square().sum()
+            for name, p in self.model.named_parameters()
+            if p.requires_grad and p.ndim > 1
+        )
         return loss + self.config.ridge / len(self.stream_l.rows) * squares
 
     def _unlabeled_loss(self, batch: MultimodalBatch) -> Tensor | None:
@@ -413,6 +455,7 @@ class Training:
             "stream_u": self.stream_u.state(),
             "random": random_state(self.device),
         }
+        parts |= {f"source{number}": part.stream.state() for number, part in enumerate(self.source)}
         values = {
             "round": self.round,
             "seconds": perf_counter() - self.start,
@@ -434,6 +477,8 @@ class Training:
         restore_optimizer(self.optimizer_u, take_below("optimizer_u", tensors))
         self.stream_l.restore(take_below("stream_l", tensors))
         self.stream_u.restore(take_below("stream_u", tensors))
+        for number, part in enumerate(self.source):
+            part.stream.restore(take_below(f"source{number}", tensors))
         restore_random(take_below("random", tensors), self.device)
         before, here = values["execution"], {name: self.execution[name] for name in ("precision", "bfloat16_fault")}
         same = before["precision"] == here["precision"]

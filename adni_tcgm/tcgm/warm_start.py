@@ -125,6 +125,15 @@ def encoder_widths(tasks: Sequence[str], modalities: Sequence[Modality], targets
     return {m.name: sum(targets[of] for _, of in task_columns(tasks, m.name, list(targets))) for m in modalities}
 
 
+def encoder_signs(
+    tasks: Sequence[str], names: Sequence[str], target_signs: Mapping[str, tuple[float, ...]]
+) -> dict[str, tuple[float, ...]]:
+    """Modality -> signs of what its encoder says, which are those of the targets it predicts; empty where unknown."""
+    if any(name not in target_signs for name in names):
+        return {}
+    return {name: sum((target_signs[of] for _, of in task_columns(tasks, name, names)), ()) for name in names}
+
+
 def build_encoders(
     network: Network, modalities: Sequence[Modality], widths: Mapping[str, int], seed: int = 0
 ) -> Encoders:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adni_tcgm.datasets.adni import AdniConfig, load, load_people
-from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
+from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, group_sites, read_covariates
 from tests.datasets.conftest import PreparedFolder, write_prepared
 
 SITES = ("a", "b", "c")
@@ -238,7 +238,7 @@ def test_regions_lose_what_separates_their_sites_in_test_people_too(scanned):
 
 @pytest.mark.filterwarnings("ignore:.*people with pet")
 def test_the_person_from_a_site_of_their_own_is_announced_and_recorded(scanned):
-    with pytest.warns(UserWarning, match=r"1 of 110 people with mri .* fewer than 5 training people"):
+    with pytest.warns(UserWarning, match=r"1 of 110 people with mri .* in no group with 20 training people"):
         splits = load(config(scanned, harmonize="site"), 0)
     assert sum(splits.adjustment.modalities["mri"].unharmonized.values()) == 1
 
@@ -301,8 +301,27 @@ def test_voxels_cannot_be_adjusted(tmp_path):
             AdniConfig(str(tmp_path), **option)
 
 
+def test_small_sites_of_a_field_strength_are_one_group_and_a_smaller_rest_is_none():
+    sizes = {"big": (25, "3 T"), "one": (12, "1.5 T"), "two": (9, "1.5 T"), "three": (4, "3 T"), "": (30, "3 T")}
+    people = pd.DataFrame([(site, tesla) for site, (n, tesla) in sizes.items() for _ in range(n)])
+    found = group_sites(people.set_axis(["site", "field_strength"], axis=1))
+    assert found == {"big": "big", "one": "small sites, 1.5 T", "two": "small sites, 1.5 T"}
+
+
+def test_strata_are_the_named_column_of_the_manifest(scanned):
+    splits = load(config(scanned, strata="site"), 0)
+    assert list(splits.test.strata) == [sites_of(scanned)[name] for name in splits.test.sample_ids]
+    assert not load(config(scanned), 0).test.strata
+
+
+def test_where_no_site_has_twenty_people_nothing_is_taken_out_and_that_is_said(prepared):
+    with pytest.warns(UserWarning, match="sites are not taken out"):
+        splits = load(config(prepared, harmonize="site"), 0)
+    assert torch.equal(splits.test.inputs["mri"], load(config(prepared), 0).test.inputs["mri"])
+
+
 def test_covariates_are_read_as_numbers_and_unknown_ones_as_missing():
     people = pd.DataFrame({"age": ["71.5", ""], "sex": ["f", "?"], "tiv_ml": ["1500", "0"], "site": [" 011 ", ""]})
     found = read_covariates(people)
-    assert found.iloc[0].tolist() == [71.5, 0.0, 1500.0, "011"]
+    assert found.iloc[0].tolist() == [71.5, 0.0, 1500.0, "011", ""]
     assert found.iloc[1, :3].isna().all() and found.site[1] == ""

@@ -93,7 +93,7 @@ def test_training_from_scratch_may_have_another_network_and_other_rounds() -> No
     assert settings.classifier() == DenseNet3DConfig.slim() and settings.warm_up() is None
     assert (settings.train_for("tcgm").rounds, load_settings("adni_voxels_cpu", {}).train_for("tcgm").rounds) == (
         60,
-        300,
+        150,
     )
 
 

@@ -88,6 +88,8 @@ def test_by_the_austere_protocol_a_run_never_sees_a_validation_label(config, cap
     assert found.metrics["protocol"] == "austere" and found.metrics["labels"]["validation"] == 0
     assert found.metrics["best_round"] == 60  # nothing chose an earlier one
     assert found.metrics["calibration"]["samples"] == found.metrics["labels"]["train_visible"]
+    shown = found.splits[(found.splits.split == "train") & found.splits.label_visible].sample_id
+    assert set(found.predictions[found.predictions.split == "cross_fitted"].sample_id) == set(shown)
     before = (folder / "weights.safetensors").read_bytes(), (folder / "calibration.json").read_bytes()
 
     content = dict(np.load(config.parent / "data.npz"))

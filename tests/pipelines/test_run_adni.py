@@ -49,6 +49,7 @@ def test_of_the_training_people_only_those_without_an_outcome_are_predicted(trai
     assert set(train.sample_id) == set(unknown) and len(unknown) == 3
     assert set(train.label) == {""} and set(outcome[train.sample_id]) == {""}
     assert "train" not in run.metrics
+    assert run.metrics["agreement"]["words"]
 
 
 def test_both_methods_see_the_same_split_and_labels(trained: Path) -> None:
@@ -77,6 +78,7 @@ def test_bars_stand_beside_the_runs(trained: Path) -> None:
     bars = json.loads((trained / "runs" / "bars-r0.3-s0" / "bars.json").read_text())
     names = {bar["bar"] for bar in bars}
     assert {"linear SVM on voxels", "mean of the two deficit z-scores", "logistic, age + sex + TIV"} <= names
+    assert {"signature mean", "ridge logistic, signature regions"} <= names
     assert any(name.startswith("Bayes") for name in names)
 
 
@@ -139,7 +141,7 @@ def test_weights_of_a_round_before_the_gain_are_those_of_ce_and_the_summary_says
     )
     rounds = {"rounds": 12, "warm_up_rounds": 10, "validate_every": 2}
     more = [text for name, value in rounds.items() for text in ("--set", f"train.{name}={value}")]
-    call = arguments(trained, "--stage", "train", "--seed", "0", *more)
+    call = arguments(trained, "--stage", "train", "--seed", "0", "--set", "protocol=paper", *more)
     assert main(call) == 0
     runs = {name: load_run(trained / "runs" / f"regions-{name}-r0.3-s0") for name in ("tcgm", "ce")}
     best, begin = (runs["tcgm"].metrics[name] for name in ("best_round", "unlabeled_from"))

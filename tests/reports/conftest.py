@@ -128,17 +128,19 @@ def write_run(folder: Path, table: pd.DataFrame, simulated: bool, generator: np.
             rows.append([sample_id[i], person["split"], modality, 1 - p, p, 1 - q, q, person["label"], present])
     columns = ["sample_id", "split", "modality", "p_stable", "p_converter", "p_calibrated_stable"]
     predictions = pd.DataFrame(rows, columns=[*columns, "p_calibrated_converter", "label", "present"])
+    for name in [column for column in predictions if column.startswith("p_")]:
+        predictions[f"log_{name}"] = np.log(predictions[name])
     predictions.to_csv(folder / "predictions.tsv", sep="\t", index=False)
     scores = {"accuracy": 0.7, "balanced_accuracy": 0.69, "auc": 0.75, "log_loss": 0.6, "brier": 0.21}
     judged = predictions[(predictions["split"] == "test") & predictions["present"] & (predictions["label"] != "")]
     by_modality = {
-        m: scores | {"auc": float(roc_auc_score(rows["label"] == "converter", rows["p_converter"]))}
+        m: scores | {"auc": float(roc_auc_score(rows["label"] == "converter", rows["p_calibrated_converter"]))}
         for m, rows in judged.groupby("modality", sort=False)
     }
     validation = {m: scores | {"log_loss": RUNS[features, method]} for m in by_modality}
     metrics = {"dataset": "adni", "simulated": simulated, "method": method, "features": features, "label_rate": 0.1}
     metrics |= {"seed": 0, "n": len(table), "labels": {"train_visible": 8, "validation": 10}, "validation": validation}
-    metrics |= {"test": by_modality, "test_calibrated": by_modality}
+    metrics |= {"test": by_modality, "test_uncalibrated": by_modality}
     metrics["bayes"] = {m: {"auc": a} for m, a in (("mri", 0.8), ("pet", 0.83), ("all", 0.87))} if simulated else None
     manifest = hashlib.sha256((folder.parents[1] / "prepared" / "manifest.tsv").read_bytes()).hexdigest()
     (folder / "metrics.json").write_text(json.dumps(metrics))

@@ -62,12 +62,12 @@ def test_the_report_says_what_was_done_about_sites_and_head_size(simulated):
 
 def test_harmonization_and_adjustment_of_a_run_are_named_with_whom_they_were_fitted_on(outputs, tmp_path):
     folder = shutil.copytree(outputs / "runs" / "regions-tcgm-r0.1-s0", tmp_path / "run")
-    content = {"harmonize": "site", "adjust": "tiv_age_sex", "smallest_site": 5, "modalities": {}}
+    content = {"harmonize": "site", "adjust": "tiv_age_sex", "modalities": {}}
     (folder / "adjustment.json").write_text(json.dumps(content))
     run = load_run(folder)
     sentence = describe_adjustment(run.metrics["features"], run.adjustment)
-    assert "harmonized by ComBat (fitted on the training people without their labels" in sentence
-    assert "fewer than 5 training people stay as they are" in sentence
+    assert "are taken out by ComBat (fitted on the training people without their labels" in sentence
+    assert "people of any other site stay as they are" in sentence
     assert "adjusted for age, sex and (volumes, in mL) intracranial volume" in sentence
 
 
@@ -82,7 +82,8 @@ def test_the_flow_counts_the_visit_that_failed(simulated):
 
 
 def test_both_label_counts_are_printed(simulated):
-    assert simulated["labels"] == {"train_visible": "8", "validation": "10"}
+    assert simulated["labels"]["train_visible"] == "8"
+    assert simulated["labels"]["calibrated_on"] == "chosen and calibrated on 10 labeled validation subjects"
     assert simulated["splits"][0]["visible"] == "5 stable + 3 converter"
 
 

@@ -26,6 +26,7 @@ def write_run(folder: Path, choices: dict[str, list[int]], rate: float = 0.1, da
     columns = [f"{kind}{name}" for kind in ("p_", "p_calibrated_") for name in CLASSES]
     folder.mkdir(parents=True)
     table = pd.DataFrame(rows, columns=["sample_id", "split", "modality", *columns, "label", "present"])
+    table = table.assign(**{f"log_{name}": np.log(table[name].astype(float)) for name in columns})
     table.to_csv(folder / "predictions.tsv", sep="\t", index=False)
     history = pd.DataFrame({"round": [10, 20, 30], "gain": [0, 0.1, 0.2], "validation_loss": [1.1, 0.8, 0.9]})
     history.to_csv(folder / "history.tsv", sep="\t", index=False)

@@ -111,8 +111,8 @@ def test_a_study_of_brains_says_what_was_done_about_sites(folder, tmp_path):
     about |= {"brains": True, "features": "regions", "adjustment": {"harmonize": "site", "adjust": "none"}}
     (tmp_path / "brains" / "study.json").write_text(json.dumps(about))
     markdown = write_markdown(load_study(tmp_path / "brains"))
-    assert "sites are harmonized by ComBat" in markdown
-    assert "harmonized" not in write_markdown(load_study(folder))
+    assert "taken out by ComBat" in markdown
+    assert "ComBat" not in write_markdown(load_study(folder))
 
 
 def test_the_markdown_shows_estimate_interval_and_verdict(folder):

@@ -1,0 +1,203 @@
+"""The default recipe on fresh simulated cohorts of regional measurements, with few labels and no others.
+
+`python -m benchmarks.austere OUT --full FULL --seeds 2000-2019`: every seed draws a disease, a cohort, a split, labels,
+and 2,000 people with the same disease who judge and never train. FULL is a cohort of the full path (`pipelines.simulate
+FULL --prepared-only`), from which the response of measurements is learned (`benchmarks.regional_cohorts`).
+The primary family is TCGM on both modalities less each of FAMILY, AUC of the calibrated probability; intervals by t
+over cohorts, Holm over the family. All else is secondary. --nuisance, --site-effect: cohorts with an unrecorded factor
+that both modalities share (its correlation), or with effects of scanners (in units of `preprocessing.simulated.sites`).
+Writes OUT/table.tsv, a row a seed and learner; resumable, a seed at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_bars import DEFICITS
+from adni_tcgm.datasets.adni_regions import summaries
+from adni_tcgm.evaluation.bars import mean_z_scores, ridge_scores
+from adni_tcgm.evaluation.intervals import PairedRun, holm, paired_difference, verdicts
+from adni_tcgm.evaluation.metrics import binary_auc
+from adni_tcgm.files import whole_file, write_text
+from adni_tcgm.storage import write_json
+from adni_tcgm.tables import to_tsv
+from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
+from adni_tcgm.tcgm.trainer import predict
+from benchmarks.few_labels import parse_seeds
+from benchmarks.regional_cohorts import Response, fit_response, write_regional
+from benchmarks.simulated_cohort import NOBODY_ELSE
+from pipelines.config import load_settings
+from pipelines.training import calibrate, fitter, shown_to_training
+from preprocessing.simulated.people import CohortDesign
+
+# Added to the seed of a cohort: that of the people who judge it.
+JUDGES = 100_000
+PEOPLE = 2000
+TCGM, CE = "TCGM", "CE"
+# Learner -> its method, what it changes in the configuration, and the labels it sees.
+LEARNERS = {
+    TCGM: ("tcgm", {}, "visible"),
+    CE: ("ce", {"train.orientation": 0.0}, "visible"),
+    "CE shrunk towards the signature mean": ("ce", {}, "visible"),
+    "TCGM + CN/AD": ("tcgm", {}, "visible + CN/AD"),
+    "CE, all training labels": ("ce", {}, "all"),
+}
+FAMILY = (CE, "mean z", "signature mean", "ridge logistic", "CE shrunk towards the signature mean")
+FIRST, SECOND = list(LEARNERS)[:3], list(LEARNERS)[3:]
+MODALITIES = ("mri", "pet", "all")
+
+
+def prepare(out: Path, seed: int, response: Response, **design: float) -> tuple[Path, Path]:
+    """The cohort of that seed and the people who judge it."""
+    cohort, judges = out / str(seed) / "cohort", out / str(seed) / "judges"
+    if not (judges / "dataset_description.json").is_file():
+        write_regional(cohort, CohortDesign(raw=0, truncated=0, seed=seed, **design), response)
+        converters = round(PEOPLE * 144 / 300)
+        sizes = {"converters": converters, "stable": PEOPLE - converters, **NOBODY_ELSE, "missing_pet": 0.0}
+        write_regional(judges, CohortDesign(**sizes, seed=seed + JUDGES, disease_seed=seed, **design), response)
+    return cohort, judges
+
+
+def judge_seed(
+    cohort: Path, judges: Path, seed: int, label_rate: float, learners: Sequence[str]
+) -> Iterator[dict[str, object]]:
+    """Rows learner, modality, auc, log_loss of the people who judge; scores of "all" as (N,) under `scores`."""
+    shared = {"data.path": str(cohort), "data.label_rate": label_rate, "train.device": "cpu"}
+    plain = load_settings("adni_regions", shared | {"data.source_labels": "cn_ad"})
+    splits = plain.load(seed)
+    asked = adni.load_people(plain.data, splits.norms, judges, splits.adjustment)
+    for name in learners:
+        method, changes, budget = LEARNERS[name]
+        settings = load_settings("adni_regions", shared | changes)
+        known = splits if budget == "visible + CN/AD" else replace(splits, source=None)
+        shown = shown_to_training(settings, with_all_labels(known) if budget == "all" else known)
+        train = fitter(settings, method, shown, seed)
+        fitted = train(shown, None, None)
+        found = calibrate(settings, fitted, splits, shown, train)
+        said = {key: value.numpy() for key, value in predict(fitted, asked, chunk=500).items()}
+        calibrated = found.calibration.apply(said, asked.present.numpy())
+        for modality in MODALITIES:
+            logs = calibrated[modality]
+            yield row(seed, name, modality, asked, logs[:, 1] - logs[:, 0], logs)
+        odds = said["all"][:, 1] - said["all"][:, 0]
+        yield row(seed, f"{name}, uncalibrated", "all", asked, odds, said["all"])
+    yield from judge_baselines(cohort, judges, seed, splits, asked)
+
+
+def judge_baselines(
+    cohort: Path, judges: Path, seed: int, splits: Splits, asked: MultimodalBatch
+) -> Iterator[dict[str, object]]:
+    """The same of rules that need no training by gradients, on the measurements that the learners see."""
+    known = summaries(cohort, splits.train.sample_ids)[DEFICITS].to_numpy()
+    table = summaries(judges, asked.sample_ids)[DEFICITS].to_numpy()
+    yield row(seed, "mean z", "all", asked, mean_z_scores(known, (-1.0, -1.0), [table])[0])
+    means = {m.name: (asked.inputs[m.name].numpy() * np.array(m.signs)).mean(1) for m in splits.modalities}
+    for modality, values in (means | {"all": np.mean(list(means.values()), axis=0)}).items():
+        yield row(seed, "signature mean", modality, asked, values)
+    for name, batch in (("ridge logistic", splits.train), ("CN/AD alone", splits.source)):
+        yield row(seed, name, "all", asked, ridge_scores(beside(batch), batch.labels.numpy(), [beside(asked)])[0])
+
+
+def beside(batch: MultimodalBatch) -> np.ndarray:
+    """(N, k): all modalities side by side."""
+    return np.concatenate([values.numpy() for values in batch.inputs.values()], axis=1).astype(float)
+
+
+def with_all_labels(splits: Splits) -> Splits:
+    """Every training label shown: what the data could give."""
+    index = {name: number for number, name in enumerate(splits.classes)}
+    true = {r.sample_id: index.get(r.label, UNLABELED) for r in splits.rows}
+    labels = torch.tensor([true[name] for name in splits.train.sample_ids])
+    return replace(splits, train=replace(splits.train, labels=labels))
+
+
+def row(
+    seed: int, name: str, modality: str, asked: MultimodalBatch, scores: np.ndarray, logs: np.ndarray | None = None
+) -> dict[str, object]:
+    labels = asked.labels.numpy()
+    loss = None if logs is None else float(-logs[np.arange(len(labels)), labels].mean())
+    shown = {"seed": seed, "learner": name, "modality": modality, "auc": binary_auc(labels, scores), "log_loss": loss}
+    return shown | {"labels": labels, "scores": scores}
+
+
+def keep(file: Path, table: pd.DataFrame) -> None:
+    """One seed's rows, with who was judged and how."""
+    arrays = {name: np.stack(table[name].tolist()) for name in ("labels", "scores")}
+    names = {name: table[name].to_numpy(str) for name in ("learner", "modality")}
+    numbers = {name: table[name].to_numpy(float) for name in ("seed", "auc", "log_loss")}
+    with whole_file(file) as partial, partial.open("wb") as handle:
+        np.savez_compressed(handle, **arrays, **names, **numbers)
+
+
+def read(file: Path) -> pd.DataFrame:
+    with np.load(file, allow_pickle=False) as content:
+        return pd.DataFrame({name: list(content[name]) for name in content.files})
+
+
+def compare(table: pd.DataFrame, first: str, others: Sequence[str]) -> pd.DataFrame:
+    """AUC of `first` on both modalities less that of each other, over cohorts and judges drawn anew for each seed."""
+    found = {}
+    for other in others:
+        pairs = []
+        for _, rows in table[table.modality == "all"].groupby("seed"):
+            by = rows.set_index("learner")
+            names = [str(i) for i in range(len(by.at[first, "labels"]))]
+            pairs.append(PairedRun(names, by.at[first, "labels"], by.at[first, "scores"], by.at[other, "scores"]))
+        found[other] = paired_difference(binary_auc, pairs, "independent")
+    shown, adjusted = verdicts(found), holm([d.p_value for d in found.values()])
+    rows = [
+        {"difference": f"{first} - {name}", "estimate": d.estimate, "low": d.low, "high": d.high, "p_holm": p}
+        | {"shown": shown[name]}
+        for (name, d), p in zip(found.items(), adjusted, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--full", type=Path, required=True, help="a cohort that took the full path")
+    parser.add_argument("--seeds", type=parse_seeds, required=True, help="the first and the last: 2000-2019")
+    parser.add_argument("--label-rate", type=float, default=0.1)
+    parser.add_argument("--secondary", action="store_true", help="TCGM with CN/AD labels and all labels, too")
+    parser.add_argument("--nuisance", type=float, default=0.0)
+    parser.add_argument("--site-effect", type=float, default=0.0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    kept = arguments.out / "response.npz"
+    response = Response.read(kept) if kept.is_file() else fit_response(arguments.full)
+    if not kept.is_file():
+        response.save(kept)
+    design = {"nuisance_correlation": arguments.nuisance, "site_effect": arguments.site_effect}
+    learners = [*FIRST, *(SECOND if arguments.secondary else ())]
+    tables = []
+    for seed in arguments.seeds:
+        kind = "all" if arguments.secondary else "primary"
+        file = arguments.out / str(seed) / f"judged-{kind}-r{arguments.label_rate:g}.npz"
+        if not file.is_file():
+            places = prepare(arguments.out, seed, response, **design)
+            keep(file, pd.DataFrame(judge_seed(*places, seed, arguments.label_rate, learners)))
+        tables.append(read(file))
+        print(f"seed {seed} done", flush=True)
+    table = pd.concat(tables, ignore_index=True)
+    write_text(arguments.out / "table.tsv", to_tsv(table.drop(columns=["labels", "scores"])))
+    settings = load_settings("adni_regions", {})
+    write_json(arguments.out / "settings.json", {"train": str(settings.train), "tcgm": settings.methods.get("tcgm")})
+    shown = table.groupby(["learner", "modality"], sort=False)[["auc", "log_loss"]].agg(["mean", "std"])
+    print(shown.round(3).to_string(na_rep=""))
+    more = [(TCGM, [*SECOND, "CN/AD alone"]), (SECOND[0], ["CN/AD alone"])]
+    for first, others in [(TCGM, FAMILY), *(more if arguments.secondary else [(TCGM, ["CN/AD alone"])])]:
+        print(f"\n{'primary' if others == FAMILY else 'secondary'}: {len(arguments.seeds)} cohorts, 95 %, Holm")
+        print(compare(table, first, others).round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
