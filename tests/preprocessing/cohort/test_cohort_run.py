@@ -171,7 +171,7 @@ def test_the_hippocampi_of_the_template_are_segmented_on_both_sides_alike(templa
     assert left == pytest.approx(own, rel=0.3)
     assert right == pytest.approx(left, rel=0.05)
     segmented = table.index[table.method == "segmentation"]
-    assert set(segmented) == {(region, side) for region in ("hippocampus", "amygdala") for side in ("left", "right")}
+    assert set(segmented) == {(region, side) for region in LABELED for side in ("left", "right")}
 
 
 def test_the_rigid_shift_of_a_pet_is_undone(template_subject):
