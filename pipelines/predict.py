@@ -17,12 +17,11 @@ import pandas as pd
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
 from adni_tcgm.tcgm.trainer import predict
-from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
+from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.intake.source import read_intake, with_nifti
@@ -118,12 +117,11 @@ def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
     """Rows as in `predictions.tsv`, split "new"; none for somebody who failed quality control."""
     settings = settings_of(run, prepared)
     config = replace(settings.data, margin=0)
-    adjustment = Adjustment.from_json(run.adjustment) if run.adjustment else None
     people, left_out = adni.read_people(prepared, undiagnosed=True)
     if people.empty:
         print(f"no prediction: {', '.join(left_out)}", file=sys.stderr)
         return pd.DataFrame()
-    batch = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed=True)
+    batch = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed=True)
     fitted = restore(run, settings, batch)
     found = {name: values.numpy() for name, values in predict(fitted, batch).items()}
     calibrated = Calibration.from_json(run.calibration).apply(found, batch.present.numpy())

@@ -113,6 +113,7 @@ def _train(
         predictions=predictions,
         norms=getattr(splits, "norms", None),
         adjustment=adjustment.to_json() if adjustment else None,
+        adjustment_tensors=adjustment.tensors() if adjustment else None,
         calibration=calibration.to_json(),
         split=manifest,
         audit=audit,

@@ -48,16 +48,27 @@ def hide_small_cells(counts: dict[str, int], hide: bool) -> dict[str, str]:
     }
 
 
+HARMONIZATIONS = {
+    "site": "ComBat",
+    "means_and_scales": "means and scales",
+    "gaussian_flow": "matching means and covariances (Gaussian flow)",
+    "real_nvp_flow": "a RealNVP flow",
+    "dual": "the dual adversarial distance",
+    "ls_gan": "an adversarial map (LS-GAN)",
+}
+
+
 def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     """One sentence: what was done about sites, head size, age and sex before classifiers of these features trained."""
     if features != "regions":
         return "Voxels are neither harmonized over sites nor adjusted for age, sex or head size."
     fitted = "fitted on the training people without their labels"
     sites = "sites are not harmonized"
-    if adjustment.get("harmonize") == "site":
+    harmonize = adjustment.get("harmonize", "none")
+    if harmonize != "none":
         smallest = adjustment.get("smallest_site")
         few = f"; people of sites with fewer than {smallest} training people stay as they are" if smallest else ""
-        sites = f"sites are harmonized by ComBat ({fitted}{few})"
+        sites = f"sites are harmonized by {HARMONIZATIONS.get(harmonize, harmonize)} ({fitted}{few})"
     if adjustment.get("adjust") == "tiv_age_sex":
         covariates = f"adjusted for age, sex and (volumes, in mL) intracranial volume by regression {fitted}"
     else:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, read_covariates
+from adni_tcgm.alignment import ALIGNMENTS, SMALLEST_SITE
+from adni_tcgm.datasets.adni_adjust import Adjustment, fit_adjustment, read_covariates
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_norms import fit_norms, standardize
 from adni_tcgm.datasets.adni_regions import region_features
@@ -53,7 +54,8 @@ class AdniConfig:
     targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
     (as in `regions`, volumes over head size), or "none".
 
-    Of regions only, fitted on training people without their labels: harmonize "site" takes out the effects of sites;
+    Of regions only, fitted on training people without their labels: harmonize takes out the effects of sites, by
+    ComBat ("site") or another of `alignment.ALIGNMENTS`, onto `reference_site` where it has one ("": the largest);
     adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL instead of over head size.
     """
 
@@ -64,6 +66,7 @@ class AdniConfig:
     regions: str = "signature"
     label_rate: float = 0.1
     harmonize: str = "none"
+    reference_site: str = ""
     adjust: str = "none"
     targets: str = "none"
     pool: tuple[str, ...] = POOL
@@ -71,7 +74,7 @@ class AdniConfig:
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
-        choices |= {"harmonize": ("none", "site"), "adjust": ("none", "tiv_age_sex")}
+        choices |= {"harmonize": ("none", *ALIGNMENTS), "adjust": ("none", "tiv_age_sex")}
         choices |= {"targets": ("none", "signature", "all")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -312,7 +315,8 @@ def _fit_adjustment(
     for column, (name, values) in enumerate(inputs.items()):
         having = present[:, column]
         table = pd.DataFrame(values.numpy()[having], columns=features[name])
-        parts[name] = fit_adjustment(name, table, covariates[having], split[having], config.harmonize, config.adjust)
+        how = config.harmonize, config.adjust, config.reference_site
+        parts[name] = fit_adjustment(name, table, covariates[having], split[having], *how)
     return Adjustment(config.harmonize, config.adjust, parts)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from adni_tcgm.audit import LeakError
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.storage import load_run
 from pipelines.config import load_settings
+from pipelines.restoring import restore_adjustment
 from pipelines.training import train_run
 from tests.datasets.conftest import write_prepared
 
@@ -25,7 +25,7 @@ def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path
     settings = load_settings("adni_regions", overrides | rounds)
     others = write_prepared(tmp_path / "others", people=60, seed=1)
     run_dir = train_run(tmp_path / "runs", settings, "ce", 0, evaluation=others.path, progress=False)
-    stored = Adjustment.from_json(load_run(run_dir).adjustment)
+    stored = restore_adjustment(load_run(run_dir))
     assert stored == adni.load(settings.data, 0).adjustment
     assert set(stored.modalities["mri"].site.sites) == {"a", "b"}
 
