@@ -11,8 +11,11 @@ True
 
 from adni_tcgm.alignment.alignment import SMALLEST_SITE, Alignment
 from adni_tcgm.alignment.combat import ComBat
+from adni_tcgm.alignment.dual import DualAdversarial, dual_distance
 from adni_tcgm.alignment.gaussian import GaussianFlow
+from adni_tcgm.alignment.ls_gan import LSGAN
 from adni_tcgm.alignment.means_and_scales import MeansAndScales
+from adni_tcgm.alignment.real_nvp import RealNVPFlow
 from adni_tcgm.alignment.registry import ALIGNMENTS, restore_alignment
 from adni_tcgm.alignment.remaining import Remaining
 
@@ -21,8 +24,12 @@ __all__ = [
     "SMALLEST_SITE",
     "Alignment",
     "ComBat",
+    "DualAdversarial",
+    "LSGAN",
+    "dual_distance",
     "GaussianFlow",
     "MeansAndScales",
+    "RealNVPFlow",
     "Remaining",
     "restore_alignment",
 ]

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from adni_tcgm.alignment.alignment import Affine
-from adni_tcgm.alignment.densities import Gaussian, fit_gaussian
+from adni_tcgm.alignment.moments import Gaussian, fit_gaussian, monge_matrix
 from adni_tcgm.alignment.onto_reference import OntoReference
 
 
@@ -23,14 +22,7 @@ def monge_map(a: Gaussian, b: Gaussian) -> Affine:
 
     A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2 for covariances A and B (Olkin and Pukelsheim, 1982).
     """
-    root = _power(a.covariance, 0.5)
-    inverse = _power(a.covariance, -0.5)
-    return Affine(len(a.mean)).set(inverse @ _power(root @ b.covariance @ root, 0.5) @ inverse, a.mean, b.mean)
-
-
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return vectors @ (values.clamp_min(1e-12) ** exponent).diag() @ vectors.T
+    return Affine(len(a.mean)).set(monge_matrix(a.covariance, b.covariance), a.mean, b.mean)
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from adni_tcgm.alignment.alignment import Affine, match_means_and_scales
+from adni_tcgm.alignment.moments import match_scales
 from adni_tcgm.alignment.onto_reference import OntoReference
 
 
@@ -17,3 +18,7 @@ class MeansAndScales(OntoReference):
 
     def fit_map(self, a: Tensor, b: Tensor, seed: int) -> Affine:
         return match_means_and_scales(a, b)
+
+    @staticmethod
+    def rematch(a: Tensor, b: Tensor) -> Tensor:
+        return match_scales(a, b)

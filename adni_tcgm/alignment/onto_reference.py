@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from adni_tcgm.alignment.alignment import Affine, Alignment, fit_linear, match_means_and_scales, rows_of
-from adni_tcgm.alignment.densities import fit_mixture
+from adni_tcgm.alignment.mixture import fit_mixture
+from adni_tcgm.alignment.moments import match_moments
 from adni_tcgm.alignment.remaining import remaining_loss
 
 # Below this many training people a site gets means and scales only: covariances are not to be learned from so few.
@@ -34,6 +35,11 @@ class OntoReference(Alignment):
 
     @abstractmethod
     def fit_map(self, a: Tensor, b: Tensor, seed: int) -> nn.Module: ...
+
+    @staticmethod
+    def rematch(a: Tensor, b: Tensor) -> Tensor:
+        """What is matched once more before the remaining loss is tested (`remaining_loss`): what the maps match."""
+        return match_moments(a, b)
 
     def blank_map(self, width: int) -> nn.Module:
         return Affine(width)
@@ -76,7 +82,7 @@ class OntoReference(Alignment):
         if self._has_few(site):
             return match_means_and_scales(a, b)
         self.remaining[site] = remaining_loss(
-            a, b, lambda a, b: self.fit_map(a, b, seed), lambda x: fit_mixture(x, seed=seed), seed=seed
+            a, b, lambda a, b: self.fit_map(a, b, seed), lambda x: fit_mixture(x, seed=seed), self.rematch, seed=seed
         )
         return self.fit_map(a, b, seed)
 

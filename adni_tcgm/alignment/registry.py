@@ -8,10 +8,14 @@ from torch import Tensor
 
 from adni_tcgm.alignment.alignment import Alignment
 from adni_tcgm.alignment.combat import ComBat
+from adni_tcgm.alignment.dual import DualAdversarial
 from adni_tcgm.alignment.gaussian import GaussianFlow
+from adni_tcgm.alignment.ls_gan import LSGAN
 from adni_tcgm.alignment.means_and_scales import MeansAndScales
+from adni_tcgm.alignment.real_nvp import RealNVPFlow
 
-ALIGNMENTS: dict[str, type[Alignment]] = {kind.name: kind for kind in (ComBat, MeansAndScales, GaussianFlow)}
+KINDS = (ComBat, MeansAndScales, GaussianFlow, RealNVPFlow, DualAdversarial, LSGAN)
+ALIGNMENTS: dict[str, type[Alignment]] = {kind.name: kind for kind in KINDS}
 
 
 def restore_alignment(name: str, content: Mapping, tensors: Mapping[str, Tensor]) -> Alignment:
