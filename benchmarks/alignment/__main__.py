@@ -1,0 +1,31 @@
+"""`python -m benchmarks.alignment sites OUT [--seeds 10]`: every alignment on simulated sites.
+
+toys: moons and blobs, shifted, scaled, turned; sites: CE and TCGM with 18 labels on cohorts of many sites;
+alarms: how often good and impossible alignments are flagged; pet: people without PET. Everything is SIMULATED.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from adni_tcgm.alignment import ALIGNMENTS
+from benchmarks.alignment import sites
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("sites",))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--alignments", nargs="+", choices=(sites.NONE, *ALIGNMENTS), default=(sites.NONE, *ALIGNMENTS))
+    parser.add_argument("--conditions", nargs="+", choices=sites.CONDITIONS, default=tuple(sites.CONDITIONS))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    sites.run(arguments.out, seeds, tuple(arguments.alignments), tuple(arguments.conditions))
+
+
+if __name__ == "__main__":
+    main()
