@@ -10,21 +10,25 @@ import argparse
 from pathlib import Path
 
 from adni_tcgm.alignment import ALIGNMENTS
-from benchmarks.alignment import sites
+from benchmarks.alignment import alarms, sites, toys
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sites",))
+    parser.add_argument("what", choices=("toys", "sites", "alarms"))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="alarms: draws, 200 are asked for")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--alignments", nargs="+", choices=(sites.NONE, *ALIGNMENTS), default=(sites.NONE, *ALIGNMENTS))
     parser.add_argument("--conditions", nargs="+", choices=sites.CONDITIONS, default=tuple(sites.CONDITIONS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    sites.run(arguments.out, seeds, tuple(arguments.alignments), tuple(arguments.conditions))
+    if arguments.what == "toys":
+        return toys.run(arguments.out, seeds)
+    if arguments.what == "alarms":
+        return alarms.run(arguments.out, arguments.seeds)
+    return sites.run(arguments.out, seeds, tuple(arguments.alignments), tuple(arguments.conditions))
 
 
 if __name__ == "__main__":
