@@ -10,12 +10,12 @@ import argparse
 from pathlib import Path
 
 from adni_tcgm.alignment import ALIGNMENTS
-from benchmarks.alignment import alarms, sites, toys
+from benchmarks.alignment import alarms, missing_pet, sites, toys
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("toys", "sites", "alarms"))
+    parser.add_argument("what", choices=("toys", "sites", "alarms", "pet"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=10, help="alarms: draws, 200 are asked for")
     parser.add_argument("--first-seed", type=int, default=0)
@@ -26,6 +26,8 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     if arguments.what == "toys":
         return toys.run(arguments.out, seeds)
+    if arguments.what == "pet":
+        return missing_pet.run(arguments.out, seeds)
     if arguments.what == "alarms":
         return alarms.run(arguments.out, arguments.seeds)
     return sites.run(arguments.out, seeds, tuple(arguments.alignments), tuple(arguments.conditions))

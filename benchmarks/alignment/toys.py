@@ -1,4 +1,4 @@
-"""The papers' toy figures: moons and blobs that were turned, scaled and shifted, and a classifier that never saw them."""
+"""The papers' toys: moons and blobs that were turned, scaled and shifted, and a classifier that never saw them."""
 
 from __future__ import annotations
 
