@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--alignments", nargs="+", choices=(sites.NONE, *ALIGNMENTS), default=(sites.NONE, *ALIGNMENTS))
     parser.add_argument("--conditions", nargs="+", choices=sites.CONDITIONS, default=tuple(sites.CONDITIONS))
+    parser.add_argument("--imbalance", type=float, default=1.0, help="SD over sites of the log odds of converters")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
@@ -30,7 +31,9 @@ def main() -> None:
         return missing_pet.run(arguments.out, seeds)
     if arguments.what == "alarms":
         return alarms.run(arguments.out, arguments.seeds)
-    return sites.run(arguments.out, seeds, tuple(arguments.alignments), tuple(arguments.conditions))
+    return sites.run(
+        arguments.out, seeds, tuple(arguments.alignments), tuple(arguments.conditions), arguments.imbalance
+    )
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ def draw_labels(labels: np.ndarray, seed: int) -> np.ndarray:
     return hidden
 
 
-def one_seed(seed: int, cells: list[tuple[str, str]]) -> pd.DataFrame:
+def one_seed(seed: int, cells: list[tuple[str, str]], imbalance: float) -> pd.DataFrame:
     """Rows `seed condition alignment` with every figure; cells: (condition, alignment)."""
-    clean = draw_cohort(seed)
+    clean = draw_cohort(seed, imbalance)
     direction = disease_direction(clean[0], standardized(clean)[0])
     hidden = torch.tensor(draw_labels(clean[0].labels, seed))
     rows, inputs = [], []
@@ -138,7 +138,7 @@ def compare(table: pd.DataFrame, reference: str = "means_and_scales") -> pd.Data
     return pd.DataFrame(rows)
 
 
-def run(out: Path, seeds: range, names: tuple[str, ...], conditions: tuple[str, ...]) -> None:
+def run(out: Path, seeds: range, names: tuple[str, ...], conditions: tuple[str, ...], imbalance: float) -> None:
     """Writes OUT/sites.tsv (each seed as it is finished) and OUT/sites-paired.tsv, and prints both. What the table has
     already is not computed again."""
     torch.set_num_threads(1)
@@ -148,7 +148,7 @@ def run(out: Path, seeds: range, names: tuple[str, ...], conditions: tuple[str, 
         done = set(table[keys].itertuples(index=False, name=None))
         cells = [cell for cell in product(conditions, names) if (seed, *cell) not in done]
         if cells:
-            table = pd.concat([table, one_seed(seed, cells)], ignore_index=True)
+            table = pd.concat([table, one_seed(seed, cells, imbalance)], ignore_index=True)
             table.to_csv(file, sep="\t", index=False)
             print(f"seed {seed}", flush=True)
     cells = table.groupby(keys[1:], sort=False)
