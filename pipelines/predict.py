@@ -28,6 +28,8 @@ from preprocessing.intake.source import read_intake, with_nifti
 from reports.new_person import write_new_person
 
 PREDICTIONS = "predictions.tsv"
+# What is said of a person beside the scans.
+ABOUT = ("age", "sex", "site")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,6 +43,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subject", default="new", help="name in the report; with --bids: whose scans (sub-X)")
     parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
     parser.add_argument("--sex", choices=("F", "M"))
+    parser.add_argument("--site", help="of the scans, as training sites are called; harmonized runs need it")
     parser.add_argument("--identifiers", action="store_true", help="show the --subject, not a pseudonym")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
     parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on")
@@ -61,10 +64,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
     """Write the one-row list that the intake reads; scans of a BIDS data set are looked up first."""
     row = {"subject": arguments.subject, "t1": arguments.t1, "pet": arguments.pet}
-    row |= {"age": arguments.age, "sex": arguments.sex}
+    row |= {name: getattr(arguments, name) for name in ABOUT}
     if arguments.bids:
         row |= _find_in_bids(arguments.bids, arguments.subject, out)
-        row |= {key: value for key in ("age", "sex") if (value := getattr(arguments, key)) is not None}
+        row |= {key: value for key in ABOUT if (value := getattr(arguments, key)) is not None}
     for name in ("t1", "pet"):
         if row[name] is not None:
             if not Path(row[name]).exists():
@@ -88,7 +91,7 @@ def _find_in_bids(root: Path, subject: str, out: Path) -> dict[str, object]:
     (person,) = intake.people
     pet = person.pet.path if person.pet else None
     age = None if math.isnan(person.age) else person.age
-    return {"t1": person.t1.path, "pet": pet, "age": age, "sex": person.sex}
+    return {"t1": person.t1.path, "pet": pet, "age": age, "sex": person.sex, "site": person.site}
 
 
 def check_modalities(run: Run, scans: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -15,12 +17,13 @@ from tests.datasets.conftest import write_prepared
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path):
-    folder = write_prepared(tmp_path / "prepared", people=60)
+@pytest.mark.parametrize("harmonize", ["site", "gaussian_flow"])
+def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path, harmonize):
+    folder = write_prepared(tmp_path / "prepared", people=90)
     folder.manifest["site"] = np.array(["a", "b"])[np.arange(len(folder.manifest)) // 2 % 2]
     folder.write_manifest()
     (folder.path / "dataset_description.json").write_text('{"Name": "SIMULATED"}')
-    overrides = {"data.path": str(folder.path), "data.harmonize": "site", "data.adjust": "tiv_age_sex"}
+    overrides = {"data.path": str(folder.path), "data.harmonize": harmonize, "data.adjust": "tiv_age_sex"}
     rounds = {"train.rounds": 2, "train.warm_up_rounds": 1, "train.validate_every": 1, "data.label_rate": 0.5}
     settings = load_settings("adni_regions", overrides | rounds)
     others = write_prepared(tmp_path / "others", people=60, seed=1)
@@ -28,6 +31,7 @@ def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path
     stored = restore_adjustment(load_run(run_dir))
     assert stored == adni.load(settings.data, 0).adjustment
     assert set(stored.modalities["mri"].site.sites) == {"a", "b"}
+    assert set(json.loads((run_dir / "audit.json").read_text())["fitted_on"]) >= {"adjustment", "norms"}
 
 
 def test_people_who_train_may_not_judge_as_the_evaluation_set(tmp_path):
