@@ -69,6 +69,10 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
         smallest = adjustment.get("smallest_site")
         few = f"; people of sites with fewer than {smallest} training people stay as they are" if smallest else ""
         sites = f"sites are harmonized by {HARMONIZATIONS.get(harmonize, harmonize)} ({fitted}{few})"
+        parts = [part.get("site") or {} for part in adjustment.get("modalities", {}).values()]
+        flagged = sorted({site for part in parts for site in part.get("flagged", ())})
+        if flagged:
+            sites += f", which left differences from the reference site at {len(flagged)} sites"
     if adjustment.get("adjust") == "tiv_age_sex":
         covariates = f"adjusted for age, sex and (volumes, in mL) intracranial volume by regression {fitted}"
     else:

@@ -99,9 +99,10 @@ class Alignment(ABC):
     def set_tensors(self, tensors: Mapping[str, Tensor]) -> None: ...
 
     def describe(self) -> dict:
-        """What was fitted apart from the tensors, as JSON."""
+        """What was fitted apart from the tensors, as JSON; "flagged": sites that still differ from the reference."""
         remaining = {site: asdict(value) for site, value in self.remaining.items()}
-        return {"settings": self.settings(), "sites": self.sites, "remaining": remaining}
+        about = {"settings": self.settings(), "sites": self.sites, "remaining": remaining}
+        return about | {"flagged": [site for site, value in self.remaining.items() if value.failed]}
 
     def restore(self, content: Mapping, tensors: Mapping[str, Tensor]) -> Self:
         """As it was when `describe` and `tensors` gave these."""

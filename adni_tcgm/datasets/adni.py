@@ -317,6 +317,12 @@ def _fit_adjustment(
         table = pd.DataFrame(values.numpy()[having], columns=features[name])
         how = config.harmonize, config.adjust, config.reference_site
         parts[name] = fit_adjustment(name, table, covariates[having], split[having], *how)
+        flagged = parts[name].describe()["site"]["flagged"] if parts[name].site else []
+        if flagged:
+            warnings.warn(
+                f"{name} of {', '.join(flagged)} still differs from the reference site after {config.harmonize}",
+                stacklevel=3,
+            )
     return Adjustment(config.harmonize, config.adjust, parts)
 
 

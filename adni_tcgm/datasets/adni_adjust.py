@@ -135,7 +135,8 @@ def fit_adjustment(
             raise ValueError(f"harmonize is {harmonize!r}, modality {modality!r}: {error}") from error
     found = ModalityAdjustment(modality, blank.features, site, None, {})
     if adjust == "tiv_age_sex":
-        values = torch.from_numpy(found.apply(values, covariates)[trains])
+        # Of training people only: sums over more rows round otherwise.
+        values = torch.from_numpy(found.apply(values[trains], covariates[trains]))
         linear = fit_linear(values, seen, torch.ones(len(values), 1))[0]
     unharmonized = {
         name: found.count_unharmonized(covariates[split == name])

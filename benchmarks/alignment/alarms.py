@@ -16,10 +16,8 @@ from adni_tcgm.alignment.remaining import remaining_loss
 # Name -> people of the site and of the reference, features, modes of the site and of the reference.
 CASES = {
     "one mode, 60 + 60, 9 features": (60, 60, 9, 1, 1),
-    "two modes, 60 + 60, 9 features": (60, 60, 9, 2, 2),
-    "three modes, 100 + 100, 2 features": (100, 100, 2, 3, 3),
+    "two modes, 100 + 100, 2 features": (100, 100, 2, 2, 2),
     "one mode onto two, 100 + 100, 2 features": (100, 100, 2, 1, 2),
-    "one mode onto two, 200 + 200, 2 features": (200, 200, 2, 1, 2),
     "one mode onto two, 60 + 60, 9 features": (60, 60, 9, 1, 2),
 }
 APART = 8.0

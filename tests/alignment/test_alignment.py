@@ -124,3 +124,11 @@ def test_the_remaining_loss_is_reported_for_each_site_that_has_a_map_of_its_own(
     found = RealNVPFlow(steps=2).fit(values, sites, age)
     assert found.remaining.keys() == {"b", "c"}
     assert not any(remaining.failed for remaining in found.remaining.values())
+
+
+def test_a_site_of_another_number_of_modes_is_flagged_and_the_flag_is_stored():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(300, 2, generator=generator, dtype=torch.float64)
+    values[150:, 0] += 10 * (torch.arange(150) % 2)
+    sites = ["a"] * 150 + ["b"] * 150
+    assert GaussianFlow().fit(values, sites, reference="a").describe()["flagged"] == ["b"]

@@ -21,7 +21,7 @@ def test_a_segment_is_laid_onto_another_in_order_or_mirrored_without_any_pair():
     made = DistanceMapping(steps=200).fit(source, torch.stack([other, other + 1], 1)).transform(source)
     along = made[place.argsort(), 0].diff()
     assert (along > 0).all() or (along < 0).all()
-    assert made[:, 0].std() / other.std() == pytest.approx(1, abs=0.3)
+    assert made[:, 0].std() / other.std() == pytest.approx(1, abs=0.5)
 
 
 def test_ridge_finds_the_slopes_that_made_the_pairs():
