@@ -97,7 +97,7 @@ class DualAdversarial(OntoReference):
 
     name: ClassVar[str] = "dual"
     penalty: float = 1.0
-    bandwidth: float = 0.5
+    bandwidth: float = 1.0
     steps: int = 100
     lr: float = 2e-2
 
