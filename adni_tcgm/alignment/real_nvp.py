@@ -7,6 +7,7 @@ with exp(-distance squared)); so the map starts as the Monge map of the moments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +20,6 @@ from adni_tcgm.alignment.alignment import Affine
 from adni_tcgm.alignment.gaussian import monge_map
 from adni_tcgm.alignment.moments import fit_gaussian
 from adni_tcgm.alignment.onto_reference import OntoReference
-from adni_tcgm.alignment.remaining import Density
 
 
 class RealNVP(nn.Module):
@@ -76,19 +76,8 @@ class FlowDensity(nn.Module):
         """(N, D) -> (N,) log-density in nats"""
         z = torch.linalg.solve_triangular(self.root, (x - self.mean).T, upper=False).T
         z, logs = self.net.flow(z)
-        half_log_two_pi = 0.9189385332046727
-        return logs - 0.5 * z.square().sum(1) - self.root.diagonal().log().sum() - half_log_two_pi * x.shape[1]
-
-
-def fit_flow_density(
-    x: Tensor, *, couplings: int = 4, hidden: int = 16, steps: int = 60, weight_decay: float = 1e-3, seed: int = 0
-) -> Density:
-    """The log-density of a `FlowDensity` fitted to x (N, D)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        density = FlowDensity(x, couplings, hidden)
-    _minimize(lambda: -density(x).mean(), density, steps, weight_decay)
-    return density.requires_grad_(False)
+        constant = self.root.diagonal().log().sum() + 0.5 * x.shape[1] * math.log(2 * math.pi)
+        return logs - 0.5 * z.square().sum(1) - constant
 
 
 def _minimize(loss: Callable[[], Tensor], module: nn.Module, steps: int, weight_decay: float) -> None:
