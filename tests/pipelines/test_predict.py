@@ -184,10 +184,10 @@ def test_a_scan_that_is_none_is_refused_with_the_ledgers_reason(run_dir: Path, t
     assert "refused: the T1 could not be prepared: sub-new/ses-M000: " in capsys.readouterr().err
 
 
-def test_the_site_that_is_named_is_the_new_persons(run_dir: Path, tmp_path: Path) -> None:
+def test_the_site_that_is_named_is_the_new_persons(tmp_path: Path) -> None:
     scan = tmp_path / "t1.nii.gz"
     scan.touch()
-    arguments = parse_arguments([str(run_dir), "--t1", str(scan), "--site", "Bonn"])
+    arguments = parse_arguments(["run", "--t1", str(scan), "--site", "Bonn"])
     assert pd.read_csv(list_scans(arguments, tmp_path), sep="\t").site.tolist() == ["Bonn"]
 
 
