@@ -30,7 +30,7 @@ from adni_tcgm.limits import load_yaml, read_json, read_text
 from adni_tcgm.tables import to_tsv
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
     from adni_tcgm.tcgm.trainer import Fitted
@@ -67,6 +67,7 @@ MORE_METRICS = (
     "agreement",
 )
 COMPLETE = "metrics.json"
+ADJUSTMENT = "adjustment.safetensors"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def save_run(
     predictions: pd.DataFrame,
     norms: pd.DataFrame | None = None,
     adjustment: Mapping | None = None,
+    adjustment_tensors: Mapping[str, Tensor] | None = None,
     calibration: Mapping | None = None,
     split: Mapping | None = None,
     audit: Mapping | None = None,
@@ -113,8 +115,9 @@ def save_run(
 ) -> Path:
     """Write the run folder; an older one of that name is replaced once the new one is finished.
 
-    config: plain values only. predictions: from `prediction_table`. adjustment, calibration: their JSON form. split,
-    audit: from `adni_tcgm.audit`. prepared: the folder that was trained on; its `recipe.json` is copied.
+    config: plain values only. predictions: from `prediction_table`. adjustment, calibration: their JSON form;
+    adjustment_tensors: the numbers that go with the former. split, audit: from `adni_tcgm.audit`. prepared: the folder
+    that was trained on; its `recipe.json` is copied.
     Raises ValueError where metrics lack or add a key.
     """
     check_metrics(metrics)
@@ -136,6 +139,8 @@ def save_run(
         for name, record in records.items():
             if record is not None:
                 write_json(unfinished / f"{name}.json", record)
+        if adjustment_tensors:
+            save_tensors(unfinished / ADJUSTMENT, adjustment_tensors)
         if norms is not None:
             write_table(unfinished / "norms.tsv", norms)
         if prepared is not None:
@@ -195,6 +200,23 @@ def save_weights(file: str | Path, model: nn.Module) -> None:
     from safetensors.torch import save_model
 
     save_model(model, str(file))
+
+
+def save_tensors(file: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: value.contiguous() for name, value in tensors.items()}, str(file))
+
+
+def load_tensors(file: str | Path) -> dict[str, Tensor]:
+    """What `save_tensors` wrote; nothing where there is no file. Raises ValueError for a file of another kind."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(file)) if Path(file).is_file() else {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a safetensors file: {error}") from error
 
 
 def load_weights(run_dir: str | Path, model: nn.Module) -> None:

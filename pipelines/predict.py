@@ -17,18 +17,19 @@ import pandas as pd
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
 from adni_tcgm.tcgm.trainer import predict
-from pipelines.restoring import CLASSES, Refused, recipe_of, restore, settings_of
+from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.intake.source import read_intake, with_nifti
 from reports.new_person import write_new_person
 
 PREDICTIONS = "predictions.tsv"
+# What is said of a person beside the scans.
+ABOUT = ("age", "sex", "site")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,6 +43,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subject", default="new", help="name in the report; with --bids: whose scans (sub-X)")
     parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
     parser.add_argument("--sex", choices=("F", "M"))
+    parser.add_argument("--site", help="of the scans, as training sites are called; harmonized runs need it")
     parser.add_argument("--identifiers", action="store_true", help="show the --subject, not a pseudonym")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
     parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on")
@@ -62,10 +64,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
     """Write the one-row list that the intake reads; scans of a BIDS data set are looked up first."""
     row = {"subject": arguments.subject, "t1": arguments.t1, "pet": arguments.pet}
-    row |= {"age": arguments.age, "sex": arguments.sex}
+    row |= {name: getattr(arguments, name) for name in ABOUT}
     if arguments.bids:
         row |= _find_in_bids(arguments.bids, arguments.subject, out)
-        row |= {key: value for key in ("age", "sex") if (value := getattr(arguments, key)) is not None}
+        row |= {key: value for key in ABOUT if (value := getattr(arguments, key)) is not None}
     for name in ("t1", "pet"):
         if row[name] is not None:
             if not Path(row[name]).exists():
@@ -89,7 +91,7 @@ def _find_in_bids(root: Path, subject: str, out: Path) -> dict[str, object]:
     (person,) = intake.people
     pet = person.pet.path if person.pet else None
     age = None if math.isnan(person.age) else person.age
-    return {"t1": person.t1.path, "pet": pet, "age": age, "sex": person.sex}
+    return {"t1": person.t1.path, "pet": pet, "age": age, "sex": person.sex, "site": person.site}
 
 
 def check_modalities(run: Run, scans: Path) -> None:
@@ -118,12 +120,11 @@ def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
     """Rows as in `predictions.tsv`, split "new"; none for somebody who failed quality control."""
     settings = settings_of(run, prepared)
     config = replace(settings.data, margin=0)
-    adjustment = Adjustment.from_json(run.adjustment) if run.adjustment else None
     people, left_out = adni.read_people(prepared, undiagnosed=True)
     if people.empty:
         print(f"no prediction: {', '.join(left_out)}", file=sys.stderr)
         return pd.DataFrame()
-    batch = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed=True)
+    batch = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed=True)
     fitted = restore(run, settings, batch)
     found = {name: values.numpy() for name, values in predict(fitted, batch).items()}
     calibrated = Calibration.from_json(run.calibration).apply(found, batch.present.numpy())

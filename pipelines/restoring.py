@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.methods.pvcc import PVCC, LinearViews
-from adni_tcgm.storage import Run, load_weights, weight_shapes
+from adni_tcgm.storage import ADJUSTMENT, Run, load_tensors, load_weights, weight_shapes
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoded, EncodedModel, Encoders
 from adni_tcgm.tcgm.murauer import Mapped
@@ -82,6 +83,19 @@ def settings_of(run: Run, path: Path) -> Settings:
         return build(Settings, {**values, "data": {**values["data"], "path": str(path)}}, f"{run.path}: config.yaml")
     except ValueError as error:
         raise Refused(f"{error}; the run is of another version of this code: train again") from error
+
+
+def restore_adjustment(run: Run) -> Adjustment | None:
+    """What was taken out of the regional measurements of the run's people; None where nothing was.
+
+    Raises Refused for a run of an older version, whose adjustment was stored in another way.
+    """
+    if run.adjustment is None:
+        return None
+    try:
+        return Adjustment.restore(run.adjustment, load_tensors(run.path / ADJUSTMENT))
+    except ValueError as error:
+        raise Refused(f"{run.path}: {error}") from error
 
 
 def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:

@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.datasets.adni_maps import CROPS, SPACING_MM
 from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
@@ -34,7 +33,7 @@ from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
 from adni_tcgm.tcgm.trainer import Fitted
 from pipelines.config import Settings
-from pipelines.restoring import CLASSES, Refused, restore, settings_of
+from pipelines.restoring import CLASSES, Refused, restore, restore_adjustment, settings_of
 from preprocessing.ledger import write_image
 from preprocessing.steps import register, template
 from preprocessing.steps.orient import read_scan
@@ -131,9 +130,8 @@ def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list
     if run.prepared_path is None:
         raise Refused(f"{run.path}: its prepared folder is gone; the baseline of saliency is the mean of its people")
     settings = settings_of(run, run.prepared_path)
-    adjustment = Adjustment.from_json(run.adjustment) if run.adjustment else None
     config = replace(settings.data, margin=0)
-    people = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed=True)
+    people = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed=True)
     unknown = sorted(set(sample_ids or ()) - set(people.sample_ids))
     if unknown:
         raise ValueError(f"{unknown[0]} is not among the {len(people)} people of {prepared} who can be predicted")

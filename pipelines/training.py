@@ -120,6 +120,7 @@ def _train(
         predictions=predictions,
         norms=getattr(splits, "norms", None),
         adjustment=adjustment.to_json() if adjustment else None,
+        adjustment_tensors=adjustment.tensors() if adjustment else None,
         calibration=found.calibration.to_json(),
         split=manifest,
         audit=audit,

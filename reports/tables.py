@@ -50,17 +50,33 @@ def hide_small_cells(counts: dict[str, int], hide: bool) -> dict[str, str]:
     }
 
 
+HARMONIZATIONS = {
+    "site": "ComBat",
+    "means_and_scales": "means and scales",
+    "gaussian_flow": "matching means and covariances (Gaussian flow)",
+    "real_nvp_flow": "a RealNVP flow",
+    "dual": "the dual adversarial distance",
+    "ls_gan": "an adversarial map (LS-GAN)",
+}
+
+
 def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     """One sentence: what was done about sites, head size, age and sex before classifiers of these features trained."""
     if features != "regions":
         return "Voxels are neither harmonized over sites nor adjusted for age, sex or head size."
     fitted = "fitted on the training people without their labels"
     sites = "sites are not harmonized"
-    if adjustment.get("harmonize") == "site":
+    harmonize = adjustment.get("harmonize", "none")
+    if harmonize != "none":
         sites = (
             "effects of sites with at least 20 training people, and of the field strength of all smaller ones, are "
-            f"taken out by ComBat ({fitted}; people of any other site stay as they are)"
+            f"taken out by {HARMONIZATIONS.get(harmonize, harmonize)} ({fitted}; people of any other site stay as they "
+            "are)"
         )
+        parts = [part.get("site") or {} for part in adjustment.get("modalities", {}).values()]
+        flagged = sorted({site for part in parts for site in part.get("flagged", ())})
+        if flagged:
+            sites += f", which left differences from the reference site at {len(flagged)} sites"
     if adjustment.get("adjust") == "tiv_age_sex":
         covariates = f"adjusted for age, sex and (volumes, in mL) intracranial volume by regression {fitted}"
     else:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adni_tcgm.alignment import ALIGNMENTS
 from adni_tcgm.datasets.adni_adjust import (
     SMALLEST_GROUP,
     Adjustment,
@@ -60,8 +61,9 @@ class AdniConfig:
     targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
     (as in `regions`, volumes over head size), or "none".
 
-    Of regions only, fitted on training people without their labels: harmonize "site" takes out the effects of sites
-    with at least 20 training people, and of the field strength of all smaller ones; people of a site that trained
+    Of regions only, fitted on training people without their labels: harmonize takes out the effects of sites with at
+    least 20 training people, and of the field strength of all smaller ones, by ComBat ("site") or another of
+    `alignment.ALIGNMENTS`, onto `reference_site` where it has one ("": the largest); people of a site that trained
     nobody stay as they are. adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL
     instead of over head size.
 
@@ -78,6 +80,7 @@ class AdniConfig:
     regions: str = "signature"
     label_rate: float = 0.1
     harmonize: str = "none"
+    reference_site: str = ""
     adjust: str = "none"
     targets: str = "none"
     pool: tuple[str, ...] = POOL
@@ -87,7 +90,7 @@ class AdniConfig:
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
-        choices |= {"harmonize": ("none", "site"), "adjust": ("none", "tiv_age_sex")}
+        choices |= {"harmonize": ("none", *ALIGNMENTS), "adjust": ("none", "tiv_age_sex")}
         choices |= {"targets": ("none", "signature", "all"), "strata": ("none", *NUISANCE_GROUPS)}
         choices |= {"source_labels": ("none", "cn_ad")}
         for name, allowed in choices.items():
@@ -359,10 +362,10 @@ def _fit_adjustment(
     if not config.adjusts:
         return None
     covariates, parts = read_covariates(people), {}
-    groups = group_sites(covariates[split == "train"]) if config.harmonize == "site" else {}
+    groups = group_sites(covariates[split == "train"]) if config.harmonize != "none" else {}
     covariates = covariates.assign(site=covariates.site.map(groups).fillna(""))
     harmonize = config.harmonize
-    if harmonize == "site" and len(set(groups.values())) < 2:
+    if harmonize != "none" and len(set(groups.values())) < 2:
         warnings.warn(
             "sites are not taken out: no two of them, nor two field strengths, have enough people", stacklevel=3
         )
@@ -370,8 +373,15 @@ def _fit_adjustment(
     for column, (name, values) in enumerate(inputs.items()):
         having = present[:, column]
         table = pd.DataFrame(values.numpy()[having], columns=features[name])
-        parts[name] = fit_adjustment(name, table, covariates[having], split[having], harmonize, config.adjust)
-    return Adjustment(config.harmonize, config.adjust, parts, groups)
+        how = harmonize, config.adjust, config.reference_site
+        parts[name] = fit_adjustment(name, table, covariates[having], split[having], *how)
+        flagged = parts[name].describe()["site"]["flagged"] if parts[name].site else []
+        if flagged:
+            warnings.warn(
+                f"{name} of {', '.join(flagged)} still differs from the reference site after {harmonize}",
+                stacklevel=3,
+            )
+    return Adjustment(harmonize, config.adjust, parts, groups)
 
 
 def _adjust(

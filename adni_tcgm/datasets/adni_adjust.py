@@ -1,92 +1,67 @@
 """Regional measurements freed from site, head size, age and sex: fitted on training people, applied to everybody.
 
-Sites: ComBat (Johnson, Li & Rabinovic, Biostatistics 2007; for brain measures Fortin et al., NeuroImage 2018), the same
-as neuroCombat 0.2.12 to 3e-6 where nothing is missing. Written here because no kept library does it: neuroCombat cannot
-be applied to new people, neuroHarmonize 2.5 needs numpy < 2, and combatlearn 2.3 takes its priors over sites instead of
-features, refuses new sites and brings a plotting stack. A label enters nowhere.
+A label enters nowhere. How sites are taken out is `adni_tcgm.alignment`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
-# A site with fewer training people than this is left as it is: its spread is not to be learned from so few.
-SMALLEST_SITE = 5
+from adni_tcgm.alignment import ALIGNMENTS, SMALLEST_SITE, Alignment, restore_alignment
+from adni_tcgm.alignment.alignment import LinearPart, fit_linear
+
 # A site with fewer is no nuisance group of its own: it joins the other small ones of its field strength.
 SMALLEST_GROUP = 20
 # What site effects are separated from; and what `tiv_age_sex` removes. Uptake is a ratio that knows no head size.
 COVARIATES = {"mri": ("age", "male", "tiv_ml"), "pet": ("age", "male")}
-TOLERANCE, MOST_ROUNDS = 1e-6, 1000
-
-
-@dataclass(frozen=True)
-class LinearPart:
-    """What covariates explain of D features: `slopes` (P, D) per unit of each covariate minus its `center` (P,)."""
-
-    covariates: tuple[str, ...]
-    center: tuple[float, ...]
-    slopes: tuple[tuple[float, ...], ...]
-
-    def explain(self, people: pd.DataFrame) -> np.ndarray:
-        """(N, D). Somebody whose age or sex is unknown stands at the mean of the training people."""
-        return _centered(people, self.covariates, self.center) @ np.array(self.slopes)
-
-
-@dataclass(frozen=True)
-class SiteEffect:
-    """One site's shift and factor of the spread, (D,), in units of `SiteModel.sd`; `n`: its training people."""
-
-    n: int
-    shift: tuple[float, ...]
-    factor: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class SiteModel:
-    """ComBat: features = mean + covariates + sd * (shift of the site + factor of the site * noise)."""
-
-    mean: tuple[float, ...]
-    sd: tuple[float, ...]
-    linear: LinearPart
-    sites: dict[str, SiteEffect]
-
-    def remove(self, values: np.ndarray, people: pd.DataFrame) -> np.ndarray:
-        """(N, D) with site effects gone; people of a site that has none here are left as they are."""
-        expected = np.array(self.mean) + self.linear.explain(people)
-        sd = np.array(self.sd)
-        result = values.copy()
-        for name, effect in self.sites.items():
-            rows = people.site.eq(name).to_numpy()
-            noise = ((values[rows] - expected[rows]) / sd - np.array(effect.shift)) / np.array(effect.factor)
-            result[rows] = expected[rows] + sd * noise
-        return result
 
 
 @dataclass(frozen=True)
 class ModalityAdjustment:
     """What is done to one modality: sites first, then covariates. `unharmonized`: split -> people of other sites."""
 
+    modality: str
     features: tuple[str, ...]
-    site: SiteModel | None
+    site: Alignment | None
     linear: LinearPart | None
     unharmonized: dict[str, int]
 
     def apply(self, values: np.ndarray, people: pd.DataFrame) -> np.ndarray:
+        """values: (N, D) as measured; people: from `read_covariates`."""
+        covariates, found = self.covariates_of(people), torch.tensor(values, dtype=torch.float64)
         if self.site:
-            values = self.site.remove(values, people)
-        return values - self.linear.explain(people) if self.linear else values
+            found = self.site.transform(found, people.site.tolist(), covariates)
+        if self.linear:
+            found = found - self.linear.explain(covariates, len(found))
+        return found.numpy()
+
+    def covariates_of(self, people: pd.DataFrame) -> Tensor:
+        return torch.tensor(people[list(COVARIATES[self.modality])].to_numpy(float))
 
     def count_unharmonized(self, people: pd.DataFrame) -> int:
         return int((~people.site.isin(self.site.sites)).sum()) if self.site else 0
 
+    def describe(self) -> dict:
+        about = {"features": list(self.features), "covariates": list(COVARIATES[self.modality])}
+        site = self.site.describe() if self.site else None
+        return about | {"site": site, "linear": self.linear is not None, "unharmonized": self.unharmonized}
+
+    def tensors(self) -> dict[str, Tensor]:
+        found = {f"site.{key}": value for key, value in (self.site.tensors() if self.site else {}).items()}
+        if self.linear:
+            found |= {"linear.center": self.linear.center, "linear.slopes": self.linear.slopes}
+        return found
+
 
 @dataclass(frozen=True)
 class Adjustment:
-    """`harmonize` (none|site) and `adjust` (none|tiv_age_sex) as fitted on training people, modality by modality.
+    """`harmonize` (none, or an alignment's name) and `adjust` (none|tiv_age_sex) as fitted on training people.
 
     groups: site -> the group that is taken out (`group_sites`). A site that is not there stays as it is.
     """
@@ -102,30 +77,35 @@ class Adjustment:
         return found.assign(site=found.site.map(self.groups).fillna(""))
 
     def to_json(self) -> dict:
-        return {"smallest_site": SMALLEST_SITE, **asdict(self)}
+        """All but the numbers of `tensors`."""
+        parts = {name: part.describe() for name, part in self.modalities.items()}
+        about = {"harmonize": self.harmonize, "adjust": self.adjust, "groups": self.groups, "modalities": parts}
+        return {"smallest_site": SMALLEST_SITE, **about}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{name}.{key}": value for name, part in self.modalities.items() for key, value in part.tensors().items()
+        }
 
     @staticmethod
-    def from_json(content: Mapping) -> Adjustment:
+    def restore(content: Mapping, tensors: Mapping[str, Tensor]) -> Adjustment:
+        """As it was when `to_json` and `tensors` gave these. Raises ValueError where a tensor is missing."""
         modalities = {}
-        for name, part in content["modalities"].items():
-            site = part["site"]
-            if site:
-                sites = {key: SiteEffect(**_tuples(effect)) for key, effect in site["sites"].items()}
-                site = SiteModel(tuple(site["mean"]), tuple(site["sd"]), _linear(site["linear"]), sites)
-            linear = _linear(part["linear"]) if part["linear"] else None
-            modalities[name] = ModalityAdjustment(tuple(part["features"]), site, linear, part["unharmonized"])
-        # Of a run from before there were groups every site was its own.
-        sites = {name: name for part in modalities.values() if part.site for name in part.site.sites}
-        return Adjustment(content["harmonize"], content["adjust"], modalities, content.get("groups", sites))
+        try:
+            for name, part in content["modalities"].items():
+                site = part["site"]
+                if site:
+                    site = restore_alignment(content["harmonize"], site, _below(tensors, f"{name}.site."))
+                own = _below(tensors, f"{name}.linear.")
+                linear = LinearPart(own["center"], own["slopes"]) if part["linear"] else None
+                modalities[name] = ModalityAdjustment(name, tuple(part["features"]), site, linear, part["unharmonized"])
+        except KeyError as error:
+            raise ValueError(f"the adjustment of the run lacks {error.args[0]!r}; train again") from error
+        return Adjustment(content["harmonize"], content["adjust"], modalities, content["groups"])
 
 
-def _linear(content: Mapping) -> LinearPart:
-    slopes = tuple(tuple(row) for row in content["slopes"])
-    return LinearPart(tuple(content["covariates"]), tuple(content["center"]), slopes)
-
-
-def _tuples(content: Mapping) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+def _below(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
 
 
 def read_covariates(people: pd.DataFrame) -> pd.DataFrame:
@@ -163,7 +143,13 @@ def group_sites(covariates: pd.DataFrame) -> dict[str, str]:
 
 
 def fit_adjustment(
-    modality: str, table: pd.DataFrame, covariates: pd.DataFrame, split: np.ndarray, harmonize: str, adjust: str
+    modality: str,
+    table: pd.DataFrame,
+    covariates: pd.DataFrame,
+    split: np.ndarray,
+    harmonize: str,
+    adjust: str,
+    reference_site: str = "",
 ) -> ModalityAdjustment:
     """Fit on the people of `split` "train" alone, with a label and without; nobody's label is an argument.
 
@@ -171,100 +157,22 @@ def fit_adjustment(
     `read_covariates`; split: (N,) names. Raises ValueError where fewer than two sites are large enough.
     """
     values, trains = table.to_numpy(float), split == "train"
-    names, site, linear = COVARIATES[modality], None, None
-    if harmonize == "site":
-        site = _fit_sites(values[trains], covariates[trains], names, f"modality {modality!r}")
-        values = site.remove(values, covariates)
+    blank = ModalityAdjustment(modality, tuple(table.columns), None, None, {})
+    seen = blank.covariates_of(covariates[trains])
+    site, linear = None, None
+    if harmonize != "none":
+        people = torch.from_numpy(values[trains]), covariates.site[trains].tolist(), seen
+        try:
+            site = ALIGNMENTS[harmonize]().fit(*people, reference=reference_site)
+        except ValueError as error:
+            raise ValueError(f"harmonize is {harmonize!r}, modality {modality!r}: {error}") from error
+    found = ModalityAdjustment(modality, blank.features, site, None, {})
     if adjust == "tiv_age_sex":
-        linear = _fit_linear(values[trains], covariates[trains], names)[0]
-    result = ModalityAdjustment(tuple(table.columns), site, linear, {})
-    for name in dict.fromkeys(split.tolist()) if site else ():
-        result.unharmonized[name] = result.count_unharmonized(covariates[split == name])
-    return result
-
-
-def _centered(people: pd.DataFrame, names: tuple[str, ...], center: tuple[float, ...]) -> np.ndarray:
-    return np.nan_to_num(people[list(names)].to_numpy(float) - np.array(center))
-
-
-def _fit_linear(
-    values: np.ndarray, people: pd.DataFrame, names: tuple[str, ...], groups: np.ndarray | None = None
-) -> tuple[LinearPart, np.ndarray]:
-    """Least squares of each feature on covariates and an intercept per column of `groups` (N, G), or one for all.
-
-    Returns the part of the covariates and the intercepts (G, D). A feature is fitted on the people who have it.
-    """
-    center = people[list(names)].mean().fillna(0).to_numpy()
-    groups = np.ones((len(values), 1)) if groups is None else groups
-    design = np.column_stack([groups, _centered(people, names, center)])
-    found = np.zeros((design.shape[1], values.shape[1]))
-    for column in range(values.shape[1]):
-        rows = ~np.isnan(values[:, column])
-        found[:, column] = np.linalg.lstsq(design[rows], values[rows, column], rcond=None)[0]
-    intercepts, slopes = found[: groups.shape[1]], found[groups.shape[1] :]
-    return LinearPart(names, tuple(center.tolist()), _rows(slopes)), intercepts
-
-
-def _fit_sites(values: np.ndarray, people: pd.DataFrame, names: tuple[str, ...], place: str) -> SiteModel:
-    """values: (N, D) of the training people. The steps and letters are those of Johnson et al., section 3.2."""
-    counts = people.site[people.site != ""].value_counts()
-    sites = sorted(counts.index[counts >= SMALLEST_SITE])
-    if len(sites) < 2:
-        raise ValueError(
-            f"harmonize is 'site', but {len(sites)} sites have at least {SMALLEST_SITE} training people with "
-            f"{place}; two are needed (the largest have {counts.head(2).tolist()})"
-        )
-    rows = people.site.isin(sites).to_numpy()
-    values, people = values[rows], people[rows]
-    member = np.stack([people.site.eq(name).to_numpy() for name in sites], axis=1)
-    linear, levels = _fit_linear(values, people, names, member.astype(float))
-    # Each site's level counts as often as the site has people: the mean of all stays where it was.
-    share = member.T.astype(float) @ ~np.isnan(values)
-    mean = (share * levels).sum(0) / np.maximum(share.sum(0), 1)
-    residuals = values - member @ levels - linear.explain(people)
-    sd = np.sqrt(np.nanmean(residuals**2, axis=0))
-    # A feature that never varied has no spread to bring to one.
-    sd = np.where(sd > 0, sd, 1.0)
-    z = (values - mean - linear.explain(people)) / sd
-    effects = {}
-    for column, name in enumerate(sites):
-        shift, variance = _shrink(z[member[:, column]])
-        effects[name] = SiteEffect(int(counts[name]), tuple(shift.tolist()), tuple(np.sqrt(variance).tolist()))
-    return SiteModel(tuple(mean.tolist()), tuple(sd.tolist()), linear, effects)
-
-
-def _shrink(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A site's shift and variance of each feature, drawn towards those of its other features: (n, D) -> (D,), (D,).
-
-    Priors: shifts are normal, variances inverse gamma, with the moments found over the features (equations 3.1, 3.2).
-    """
-    n = (~np.isnan(z)).sum(0)
-    usable = n > 1
-    shift, variance = np.zeros(z.shape[1]), np.ones(z.shape[1])
-    if not usable.any():
-        return shift, variance
-    z, n = z[:, usable], n[usable]
-    raw_shift, raw_variance = np.nanmean(z, axis=0), np.nanvar(z, axis=0, ddof=1)
-    center, spread = raw_shift.mean(), _variance(raw_shift)
-    m, s2 = raw_variance.mean(), _variance(raw_variance)
-    found_shift, found_variance = raw_shift, np.where(raw_variance > 0, raw_variance, 1.0)
-    # Features that agree on the spread to the digit, or a single one, teach no prior: their own values stay.
-    if spread > 0 and s2 > 0:
-        a, b = (2 * s2 + m**2) / s2, (m * s2 + m**3) / s2
-        for _ in range(MOST_ROUNDS):
-            before = np.concatenate([found_shift, found_variance])
-            found_shift = (n * spread * raw_shift + found_variance * center) / (n * spread + found_variance)
-            found_variance = (0.5 * np.nansum((z - found_shift) ** 2, axis=0) + b) / (n / 2 + a - 1)
-            now = np.concatenate([found_shift, found_variance])
-            if np.abs(now - before).max() < TOLERANCE:
-                break
-    shift[usable], variance[usable] = found_shift, found_variance
-    return shift, variance
-
-
-def _variance(values: np.ndarray) -> float:
-    return float(values.var(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in matrix.tolist())
+        # Of training people only: sums over more rows round otherwise.
+        values = torch.from_numpy(found.apply(values[trains], covariates[trains]))
+        linear = fit_linear(values, seen, torch.ones(len(values), 1))[0]
+    unharmonized = {
+        name: found.count_unharmonized(covariates[split == name])
+        for name in (dict.fromkeys(split.tolist()) if site else ())
+    }
+    return ModalityAdjustment(modality, blank.features, site, linear, unharmonized)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from adni_tcgm.alignment import ALIGNMENTS, SMALLEST_SITE
 from adni_tcgm.datasets.adni import AdniConfig, load, load_people
-from adni_tcgm.datasets.adni_adjust import SMALLEST_SITE, Adjustment, fit_adjustment, group_sites, read_covariates
+from adni_tcgm.datasets.adni_adjust import Adjustment, fit_adjustment, group_sites, read_covariates
+from adni_tcgm.storage import load_tensors, save_tensors
 from tests.datasets.conftest import PreparedFolder, write_prepared
 
 SITES = ("a", "b", "c")
@@ -97,13 +100,13 @@ def test_a_site_of_few_people_is_believed_less_than_one_of_many():
     rng = np.random.default_rng(1)
     people, free = draw_people(rng, 400, ("a", "b"))
     people.loc[: SMALLEST_SITE - 1, "site"] = "few"
-    model = fit(people, free).site
-    rows = people.site.eq("few").to_numpy()
-    raw = (free[rows].mean(0) - np.array(model.mean) - model.linear.explain(people[rows]).mean(0)) / np.array(model.sd)
-    shrunk = np.array(model.sites["few"].shift)
-    assert shrunk.std() < 0.8 * raw.std()
-    large = np.array(model.sites["a"].shift)
-    assert np.abs(large).max() < 0.25
+    found = fit(people, free)
+    model, rows = found.site, people.site.eq("few").to_numpy()
+    explained = model.linear.explain(found.covariates_of(people[rows]), rows.sum())
+    raw = (torch.from_numpy(free[rows]) - model.mean - explained).mean(0) / model.sd
+    shrunk = dict(zip(model.sites, model.shift, strict=True))
+    assert shrunk["few"].std() < 0.8 * raw.std()
+    assert shrunk["a"].abs().max() < 0.25
 
 
 def test_small_and_unseen_sites_stay_as_they_are_and_are_counted(cohort):
@@ -129,11 +132,12 @@ def test_people_whose_site_is_unknown_are_no_site_however_many(cohort):
 
 def test_fewer_than_two_large_sites_are_refused_with_their_sizes():
     people, free = draw_people(np.random.default_rng(2), 40, ("a",))
-    with pytest.raises(ValueError, match=r"1 sites have at least 5 training people with modality 'mri'.*\[40\]"):
+    with pytest.raises(ValueError, match=r"modality 'mri': 1 sites have at least 5 training people; .*\[40\]"):
         fit(people, free)
 
 
-def test_people_outside_training_change_nothing_that_is_fitted(cohort):
+@pytest.mark.parametrize("harmonize", ["site", "means_and_scales", "gaussian_flow"])
+def test_people_outside_training_change_nothing_that_is_fitted(cohort, harmonize):
     people, _, measured = cohort
     split = np.where(np.arange(len(people)) % 3, "train", "test")
     test = split == "test"
@@ -141,7 +145,8 @@ def test_people_outside_training_change_nothing_that_is_fitted(cohort):
     others.loc[test, "age"] += 20
     others.loc[test, "site"] = "elsewhere"
     values = np.where(test[:, None], 7 * measured, measured)
-    one, two = (fit(p, v, adjust="tiv_age_sex", split=split) for p, v in ((people, measured), (others, values)))
+    both = ((people, measured), (others, values))
+    one, two = (fit(p, v, harmonize, "tiv_age_sex", split=split) for p, v in both)
     assert (one.site, one.linear) == (two.site, two.linear)
 
 
@@ -158,7 +163,7 @@ def test_uptake_is_not_adjusted_for_head_size(cohort):
     people, free, _ = cohort
     table = pd.DataFrame(free)
     found = fit_adjustment("pet", table, people, np.full(len(people), "train"), "none", "tiv_age_sex")
-    assert found.linear.covariates == ("age", "male")
+    assert found.describe()["covariates"] == ["age", "male"] and found.linear.slopes.shape == (2, FEATURES)
 
 
 def test_a_person_of_unknown_age_is_adjusted_as_one_of_the_mean_age(cohort):
@@ -182,10 +187,18 @@ def test_a_missing_measurement_stays_missing_and_spoils_no_other(cohort):
     assert np.nanmean(found[:, 5]) == pytest.approx(np.nanmean(holed[:, 5]), abs=0.3)
 
 
-def test_what_is_stored_as_json_does_the_same(cohort):
-    people, _, measured = cohort
-    fitted = Adjustment("site", "tiv_age_sex", {"mri": fit(people, measured, adjust="tiv_age_sex")})
-    again = Adjustment.from_json(json.loads(json.dumps(fitted.to_json(), allow_nan=False)))
+def stored(fitted: Adjustment, folder: Path) -> Adjustment:
+    """As it comes back from a run folder."""
+    save_tensors(folder / "adjustment.safetensors", fitted.tensors())
+    content = json.loads(json.dumps(fitted.to_json(), allow_nan=False))
+    return Adjustment.restore(content, load_tensors(folder / "adjustment.safetensors"))
+
+
+@pytest.mark.parametrize("harmonize", ALIGNMENTS)
+def test_what_is_stored_does_the_same(cohort, harmonize, tmp_path):
+    people, measured = cohort[0][:60], cohort[2][:60]
+    fitted = Adjustment(harmonize, "tiv_age_sex", {"mri": fit(people, measured, harmonize, "tiv_age_sex")})
+    again = stored(fitted, tmp_path)
     assert again == fitted
     assert (again.modalities["mri"].apply(measured, people) == fitted.modalities["mri"].apply(measured, people)).all()
 
@@ -244,8 +257,9 @@ def test_the_person_from_a_site_of_their_own_is_announced_and_recorded(scanned):
 
 
 @pytest.mark.filterwarnings("ignore:.*not harmonized")
-def test_shuffling_every_label_changes_nothing_that_is_fitted(scanned):
-    options = {"harmonize": "site", "adjust": "tiv_age_sex"}
+@pytest.mark.parametrize("harmonize", ["site", "gaussian_flow"])
+def test_shuffling_every_label_changes_nothing_that_is_fitted(scanned, harmonize):
+    options = {"harmonize": harmonize, "adjust": "tiv_age_sex"}
     before = load(config(scanned, **options), 0)
     manifest = scanned.manifest
     known = manifest.label.isin(["stable", "converter"]) & (manifest.qc != "fail")
@@ -259,11 +273,11 @@ def test_shuffling_every_label_changes_nothing_that_is_fitted(scanned):
 
 
 @pytest.mark.filterwarnings("ignore:.*not harmonized")
-def test_new_people_get_what_training_people_got(scanned):
-    options = config(scanned, harmonize="site", adjust="tiv_age_sex")
+@pytest.mark.parametrize("harmonize", ["site", "gaussian_flow"])
+def test_new_people_get_what_training_people_got(scanned, tmp_path, harmonize):
+    options = config(scanned, harmonize=harmonize, adjust="tiv_age_sex")
     splits = load(options, 0)
-    stored = Adjustment.from_json(json.loads(json.dumps(splits.adjustment.to_json())))
-    batch = load_people(options, splits.norms, scanned.path, stored)
+    batch = load_people(options, splits.norms, scanned.path, stored(splits.adjustment, tmp_path))
     rows = [batch.sample_ids.index(name) for name in splits.test.sample_ids]
     for name in ("mri", "pet"):
         assert torch.equal(batch.inputs[name][rows], splits.test.inputs[name])

@@ -184,16 +184,23 @@ def test_a_scan_that_is_none_is_refused_with_the_ledgers_reason(run_dir: Path, t
     assert "refused: the T1 could not be prepared: sub-new/ses-M000: " in capsys.readouterr().err
 
 
-def test_a_person_of_a_bids_data_set_is_found_with_age_and_sex(run_dir: Path, tmp_path: Path) -> None:
+def test_the_site_that_is_named_is_the_new_persons(tmp_path: Path) -> None:
+    scan = tmp_path / "t1.nii.gz"
+    scan.touch()
+    arguments = parse_arguments(["run", "--t1", str(scan), "--site", "Bonn"])
+    assert pd.read_csv(list_scans(arguments, tmp_path), sep="\t").site.tolist() == ["Bonn"]
+
+
+def test_a_person_of_a_bids_data_set_is_found_with_age_sex_and_site(run_dir: Path, tmp_path: Path) -> None:
     scan = tmp_path / "bids" / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
     scan.parent.mkdir(parents=True)
     scan.touch()
-    table = "participant_id\tage\tsex\nsub-01\t71\tF\n"
+    table = "participant_id\tage\tsex\tsite\nsub-01\t71\tF\tBonn\n"
     (tmp_path / "bids" / "participants.tsv").write_text(table)
     arguments = parse_arguments([str(run_dir), "--bids", str(tmp_path / "bids"), "--subject", "01"])
     row = pd.read_csv(list_scans(arguments, tmp_path), sep="\t").iloc[0]
     assert (tmp_path / row.t1).resolve() == scan.resolve()
-    assert (row.age, row.sex) == (71, "F")
+    assert (row.age, row.sex, row.site) == (71, "F", "Bonn")
     with pytest.raises(Refused, match="no T1 of sub-02"):
         list_scans(parse_arguments([str(run_dir), "--bids", str(tmp_path / "bids"), "--subject", "02"]), tmp_path)
 

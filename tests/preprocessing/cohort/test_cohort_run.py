@@ -18,6 +18,7 @@ from benchmarks.kill import contents
 from preprocessing.cohort.run import MANIFEST_COLUMNS, preprocess_cohort
 from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
+from preprocessing.simulated.brain import LABELED
 from preprocessing.steps import register, template
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import outcome, pet, t1
