@@ -102,6 +102,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     base = cohort.base_rate
     data = {
         "simulated": cohort.simulated,
+        "origin": cohort.origin,
         "horizon": cohort.horizon_months,
         "suvr_reference": cohort.reference_region,
         "run": headline.name,

@@ -94,19 +94,27 @@ def _rows(cohort: Cohort, sample_id: str) -> list[figures.ProbabilityRow]:
     return rows
 
 
+def _first_note(cohort: Cohort, sample_id: str) -> str:
+    """What the figure's marks are, and what would flatter the number."""
+    notes = []
+    if cohort.calibrations:
+        notes.append("Line: 95 % interval over calibration people drawn anew.")
+    if len(cohort.runs) > 1:
+        notes.append("Hollow: the other runs, which show disagreement and no interval.")
+    if cohort.base_rate:
+        notes.append("Base rate: this cohort's, by its design.")
+    split = cohort.headline.splits["split"].get(sample_id, "")
+    if split in ("train", "validation"):
+        notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
+    return " ".join(notes)
+
+
 def _notes(cohort: Cohort, sample_id: str) -> list[str]:
     base, headline = cohort.base_rate, cohort.headline
     labels, n = headline.metrics.get("labels", {}), headline.splits["split"].value_counts()
-    split = headline.splits["split"].get(sample_id, "")
     notes = [f"{describe_choice(cohort)} {describe_adjustments([headline])}"]
     if cohort.calibrations:
-        notes.append(
-            "Line: 95 % interval over calibration people drawn anew; another training could give another probability."
-        )
-    if len(cohort.runs) > 1:
-        notes.append(
-            "Hollow dots: the other runs for the same person. They show disagreement, not a confidence interval."
-        )
+        notes.append("Another training could give another probability: the interval leaves that out.")
     notes.append(
         f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; "
         f"chosen and calibrated on {labels.get('validation', '?')} labeled validation subjects."
@@ -116,8 +124,6 @@ def _notes(cohort: Cohort, sample_id: str) -> list[str]:
             f"Base rate {100 * base[0]:.0f} %: share of converters among those {base[1]} labels, a choice of this "
             "cohort's design and not of yours."
         )
-    if split in ("train", "validation"):
-        notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
     return notes
 
 
@@ -126,7 +132,7 @@ def probability_section(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The probability of each modality that is there, with the notes that say how to read it."""
     if withheld:
-        return {"withheld": withheld, "figure": None, "notes": [], "rows": []}, {}
+        return {"withheld": withheld, "figure": None, "notes": [], "rows": [], "familiarity": None}, {}
     rows = _rows(cohort, sample_id)
     absent = [m for m in MODALITIES[:2] if m not in {row.modality for row in rows}]
     data = {
@@ -137,6 +143,7 @@ def probability_section(
         "calibrated": is_calibrated(cohort.headline),
         "familiarity": describe_familiarity(cohort, sample_id) if rows else None,
         "restated": restate(cohort, rows),
+        "first-note": _first_note(cohort, sample_id),
         "notes": _notes(cohort, sample_id),
     }
     base = cohort.base_rate

@@ -34,6 +34,12 @@ def fixed(value: Any, decimals: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def signed(value: Any, decimals: int = 1) -> str:
+    """+1.2, −0.3, 0.0; a dash for what is not known."""
+    text = fixed(value, decimals)
+    return f"+{text}" if value > 0 and float(text) > 0 else text
+
+
 def hide_small_cells(counts: dict[str, int], hide: bool) -> dict[str, str]:
     """Counts that add up to a printed total, as text; those of 1 to 4 people read <5.
 
