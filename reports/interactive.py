@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from adni_tcgm.files import write_text
 from reports import box, overlays, saliency
+from reports.figures import PRINTED_FONT
 from reports.gathering import Cohort
 from reports.records import MODALITIES
 from reports.subject import describe_subject, safe_stem
@@ -167,11 +168,18 @@ def saliency_layers(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
     return layers
 
 
+def with_fallback(figure: bytes) -> bytes:
+    """An SVG whose words are legible, and as wide, where the font of the PDF is not installed."""
+    others = b"'Times New Roman', 'Liberation Serif', serif"
+    figure = figure.replace(f"'{PRINTED_FONT}'".encode(), f"'{PRINTED_FONT}', ".encode() + others)
+    return figure.replace(f'"{PRINTED_FONT}"'.encode(), f"\"'{PRINTED_FONT}', ".encode() + others + b'"')
+
+
 def describe_page(cohort: Cohort, sample_id: str) -> dict[str, Any]:
     """What the template reads: the data of the PDF, its figures as images, and the layers of the viewer."""
     data, drawn = describe_subject(cohort, sample_id)
     figures = {
-        name: f"data:image/{KINDS[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+        name: f"data:image/{KINDS[Path(name).suffix]};base64,{base64.b64encode(with_fallback(content)).decode()}"
         for name, content in drawn.items()
     }
     layers, title = [], ""

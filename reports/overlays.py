@@ -67,6 +67,7 @@ class Scale:
 
 RED_SCALE = ("#3d0009", "#8e0c1e", "#cb3a3a", "#f2a083", "#fdeee6")
 BLUE_SCALE = ("#071a3d", "#124a8b", "#3d86c6", "#98c6e5", "#eaf4fb")
+NAME_COLORS = {"mri": RED_SCALE[1], "pet": BLUE_SCALE[1]}
 DEFICIT_LIMITS = (-4.0, 0.0)  # at the norm's mean or above it a voxel has the lightest color
 DEFICIT_TICKS = (-4, -3, -2, -1, 0)
 SCALES = {
@@ -87,6 +88,11 @@ SCALES = {
         (0.6, 0.9, 1.2, 1.5, 1.8),
         BLUE_SCALE,
     ),
+    # Darker: less in converters.
+    "mri_difference": Scale(
+        "difference", "µL per 2 mm voxel", 8.0, (0.0, 1.2), (0, 0.4, 0.8, 1.2), tuple(reversed(RED_SCALE))
+    ),
+    "pet_difference": Scale("difference", "SUVR", 1.0, (0.0, 0.3), (0, 0.1, 0.2, 0.3), tuple(reversed(BLUE_SCALE))),
     "mri_deficit": Scale("grey matter", "z, adjusted", 1.0, DEFICIT_LIMITS, DEFICIT_TICKS, RED_SCALE),
     "pet_deficit": Scale("FDG uptake", "z, adjusted", 1.0, DEFICIT_LIMITS, DEFICIT_TICKS, BLUE_SCALE),
 }
@@ -181,6 +187,15 @@ def mean_map(images: list[nib.Nifti1Image]) -> nib.Nifti1Image:
     return nib.Nifti1Image(np.mean([image.get_fdata(dtype=np.float32) for image in images], axis=0), images[0].affine)
 
 
+def difference_map(groups: dict[str, list[nib.Nifti1Image]]) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Mean of the stable less mean of the converters, and its standard error, voxel by voxel."""
+    stacks = [np.stack([image.get_fdata(dtype=np.float32) for image in groups[n]]) for n in ("stable", "converter")]
+    difference = stacks[0].mean(0) - stacks[1].mean(0)
+    error = np.sqrt(sum(stack.var(0, ddof=1) / len(stack) for stack in stacks))
+    affine = groups["stable"][0].affine
+    return nib.Nifti1Image(difference, affine), nib.Nifti1Image(error, affine)
+
+
 def colormap(modality: str) -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list(modality, SCALES[modality].colors)
 
@@ -219,7 +234,7 @@ def draw_overlays(rows: list[tuple[str, str, nib.Nifti1Image]]) -> bytes:
     drawn = []
     for number, (title, kind, image) in enumerate(rows):
         panels = [map_panel(image, kind, cut, cut_title(cut) if number == 0 else "") for cut in CUTS]
-        drawn.append(Row(title, SCALES[kind].colors[1], panels, bar_of(kind)))
+        drawn.append(Row(title, NAME_COLORS[kind[:3]], panels, bar_of(kind)))
     return draw_mosaic(drawn)
 
 
