@@ -282,7 +282,7 @@ def draw_calibration(run: Scores) -> bytes:
         predicted, observed, size = reliability(run.converter, run.calibrated)
         error = 1.96 * np.sqrt(np.maximum(observed * (1 - observed), 0.25 / size) / size)
         axes.errorbar(predicted, observed, yerr=error, fmt="o", color=INK, ms=4, lw=0.8)
-        below = figure.add_axes((0.6, 0.2, 0.38, 0.6))
+        below = figure.add_axes((0.6, 0.2, 0.38, 0.56))
         bins = np.linspace(0, 1, 11)
         parts = [run.calibrated[~run.converter], run.calibrated[run.converter]]
         below.hist(parts, bins=bins, stacked=True, color=["#b8b8b8", INK], label=["stable", "converter"], rwidth=0.9)
@@ -290,7 +290,7 @@ def draw_calibration(run: Scores) -> bytes:
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         below.tick_params(labelsize=7.5, length=2.5)
         below.set_xlabel("predicted", fontsize=8, labelpad=1)
-        below.set_title("test people", loc="left", fontsize=8, pad=12)
+        below.set_title("test people", loc="left", fontsize=8, pad=17)
         below.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 0.98), ncols=2, borderpad=0)
         return save_svg(figure)
 
