@@ -157,8 +157,8 @@ def test_chromium_draws_all_layers_and_sends_no_request(explained, tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
     state = json.loads(unescape(re.search(r'<div id="status" hidden="">([^<]*)', found)[1]))
     assert state["error"] == "" and state["refused"] == [] and state["requests"] == []
-    assert state["volumes"] == 5
-    assert state["layers"] == ["t1", "mri", "pet", "saliency-mri-for", "saliency-mri-against"]
+    assert state["volumes"] == 6
+    assert state["layers"] == ["t1", "mri", "pet", "saliency-mri-for", "saliency-mri-against", "outline"]
     assert state["crosshair_mm"] == pytest.approx([-26, -22, -15], abs=1.5)
     assert state["place"] == "crosshair at x = -26, y = -22, z = -15 mm"
     colored = state["colored"]
