@@ -85,6 +85,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="of converters where the reports are read, e.g. 0.17"
     )
+    parser.add_argument("--acknowledgement", default="", metavar="TEXT", help="in reports on data that are not ADNI's")
     parser.add_argument(
         "--qc-overrides", type=Path, metavar="FILE", help="verdicts of people; default: OUT/prepared/qc_overrides.tsv"
     )
@@ -343,10 +344,13 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     folders = run_dirs(arguments, settings)
     bars = bars_dir(arguments.out / "runs", settings[0], arguments.seed)
     destination = arguments.out / "reports"
+    explain(folders, arguments)
     stamp = destination / ".inputs"
     code = Path(reports.__file__).parent
     formats = sorted(set(arguments.formats))
-    options = json.dumps([arguments.subject_reports, formats, arguments.prevalence, arguments.identifiers])
+    options = json.dumps(
+        [arguments.subject_reports, formats, arguments.prevalence, arguments.identifiers, arguments.acknowledgement]
+    )
     inputs = _fingerprint([*folders, bars, arguments.out / "prepared", code], options)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
         print("reports are up to date")
@@ -363,10 +367,19 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
         prevalence=arguments.prevalence,
         kinds=formats,
         identifiers=arguments.identifiers,
+        acknowledgement=arguments.acknowledgement,
     )
     if not written.failures:
         write_text(stamp, inputs)
     return len(written.failures)
+
+
+def explain(folders: list[Path], arguments: argparse.Namespace) -> None:
+    """What carried the answer of each reported person, by the run whose probability the reports print."""
+    from pipelines.saliency import explain_reported
+
+    headline, sample_ids = reports.plan_subjects(folders, arguments.out / "prepared", arguments.subject_reports)
+    explain_reported(load_run(headline), sample_ids)
 
 
 def _fingerprint(folders: list[Path], options: str) -> str:

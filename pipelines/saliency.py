@@ -8,7 +8,7 @@ The reports show them from then on.
 from __future__ import annotations
 
 import argparse
-import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.evaluation.saliency import LogOdds
 from adni_tcgm.files import inside, lock_folder
-from adni_tcgm.privacy import find_without_days
 from adni_tcgm.storage import Run, load_run, write_json, write_table
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
@@ -35,8 +34,8 @@ from adni_tcgm.tcgm.trainer import Fitted
 from pipelines.config import Settings
 from pipelines.restoring import CLASSES, Refused, restore, restore_adjustment, settings_of
 from preprocessing.ledger import write_image
-from preprocessing.steps import register, template
-from preprocessing.steps.orient import read_scan
+from preprocessing.steps import own_view, register, template
+from preprocessing.subject.t1 import OWN_T1
 
 STEPS = 32
 # Cubes of 16 mm, side by side: a coarse check that takes seconds.
@@ -68,15 +67,22 @@ def calibrated_scale(calibration: Calibration, modality: str, several: bool) -> 
     return scale / calibration.rescalings["all"].temperature if several else scale
 
 
-def explain(answer: saliency.LogOdds, person: torch.Tensor, baseline: torch.Tensor) -> tuple[dict, dict]:
-    """Maps by method, each of the input's shape, and the numbers that say how faithful they are."""
+def explain(
+    answer: saliency.LogOdds, person: torch.Tensor, baseline: torch.Tensor, quick: bool = False
+) -> tuple[dict, dict]:
+    """Maps by method, each of the input's shape, and the numbers that say how faithful they are.
+
+    quick: integrated gradients alone, in few steps and unchecked.
+    """
+    first = saliency.integrate_gradients(answer, person, baseline, saliency.QUICK_STEPS if quick else STEPS)
+    if quick:
+        return {"integratedgradients": first.values}, describe(first, {})
     noise_sd = NOISE_SHARE * float(person.max() - person.min())
     maps = {
-        "integratedgradients": saliency.integrate_gradients(answer, person, baseline, STEPS),
+        "integratedgradients": first,
         "smoothgrad": saliency.smooth_gradients(answer, person, baseline, noise_sd),
         "occlusion": saliency.occlude(answer, person, baseline, WINDOW, STRIDE),
     }
-    first = maps["integratedgradients"]
     rivals = {name: saliency.rank_voxels(found) for name, found in maps.items()}
     rivals |= {"random": np.random.default_rng(0).random(first.values.shape), "edges": saliency.edge_map(person)}
     fidelity = {name: saliency.measure_fidelity(answer, person, baseline, ranking) for name, ranking in rivals.items()}
@@ -101,7 +107,7 @@ def place(values: np.ndarray, crop: str) -> nib.Nifti1Image:
 
 
 def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nifti1Image | None:
-    """The map on the person's own T1; None where the transforms or the T1 are not there."""
+    """The map on the person's own T1, at 2 mm; None where the transforms or the T1 to look at are not there."""
     participant, session = sample_id.rsplit("_", 1)
     folder = prepared / participant / session / "anat"
     stem = f"{sample_id}_from-"
@@ -110,19 +116,19 @@ def to_person(image: nib.Nifti1Image, prepared: Path, sample_id: str) -> nib.Nif
         folder / f"{stem}T1w_to-{template.SPACE}_mode-image_desc-syn_xfm.h5",
         folder / f"{stem}{template.SPACE}_to-T1w_mode-image_desc-syn_xfm.h5",
     )
-    record = folder / f"{sample_id}_space-{template.SPACE}_res-2_desc-preproc_T1w.json"
-    if not (record.is_file() and files.affine.is_file() and files.inverse_warp.is_file()):
+    view = folder / f"{sample_id}_{OWN_T1}.nii.gz"
+    if not (view.is_file() and files.affine.is_file() and files.inverse_warp.is_file()):
         return None
-    about = json.loads(record.read_text(encoding="utf-8"))
-    source = find_without_days(about["Sources"][0], prepared)
-    if source is None or not source.is_file():
-        return None
-    t1 = read_scan(source, about.get("Recipe", {}).get("header", ""))
-    return nib.Nifti1Image(register.to_native(template.to_grid(image), files, t1), t1.affine)
+    grid = own_view.coarse_grid(nib.load(view))
+    return nib.Nifti1Image(register.to_native(template.to_grid(image), files, grid), grid.affine)
 
 
-def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list[str] | None = None) -> list[Path]:
+def write_saliency(
+    run: Run, prepared: Path, destination: Path, sample_ids: list[str] | None = None, quick: bool = False
+) -> list[Path]:
     """Explain people of `prepared` (None: all who passed quality control); a folder each below `destination`.
+
+    quick: without the slow checks, as reports show it of everybody.
 
     Raises Refused for a run without its prepared folder or a network for each modality, ValueError for a person who is
     not there.
@@ -131,12 +137,9 @@ def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list
         raise Refused(f"{run.path}: its prepared folder is gone; the baseline of saliency is the mean of its people")
     settings = settings_of(run, run.prepared_path)
     config = replace(settings.data, margin=0)
-    people = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed=True)
-    unknown = sorted(set(sample_ids or ()) - set(people.sample_ids))
-    if unknown:
-        raise ValueError(f"{unknown[0]} is not among the {len(people)} people of {prepared} who can be predicted")
-    if sample_ids is not None:
-        people = people.select(torch.tensor([people.sample_ids.index(name) for name in sample_ids]))
+    people = adni.load_people(
+        config, run.norms, prepared, restore_adjustment(run), undiagnosed=True, sample_ids=sample_ids
+    )
     fitted = restore(run, settings, people)
     if network_of(fitted.model, next(iter(people.inputs))) is None:
         raise Refused(f"{run.path}: {run.config['method']} has no network for each modality")
@@ -150,8 +153,25 @@ def write_saliency(run: Run, prepared: Path, destination: Path, sample_ids: list
         if settings.data.features == "regions":
             folders.append(_write_regions(run, fitted, person, baseline, about, destination))
         else:
-            folders.append(_write_person(run, fitted, person, baseline, about, prepared, destination))
+            folders.append(_write_person(run, fitted, person, baseline, about, prepared, destination, quick))
     return folders
+
+
+def explain_reported(run: Run, sample_ids: list[str]) -> None:
+    """Explain quickly those of `sample_ids` whom the run predicted and nobody has explained yet.
+
+    A run without a network for each modality has nothing to explain.
+    """
+    predicted = set(run.predictions.sample_id)
+    new = [name for name in sample_ids if name in predicted]
+    new = [name for name in new if not (run.path / "saliency" / name / "saliency.json").is_file()]
+    if not new:
+        return
+    try:
+        with lock_folder(run.path / "saliency"):
+            write_saliency(run, run.prepared_path or Path(), run.path / "saliency", new, quick=True)
+    except Refused as reason:
+        warnings.warn(f"no saliency in the reports: {reason}", stacklevel=2)
 
 
 def network_of(model: nn.Module, modality: str) -> nn.Module | None:
@@ -205,13 +225,14 @@ def _write_person(
     about: dict[str, str],
     prepared: Path,
     destination: Path,
+    quick: bool,
 ) -> Path:
     sample_id = person.sample_ids[0]
     folder = inside(destination, sample_id)
     folder.mkdir(parents=True, exist_ok=True)
     records = {}
     for name, inputs, answer in _answers(run, fitted, person):
-        maps, records[name] = explain(answer, inputs, baseline[name])
+        maps, records[name] = explain(answer, inputs, baseline[name], quick)
         for method, values in maps.items():
             image = place(values[0], run.config["data"]["crop"])
             facts = about | {"method": METHODS[method], "modality": name, "Units": "calibrated log-odds per voxel"}

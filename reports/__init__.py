@@ -1,5 +1,5 @@
 """Run folders in, PDFs out; never trains, never preprocesses."""
 
-from reports.writing import Reports, write_reports
+from reports.writing import Reports, plan_subjects, write_reports
 
-__all__ = ["Reports", "write_reports"]
+__all__ = ["Reports", "plan_subjects", "write_reports"]

@@ -30,6 +30,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--prevalence", type=float, metavar="SHARE", help="of converters where the report is read, e.g. 0.17"
     )
+    parser.add_argument("--acknowledgement", default="", metavar="TEXT", help="for data that are not ADNI's")
     add_debug(parser)
     return parser.parse_args(arguments)
 
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
             prevalence=options.prevalence,
             subjects=options.subject,
             identifiers=options.identifiers,
+            acknowledgement=options.acknowledgement,
             kinds=(options.only,) if options.only else ("pdf", "html"),
         )
     for path in reports.written:

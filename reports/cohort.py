@@ -13,9 +13,11 @@ import numpy as np
 from reports import evidence, figures, overlays, tables
 from reports.clinical_scores import clinical_section, split_bars
 from reports.gathering import Cohort
+from reports.message import message_section
 from reports.probability import describe_choice, find_probability
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run
 from reports.subject import model_hash
+from reports.table1 import tabulate_groups
 from reports.tables import SMALLEST_CELL, fixed
 from reports.typesetting import typeset
 
@@ -46,20 +48,30 @@ def _load_maps(paths: list[Path]) -> tuple[list[nib.Nifti1Image], int]:
     return images, len(paths) - len(images)
 
 
-def mean_overlays(prepared: Prepared, run: Run, smallest: int) -> tuple[dict[str, Any], bytes | None]:
-    """Mean maps of the stable and the converting test people; a group with fewer than `smallest` maps is left out."""
+def mean_overlays(prepared: Prepared, run: Run, smallest: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Mean maps of the stable and the converting test people, and their difference beside its standard error; a group
+    with fewer than `smallest` maps is left out."""
     test = run.splits[run.splits["split"] == "test"]
-    rows, groups, unreadable = [], [], 0
+    rows, differences, groups, unreadable = [], [], [], 0
     for modality in MODALITIES[:2]:
+        found = {}
         for label in CLASSES:
             ids = [i for i in test.index[test["label"] == label] if i in prepared.visits.index]
             paths = [path for i in ids if (path := prepared.volume(i, modality)) is not None]
             images, failed = _load_maps(paths)
             unreadable += failed
             if len(images) >= smallest:
+                found[label] = images
                 rows.append((label, modality, overlays.mean_map(images)))
                 groups.append({"title": f"{MODALITY_TITLES[modality]}, {label}", "n": len(images)})
-    return {"overlay_groups": groups, "unreadable_maps": unreadable}, overlays.draw_overlays(rows) if rows else None
+        if len(found) == 2 and min(map(len, found.values())) > 1:
+            titles, kind = ("stable − converter", "standard error"), f"{modality}_difference"
+            pair = zip(titles, overlays.difference_map(found), strict=True)
+            differences += [(title, kind, image) for title, image in pair]
+    drawn = {"overlays.svg": overlays.draw_overlays(rows)} if rows else {}
+    drawn |= {"difference.svg": overlays.draw_overlays(differences)} if differences else {}
+    about = {"overlay_groups": groups, "unreadable_maps": unreadable, "difference": bool(differences)}
+    return about, drawn
 
 
 def list_predictions(cohort: Cohort) -> list[dict[str, str]]:
@@ -102,6 +114,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     base = cohort.base_rate
     data = {
         "simulated": cohort.simulated,
+        "origin": cohort.origin,
         "horizon": cohort.horizon_months,
         "suvr_reference": cohort.reference_region,
         "run": headline.name,
@@ -132,16 +145,18 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     found, figures_of_evidence = evidence.describe_evidence(cohort)
     data |= found
     drawn |= figures_of_evidence
+    data["message"], pictures = message_section(cohort, forest, scores, clinical_bars)
+    drawn |= pictures
+    drawn["pr.svg"] = figures.draw_precision_recall(scores, MODALITY_TITLES)
     data["clinical"] = clinical_section(cohort, clinical_bars)
     if cohort.prepared is not None:
         visits = cohort.prepared.visits
         data["flow"] = tables.count_flow(visits, cohort.prepared.ledger, headline, hide)
         data["label_reasons"] = tables.count_labels(visits, hide)
-        data["groups"] = tables.describe_groups(visits, cohort.measurements, hide)
-        maps, image = mean_overlays(cohort.prepared, headline, SMALLEST_CELL if hide else 1)
+        data["groups"] = tabulate_groups(cohort, hide)
+        maps, images = mean_overlays(cohort.prepared, headline, SMALLEST_CELL if hide else 1)
         data |= maps
-        if image:
-            drawn["overlays.svg"] = image
+        drawn |= images
     return data, drawn
 
 

@@ -7,21 +7,29 @@ Columns: the chosen people between the means of the stable and the converting pe
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.evaluation.clinical import compare_decisions
 from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports import overlays
 from reports.evidence import CALIBRATED, labeled_rows
-from reports.figures import GREY, save_svg
-from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run, find_prepared, load_prepared, load_run
+from reports.mosaic import Panel, Row, draw_mosaic
+from reports.records import (
+    CLASSES,
+    MODALITIES,
+    MODALITY_TITLES,
+    Prepared,
+    Run,
+    describe_origin,
+    find_prepared,
+    load_prepared,
+    load_run,
+)
 from reports.subject import model_hash, show_age
 from reports.tables import fixed
 from reports.typesetting import show_missing_glyphs, typeset
@@ -29,8 +37,6 @@ from reports.typesetting import show_missing_glyphs, typeset
 SHOWN_PEOPLE = 3
 # The cut through each modality's most telling place.
 CUT = {"mri": overlays.CUTS[0], "pet": overlays.CUTS[2]}
-DEFICIT_COLORS = LinearSegmentedColormap.from_list("deficit", ("#ffffff", "#e0c068", "#7a4a00"))
-DEFICIT_LIMITS = (0.0, 4.0)
 SMALLEST_REFERENCE = 5
 
 
@@ -177,55 +183,24 @@ def _short(name: str) -> str:
 
 def draw_columns(columns: list[Column]) -> bytes:
     """SVG: a row of maps and a row of deficits for each modality, the same scales in all columns."""
-    figure = Figure(figsize=(7.1, 6.5))
-    grid = figure.add_gridspec(
-        4,
-        len(columns) + 2,
-        width_ratios=[12, *[100] * len(columns), 6],
-        wspace=0.04,
-        hspace=0.08,
-        left=0,
-        right=0.91,
-        top=0.93,
-        bottom=0.01,
-    )
-    for index, modality in enumerate(MODALITIES[:2]):
+    rows = []
+    for modality in MODALITIES[:2]:
         scale, cut = overlays.SCALES[modality], CUT[modality]
-        for part, name in enumerate((MODALITY_TITLES[modality], "deficit z")):
-            row, drawn = 2 * index + part, None
-            title = figure.add_subplot(grid[row, 0])
-            title.set_axis_off()
-            title.text(0.5, 0.5, name, rotation=90, ha="center", va="center", fontsize=9, color=scale.colors[1])
-            for place, column in enumerate(columns):
-                axes = figure.add_subplot(grid[row, place + 1])
-                pair = column.maps[modality]
-                if pair is None:
-                    axes.set_axis_off()
-                    axes.text(0.5, 0.5, f"no {MODALITY_TITLES[modality]}", ha="center", va="center", color=GREY)
-                elif part == 0:
-                    drawn = overlays.draw_panel(axes, pair[0], modality, cut)
-                else:
-                    drawn = draw_deficit(axes, pair[1], cut)
-                if row == 0:
-                    axes.set_title(column.title, fontsize=8, color=GREY, pad=3)
-            if drawn is not None:
-                bar = figure.colorbar(drawn, cax=figure.add_subplot(grid[row, len(columns) + 1]))
-                label = f"{scale.title}\n{scale.unit}" if part == 0 else "SD below usual\nat this age"
-                bar.set_label(label, fontsize=7.5, labelpad=3)
-                bar.ax.tick_params(labelsize=7, length=2, pad=2)
-                bar.outline.set_linewidth(0.4)
-    return save_svg(figure, dpi=200)
-
-
-def draw_deficit(axes, image: nib.Nifti1Image, cut: overlays.Cut):
-    """Only grey matter, only below what is usual by one SD or more."""
-    extent = overlays.draw_background(axes, cut)
-    values = np.where(overlays.template_slice(cut)[1], overlays.sample_slice(image, cut, order=1), np.nan)
-    shown = np.ma.masked_where(~(values >= 1.0), values)
-    low, high = DEFICIT_LIMITS
-    drawn = axes.imshow(shown, origin="lower", extent=extent, cmap=DEFICIT_COLORS, vmin=low, vmax=high)
-    overlays.finish_panel(axes, cut, extent)
-    return drawn
+        maps: list[Panel | str] = []
+        deficits: list[Panel | str] = []
+        for column in columns:
+            pair, title = column.maps[modality], "" if rows else column.title
+            if pair is None:
+                maps.append(f"no {MODALITY_TITLES[modality]}")
+                deficits.append("")
+                continue
+            below = nib.Nifti1Image(-pair[1].get_fdata(dtype=np.float32), pair[1].affine)
+            maps.append(overlays.map_panel(pair[0], modality, cut, title))
+            deficits.append(overlays.map_panel(below, f"{modality}_deficit", cut))
+        bar = replace(overlays.bar_of(f"{modality}_deficit"), label="SD below usual\nat this age")
+        rows.append(Row(MODALITY_TITLES[modality], scale.colors[1], maps, overlays.bar_of(modality)))
+        rows.append(Row("deficit", scale.colors[1], deficits, bar))
+    return draw_mosaic(rows)
 
 
 def find_rival(run_dir: Path) -> Path:
@@ -253,6 +228,7 @@ def describe_figure(tcgm: Run, ce: Run, prepared: Prepared) -> tuple[dict, dict[
     ]
     data = {
         "simulated": bool(tcgm.metrics["simulated"]),
+        "origin": describe_origin(bool(tcgm.metrics["simulated"]), tcgm.splits.index),
         "run": tcgm.name,
         "rival": ce.name,
         "model": model_hash(tcgm),

@@ -12,8 +12,9 @@ import pandas as pd
 
 from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
 from adni_tcgm.privacy import pseudonym, pseudonym_key
+from reports.deficits import VoxelNorm, fit_voxel_norms
 from reports.norms import Norm, Reference, choose_reference, fit_norms, list_covariates, list_measurements
-from reports.records import CLASSES, Prepared, Run, choose_headline, label_budget, list_posteriors
+from reports.records import CLASSES, Prepared, Run, choose_headline, describe_origin, label_budget, list_posteriors
 
 # Of folders without `recipe.json`, which says otherwise where another was asked for.
 HORIZON_MONTHS = 36
@@ -28,6 +29,7 @@ class Cohort:
 
     prevalence: the share of converters that the reader states for a population of their own; None: not stated.
     identifiers: whether people are called by their own ids; otherwise by pseudonyms.
+    acknowledgement: what the user wants said of data that are not ADNI's.
     """
 
     runs: list[Run]
@@ -40,6 +42,17 @@ class Cohort:
     prevalence: float | None = None
     calibrations: list[Calibration] = field(default_factory=list)
     identifiers: bool = False
+    acknowledgement: str = ""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Whose data these are, and what is to be said of them."""
+        return describe_origin(self.simulated, self.headline.splits.index, self.acknowledgement)
+
+    @cached_property
+    def voxel_norms(self) -> dict[str, VoxelNorm | None]:
+        """Modality -> norm of its maps; fitted once, in some seconds, where a report first asks for it."""
+        return fit_voxel_norms(self.prepared, self.people, self.reference)
 
     @property
     def simulated(self) -> bool:
@@ -87,7 +100,11 @@ class Cohort:
 
 
 def gather_cohort(
-    runs: list[Run], prepared: Prepared | None, prevalence: float | None = None, identifiers: bool = False
+    runs: list[Run],
+    prepared: Prepared | None,
+    prevalence: float | None = None,
+    identifiers: bool = False,
+    acknowledgement: str = "",
 ) -> Cohort:
     """Choose the headline run, fit the norms and redraw its calibration.
 
@@ -102,11 +119,12 @@ def gather_cohort(
     headline = choose_headline(runs)
     drawn = redraw_calibration(headline)
     if prepared is None:
-        return Cohort(runs, headline, None, None, None, {}, None, prevalence, drawn, identifiers)
+        return Cohort(runs, headline, None, None, None, {}, None, prevalence, drawn, identifiers, acknowledgement)
     people, measurements = list_covariates(prepared), list_measurements(prepared)
     reference = choose_reference(prepared, headline)
     norms = fit_norms(measurements, people, reference)
-    return Cohort(runs, headline, prepared, people, measurements, norms, reference, prevalence, drawn, identifiers)
+    norms_and_stated = norms, reference, prevalence, drawn, identifiers, acknowledgement
+    return Cohort(runs, headline, prepared, people, measurements, *norms_and_stated)
 
 
 def redraw_calibration(run: Run, draws: int = CALIBRATION_DRAWS) -> list[Calibration]:

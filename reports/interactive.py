@@ -18,10 +18,11 @@ import jinja2
 import nibabel as nib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from nibabel.processing import resample_from_to
+from scipy import ndimage
 
 from adni_tcgm.files import write_text
-from reports import overlays, saliency
+from reports import box, overlays, saliency
+from reports.figures import PRINTED_FONT
 from reports.gathering import Cohort
 from reports.records import MODALITIES
 from reports.subject import describe_subject, safe_stem
@@ -31,10 +32,9 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; "
     "connect-src data: blob:; worker-src blob:; font-src data:; base-uri 'none'; form-action 'none'"
 )
+WHITEST = 0.8
+DEFICIT_SHOWN = 1.0
 KINDS = {".svg": "svg+xml", ".png": "png"}
-# The box of the prepared maps, on which every layer lies: 80^3 voxels of 2 mm.
-BOX_SHAPE = (80, 80, 80)
-BOX_AFFINE = np.array([[2.0, 0, 0, -80], [0, 2.0, 0, -102], [0, 0, 2.0, -92], [0, 0, 0, 1]])
 
 
 @lru_cache
@@ -48,22 +48,11 @@ def _viewer() -> str:
     raise FileNotFoundError("nilearn carries no niivue.umd.js: the interactive page needs it (nilearn 0.14 has it)")
 
 
-def to_box(image: nib.Nifti1Image, order: int = 1) -> np.ndarray:
-    """The values on the box, zero where the image has none: (80, 80, 80) float32."""
-    return resample_from_to(image, (BOX_SHAPE, BOX_AFFINE), order=order, cval=0.0).get_fdata(dtype=np.float32)
-
-
 def encode(values: np.ndarray) -> str:
     """A gzipped NIfTI-1 on the box as base64; equal values give equal text."""
-    image = nib.Nifti1Image(np.ascontiguousarray(values), BOX_AFFINE)
+    image = nib.Nifti1Image(np.ascontiguousarray(values), box.AFFINE)
     image.header.set_xyzt_units("mm")
     return base64.b64encode(gzip.compress(image.to_bytes(), 6, mtime=0)).decode()
-
-
-@lru_cache
-def _grey_matter() -> np.ndarray:
-    labels = to_box(overlays.label_image(), order=0).round().astype(int)
-    return np.isin(labels, list(overlays.grey_numbers()))
 
 
 def _colors(colormap: LinearSegmentedColormap) -> dict[str, list[int]]:
@@ -86,27 +75,72 @@ def background(cohort: Cohort, sample_id: str) -> tuple[str, np.ndarray]:
     name = cohort.prepared.visits.at[sample_id, "t1_path"]
     path = cohort.prepared.home(sample_id) / name if name else None
     own = path is not None and path.is_file()
-    values = to_box(overlays.load_map(path) if own else overlays.template_image())
-    top = np.percentile(values[values > 0], 99.5)
+    values = box.to_box(overlays.load_map(path) if own else overlays.template_image())
+    # White matter, the brightest large tissue of the brain, is light gray and not saturated.
+    top = np.percentile(values[values > 0], 99.5) / WHITEST
     title = "T1 of this person, in template space" if own else "T1 of the template"
     return title, np.round(255 * np.clip(values / top, 0, 1)).astype(np.uint8)
 
 
-def modality_layer(image: nib.Nifti1Image, modality: str) -> dict[str, Any]:
+def modality_layer(image: nib.Nifti1Image, modality: str, first: bool = True) -> dict[str, Any]:
     """A map in its colors: zero, and so uncolored, outside grey matter; inside never below the scale's lower end."""
     scale = overlays.SCALES[modality]
     low, high = scale.limits
     lowest = low + 2 * (high - low) / 255  # the second of the color table's steps, the first that is drawn
-    values = np.where(_grey_matter(), np.clip(to_box(image) * scale.factor, lowest, None), 0).astype(np.float32)
+    values = np.where(box.grey_matter(), np.clip(box.to_box(image) * scale.factor, lowest, None), 0).astype(np.float32)
     return {
         "key": modality,
         "title": f"{scale.title} ({scale.unit})",
         "legend": f"{low:g} (dark) to {high:g} (light); darker means smaller",
         "low": low,
         "high": high,
-        "opacity": 0.8 if modality == "mri" else 0.0,
+        "opacity": 0.8 if modality == "mri" and first else 0.0,
         "colors": _colors(overlays.colormap(modality)),
         "data": encode(values),
+    }
+
+
+def deficit_layer(cohort: Cohort, sample_id: str, image: nib.Nifti1Image, modality: str) -> dict[str, Any] | None:
+    """How far grey matter lies below the norm, in SD; None where there is no norm or the person's age is unknown."""
+    norm, scale = cohort.voxel_norms[modality], overlays.SCALES[f"{modality}_deficit"]
+    z = norm.deficit(image, cohort.people.loc[[sample_id]]) if norm else None
+    if z is None:
+        return None
+    below = np.where(box.grey_matter(), np.clip(-z.get_fdata(dtype=np.float32), 0, None), 0)
+    deepest = -scale.limits[0]
+    return {
+        "key": f"deficit-{modality}",
+        "title": f"deficit of {scale.title}, {DEFICIT_SHOWN:g} SD and more",
+        "legend": f"{DEFICIT_SHOWN:g} (light) to {deepest:g} (dark) SD below {cohort.reference.name}",
+        "low": DEFICIT_SHOWN,
+        "high": deepest,
+        "opacity": 0.8 if modality == "mri" else 0.0,
+        "colors": _colors(overlays.colormap(modality).reversed()),
+        "data": encode(below),
+    }
+
+
+def outline_layer(cohort: Cohort, sample_id: str) -> dict[str, Any]:
+    """A yellow rim around the hippocampi, the person's where they were segmented, else the atlas's, and the isthmus."""
+    visit = cohort.prepared.visits.loc[sample_id]
+    folder = cohort.prepared.home(sample_id) / visit["participant_id"] / visit["session_id"] / "anat"
+    name = f"{sample_id}_space-MNI152NLin2009cSym_res-2_label-hippocampus_probseg.nii.gz"
+    own = (folder / name).is_file()
+    inside = np.isin(box.labels(), list(overlays.outlined_numbers()))
+    if own:
+        isthmus = np.isin(box.labels(), list(overlays.outlined_numbers(("Isthmus Cingulate",))))
+        inside = isthmus | (box.to_box(overlays.load_map(folder / name)) > 0.5)
+    rim = inside & ~ndimage.binary_erosion(inside)
+    return {
+        "key": "outline",
+        "title": f"outlines: hippocampi {'as segmented' if own else 'of the atlas'}, isthmus",
+        "legend": "",
+        "low": 0.5,
+        "high": 1.0,
+        "opacity": 0.8,
+        "outline": True,
+        "colors": _colors(LinearSegmentedColormap.from_list("outline", ("#ffd84d", "#ffd84d"))),
+        "data": encode(rim.astype(np.uint8)),
     }
 
 
@@ -115,7 +149,7 @@ def saliency_layers(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
     folder = saliency.find_saliency(cohort, sample_id)
     layers = []
     for modality, image in (saliency.load_maps(folder) if folder else {}).items():
-        values, limit = to_box(image), saliency.strongest(image)
+        values, limit = box.to_box(image), saliency.strongest(image)
         for sign, word in ((1, "for"), (-1, "against")):
             ends = ("#ffe0b2", "#e65100") if sign > 0 else ("#b2dfdb", "#00695c")
             low = saliency.SHOWN_SHARE * limit
@@ -134,11 +168,18 @@ def saliency_layers(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
     return layers
 
 
+def with_fallback(figure: bytes) -> bytes:
+    """An SVG whose words are legible, and as wide, where the font of the PDF is not installed."""
+    others = b"'Times New Roman', 'Liberation Serif', serif"
+    figure = figure.replace(f"'{PRINTED_FONT}'".encode(), f"'{PRINTED_FONT}', ".encode() + others)
+    return figure.replace(f'"{PRINTED_FONT}"'.encode(), f"\"'{PRINTED_FONT}', ".encode() + others + b'"')
+
+
 def describe_page(cohort: Cohort, sample_id: str) -> dict[str, Any]:
     """What the template reads: the data of the PDF, its figures as images, and the layers of the viewer."""
     data, drawn = describe_subject(cohort, sample_id)
     figures = {
-        name: f"data:image/{KINDS[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+        name: f"data:image/{KINDS[Path(name).suffix]};base64,{base64.b64encode(with_fallback(content)).decode()}"
         for name, content in drawn.items()
     }
     layers, title = [], ""
@@ -149,9 +190,12 @@ def describe_page(cohort: Cohort, sample_id: str) -> dict[str, Any]:
         for modality in MODALITIES[:2]:
             path = cohort.prepared.volume(sample_id, modality)
             if path is not None and path.is_file():
-                layers.append(modality_layer(overlays.load_map(path), modality))
+                image = overlays.load_map(path)
+                deficit = deficit_layer(cohort, sample_id, image, modality)
+                layers += [layer for layer in (deficit, modality_layer(image, modality, deficit is None)) if layer]
         if data.get("saliency"):
             layers += saliency_layers(cohort, sample_id)
+        layers.append(outline_layer(cohort, sample_id))
     # "</" would end the script element that carries the data.
     packed = json.dumps(layers, ensure_ascii=True).replace("</", "<\\/")
     return {"d": data, "figures": figures, "layers": layers, "packed": packed, "policy": POLICY, "viewer": _viewer()}

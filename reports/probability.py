@@ -115,20 +115,27 @@ def is_of_other_site(cohort: Cohort, sample_id: str) -> bool:
     return cohort.prepared.visits.at[sample_id, "site"].strip() not in adjustment.get("groups", {})
 
 
+def _first_note(cohort: Cohort, sample_id: str) -> str:
+    """What the figure's marks are, and what would flatter the number."""
+    notes = []
+    if cohort.calibrations:
+        notes.append(f"Line: 95 % interval over calibration people drawn anew ({_people(cohort.headline)}).")
+    if len(cohort.runs) > 1:
+        notes.append("Hollow: the other runs, which show disagreement and no interval.")
+    if cohort.base_rate:
+        notes.append("Base rate: this cohort's, by its design.")
+    split = cohort.headline.splits["split"].get(sample_id, "")
+    if split == "train" or (split == "validation" and not cohort.headline.austere):
+        notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
+    return " ".join(notes)
+
+
 def _notes(cohort: Cohort, sample_id: str) -> list[str]:
     base, headline = cohort.base_rate, cohort.headline
     labels, n = headline.metrics.get("labels", {}), headline.splits["split"].value_counts()
-    split = headline.splits["split"].get(sample_id, "")
     notes = [f"{describe_choice(cohort)} {describe_adjustments([headline])}"]
     if cohort.calibrations:
-        notes.append(
-            f"Line: 95 % interval over calibration people drawn anew ({_people(headline)}); another training could "
-            "give another probability."
-        )
-    if len(cohort.runs) > 1:
-        notes.append(
-            "Hollow dots: the other runs for the same person. They show disagreement, not a confidence interval."
-        )
+        notes.append("Another training could give another probability: the interval leaves that out.")
     notes.append(
         f"Trained with {labels.get('train_visible', '?')} visible labels of {n.get('train', 0)} training subjects; "
         f"{headline.calibrated_on}."
@@ -143,8 +150,6 @@ def _notes(cohort: Cohort, sample_id: str) -> list[str]:
             "This person's site is in no group that had enough training people: nothing was taken out of the "
             "measurements for its scanner."
         )
-    if split == "train" or (split == "validation" and not headline.austere):
-        notes.append(f"This person belongs to the {split} split: the probability is likely to flatter the classifier.")
     return notes
 
 
@@ -153,7 +158,7 @@ def probability_section(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The probability of each modality that is there, with the notes that say how to read it."""
     if withheld:
-        return {"withheld": withheld, "figure": None, "notes": [], "rows": []}, {}
+        return {"withheld": withheld, "figure": None, "notes": [], "rows": [], "familiarity": None}, {}
     rows = _rows(cohort, sample_id)
     absent = [m for m in MODALITIES[:2] if m not in {row.modality for row in rows}]
     data = {
@@ -164,6 +169,7 @@ def probability_section(
         "calibrated": is_calibrated(cohort.headline),
         "familiarity": describe_familiarity(cohort, sample_id) if rows else None,
         "restated": restate(cohort, rows),
+        "first-note": _first_note(cohort, sample_id),
         "notes": _notes(cohort, sample_id),
     }
     base = cohort.base_rate

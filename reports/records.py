@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,8 @@ CLASSES = ("stable", "converter")
 SPLITS = ("train", "validation", "test")
 MODALITIES = ("mri", "pet", "all")
 MODALITY_TITLES = {"mri": "MRI", "pet": "FDG-PET", "all": "MRI + FDG-PET"}
-OPTIONAL_NUMBERS = ("months_without_dementia", "field_strength_t", "days_between")
+OPTIONAL_NUMBERS = ("months_without_dementia", "months_to_death", "months", "field_strength_t", "days_between")
+OPTIONAL_WORDS = ("tracer", "diagnosis")
 AGE_CAP = 89.0  # HIPAA safe harbor: ages above 89 are not told apart
 
 
@@ -157,7 +159,7 @@ def load_prepared(root: Path) -> Prepared:
     visits = _read_table(root / "manifest.tsv", ("age", "tiv_ml", "months_to_conversion", *OPTIONAL_NUMBERS))
     # Folders of an older version say less.
     visits = visits.assign(**{name: np.nan for name in OPTIONAL_NUMBERS if name not in visits})
-    visits = visits if "tracer" in visits else visits.assign(tracer="")
+    visits = visits.assign(**{name: "" for name in OPTIONAL_WORDS if name not in visits})
     columns = ("participant_id", "session_id", "kind", "gm_path", "pet_path", "label", "label_reason", "age", "sex")
     _require(visits, (*columns, "site", "tiv_ml", "qc"), root / "manifest.tsv")
     visits["over_age_cap"] = visits["age"] > AGE_CAP
@@ -175,6 +177,17 @@ def load_prepared(root: Path) -> Prepared:
         regions=regions,
         ledger=_read_table(ledger) if ledger.is_file() else pd.DataFrame(),
     )
+
+
+# An id of ADNI's, 011_S_4105, as BIDS spells it.
+ADNI_ID = re.compile(r"sub-ADNI\d{3}S\d{4,5}(_ses-.*)?")
+
+
+def describe_origin(simulated: bool, sample_ids: Iterable[str], acknowledgement: str = "") -> dict[str, str]:
+    """kind: simulated, adni (all ids are ADNI's) or other; and the acknowledgement that the user gave."""
+    names = list(sample_ids)
+    adni = bool(names) and all(ADNI_ID.fullmatch(name) for name in names)
+    return {"kind": "simulated" if simulated else "adni" if adni else "other", "acknowledgement": acknowledgement}
 
 
 def find_prepared(run: Run) -> Path | None:

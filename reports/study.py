@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from adni_tcgm.files import whole_file, write_text
 from reports.figures import GREY, INK, STYLE, save_svg
+from reports.records import describe_origin
 from reports.tables import describe_adjustment
 from reports.typesetting import typeset
 
@@ -55,6 +56,7 @@ class Study:
     differences: pd.DataFrame
     tuning: pd.DataFrame
     failures: pd.DataFrame
+    sample_ids: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -95,7 +97,14 @@ def load_study(folder: Path) -> Study:
         differences=_read_table(folder / "differences.tsv"),
         tuning=_read_table(folder / "tuning.tsv") if about["tuned"] else pd.DataFrame(),
         failures=_read_table(folder / "failures.tsv"),
+        sample_ids=_read_sample_ids(folder),
     )
+
+
+def _read_sample_ids(folder: Path) -> tuple[str, ...]:
+    """Of the first run that the study's folder still has."""
+    file = next(iter(sorted(folder.glob("runs/**/splits.tsv"))), None)
+    return () if file is None else tuple(_read_table(file)["sample_id"])
 
 
 def _read_table(file: Path) -> pd.DataFrame:
@@ -104,6 +113,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
     text = ("dataset", "method", "modality", "metric", "reference", "verdict", "chosen", "reason", "run", "failure")
+    text += ("sample_id", "group_id", "split", "label", "label_visible")
     for column in table.columns.difference(list(text)):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table
@@ -258,6 +268,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         "dataset": about["dataset"],
         "simulated": about["simulated"],
         "brains": about["brains"],
+        "origin": describe_origin(about["simulated"], study.sample_ids),
         "adjustment": _adjustment(study),
         "validated": any(max(entry["validation"] or [0]) > 0 for entry in about["budget"]),
         "classes": [str(name) for name in about["classes"]],

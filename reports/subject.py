@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 
 from reports import figures, overlays
+from reports.carried import carried_section
+from reports.changes import list_changes
 from reports.gathering import Cohort
-from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure
+from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure, asymmetry
+from reports.own_scan import draw_own_scan, find_own_scan
 from reports.probability import probability_section
 from reports.records import (
     AGE_CAP,
@@ -24,7 +27,7 @@ from reports.records import (
     quality_rows,
 )
 from reports.saliency import saliency_section
-from reports.tables import fixed
+from reports.tables import fixed, signed
 from reports.typesetting import typeset
 
 # A report flags a value beyond this percentile of the norm, at the measure's Alzheimer-like end.
@@ -33,12 +36,6 @@ FLAGGED_PERCENTILE = 5.0
 DAYS_A_MONTH = 30.44
 # Shown even where they pass: whether each scan lies where it should.
 TELLING_CHECKS = ("brain_dice", "t1_correlation", "pet_correlation", "misfit_mm")
-
-
-def signed(value: float, decimals: int = 1) -> str:
-    """+1.2, −0.3, 0.0; a dash for what is not known."""
-    text = fixed(value, decimals)
-    return f"+{text}" if value > 0 and float(text) > 0 else text
 
 
 def show_age(visit: pd.Series) -> str:
@@ -80,7 +77,8 @@ def _withheld(cohort: Cohort, sample_id: str, quality: list[dict[str, Any]]) -> 
 
 
 def measurement_rows(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
-    """One row per measure; z and percentile are dashes where the norm or the person's covariates are missing."""
+    """One row per measure. z only against a norm; z and percentile are dashes where the comparison or the person's
+    covariates are missing."""
     person, rows = cohort.people.loc[[sample_id]], []
     for measure in MEASURES:
         sides = {s: float(cohort.measurements.at[sample_id, (measure.key, s)]) for s in ("left", "right", "both")}
@@ -92,7 +90,8 @@ def measurement_rows(cohort: Cohort, sample_id: str) -> list[dict[str, Any]]:
             {
                 "title": measure.title,
                 **{side: fixed(value, measure.decimals) for side, value in sides.items()},
-                "z": signed(z),
+                "asymmetry": signed(asymmetry(sides["left"], sides["right"])),
+                "z": signed(z) if cohort.reference.norm else "–",
                 "percentile": fixed(percentile, 0),
                 "n": str(norm.n) if norm else "–",
                 "flagged": bool(toward < FLAGGED_PERCENTILE),
@@ -175,22 +174,45 @@ def header(cohort: Cohort, sample_id: str) -> list[dict[str, str]]:
 
 
 def overlay_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    rows, missing = [], []
+    """Deficits against the norm first, the plain maps after them."""
+    plain, deficits, missing = [], [], []
     for modality in MODALITIES[:2]:
         path = cohort.prepared.volume(sample_id, modality)
         if path is None or not path.is_file():
             missing.append(MODALITY_TITLES[modality])
-        else:
-            rows.append((MODALITY_TITLES[modality], modality, overlays.load_map(path)))
-    if not rows:
-        return {"figure": None, "missing": missing}, {}
-    return {"figure": "overlays.svg", "missing": missing}, {"overlays.svg": overlays.draw_overlays(rows)}
+            continue
+        image, norm = overlays.load_map(path), cohort.voxel_norms[modality]
+        plain.append((MODALITY_TITLES[modality], modality, image))
+        z = norm.deficit(image, cohort.people.loc[[sample_id]]) if norm else None
+        if z is not None:
+            deficits.append((MODALITY_TITLES[modality], f"{modality}_deficit", z))
+    data: dict[str, Any] = {"figure": None, "deficits": None, "missing": missing}
+    drawn = {}
+    if plain:
+        data["figure"], drawn["overlays.svg"] = "overlays.svg", overlays.draw_side_by_side(plain)
+    if deficits:
+        data["deficits"], drawn["deficits.svg"] = "deficits.svg", overlays.draw_overlays(deficits)
+    counts = {m: norm.n for m, norm in cohort.voxel_norms.items() if norm}
+    data["norm_n"] = ", ".join(f"{MODALITY_TITLES[m]} {n}" for m, n in counts.items())
+    return data, drawn
+
+
+def own_scan_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The T1 as scanned with its hippocampi; what is said instead where there is none."""
+    scan = find_own_scan(cohort.prepared, sample_id)
+    if scan is not None:
+        return {"figure": "own.svg", "note": "", "pet": scan.pet is not None}, {"own.svg": draw_own_scan(scan)}
+    raw = cohort.prepared.visits.at[sample_id, "kind"] == "raw"
+    note = "The prepared folder holds no picture of the T1 as scanned" if raw else "This person came as prepared maps"
+    note += ": there is no scan of their own to show, and the figures below lie on the template."
+    return {"figure": None, "note": note, "pet": False}, {}
 
 
 def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The data and figures of a subject's report. Raises KeyError where neither manifest nor run knows the person."""
     identity = {
         "simulated": cohort.simulated,
+        "origin": cohort.origin,
         "horizon": cohort.horizon_months,
         "suvr_reference": cohort.reference_region,
         "run": cohort.headline.name,
@@ -203,15 +225,19 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
             raise KeyError(f"{sample_id} is in neither run nor manifest")
         probability, drawn = probability_section(cohort, sample_id, None)
         entries = [{"name": "Subject and visit", "value": cohort.show_sample(sample_id)}]
-        return identity | {"header": entries, "prepared": False, "probability": probability}, drawn
+        carried, bars = carried_section(cohort, sample_id)
+        data = {"header": entries, "prepared": False, "probability": probability, "carried": carried}
+        return identity | data, drawn | bars
     if sample_id not in cohort.prepared.visits.index:
         raise KeyError(f"{sample_id} is not in {cohort.prepared.root / 'manifest.tsv'}")
     quality = quality_rows(cohort.prepared, sample_id)
     withheld = _withheld(cohort, sample_id, quality)
     probability, drawn = probability_section(cohort, sample_id, withheld)
     overlay, maps = overlay_section(cohort, sample_id)
+    own, own_drawn = own_scan_section(cohort, sample_id)
     contours = {f"contours-{name}.png": drawn for name, drawn in contour_pictures(cohort.prepared, sample_id).items()}
     shown, saliency_maps = (None, {}) if withheld else saliency_section(cohort, sample_id)
+    carried, bars = (None, {}) if withheld else carried_section(cohort, sample_id)
     choices = ((HIPPOCAMPUS, figures.RED), (META_ROI, figures.BLUE))
     curves = [curve for measure, color in choices if (curve := norm_curve(cohort, sample_id, measure, color))]
     if curves:
@@ -222,13 +248,16 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "quality": quality_section(cohort, sample_id, quality),
         "probability": probability,
         "measurements": measurement_rows(cohort, sample_id),
-        "norm": {"name": cohort.reference.name, "meaning": cohort.reference.meaning},
+        "norm": {"name": cohort.reference.name, "is_norm": cohort.reference.norm},
+        "changes": list_changes(cohort, sample_id),
+        "carried": carried,
+        "own": own,
         "curves": "curves.svg" if curves else None,
         "overlays": overlay,
         "contours": sorted(contours),
         "saliency": shown,
     }
-    return data, drawn | maps | contours | saliency_maps
+    return data, drawn | maps | contours | saliency_maps | own_drawn | bars
 
 
 def write_subject(cohort: Cohort, sample_id: str, destination: Path) -> Path:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from reports.figures import ForestRow, Scores
 from reports.intervals import auc, auc_interval
-from reports.norms import HIPPOCAMPUS, META_ROI
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Run, log_odds
 
 SMALLEST_CELL = 5
@@ -34,6 +33,12 @@ def fixed(value: Any, decimals: int = 2) -> str:
         return "–"
     text = f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def signed(value: Any, decimals: int = 1) -> str:
+    """+1.2, −0.3, 0.0; a dash for what is not known."""
+    text = fixed(value, decimals)
+    return f"+{text}" if value > 0 and float(text) > 0 else text
 
 
 def hide_small_cells(counts: dict[str, int], hide: bool) -> dict[str, str]:
@@ -159,43 +164,6 @@ def count_labels(visits: pd.DataFrame, hide: bool) -> list[dict[str, str]]:
         {"name": name or "(none)", "definition": LABEL_DEFINITIONS.get(name, ""), "count": shown[name]}
         for name in names
     ]
-
-
-def describe_groups(visits: pd.DataFrame, measurements: pd.DataFrame, hide: bool) -> list[dict[str, str]]:
-    """Table 1: stable, converter and unlabeled people; a group below 5 shows no statistics."""
-    group = visits["label"].where(visits["label"].isin(CLASSES), "unlabeled")
-    rows, names = [], (*CLASSES, "unlabeled")
-    sizes = hide_small_cells({name: int((group == name).sum()) for name in names}, hide)
-    for name in names:
-        people = visits[group == name]
-        silent = not sizes[name].isdigit()
-        female = int(people["sex"].str.upper().str.startswith("F").sum())
-        sexes = hide_small_cells({"F": female, "M": len(people) - female}, hide)
-        without = hide_small_cells(
-            {"without": int((people["pet_path"] == "").sum()), "with": int((people["pet_path"] != "").sum())}, hide
-        )
-        values = {
-            "age": people["age"],
-            "tiv": people["tiv_ml"],
-            "hippocampus": measurements.loc[people.index, (HIPPOCAMPUS.key, "both")],
-            "meta_roi": measurements.loc[people.index, (META_ROI.key, "both")],
-        }
-        decimals = {"age": 1, "tiv": 0, "hippocampus": 2, "meta_roi": 2}
-        rows.append(
-            {
-                "name": name,
-                "n": sizes[name],
-                "female": "–" if silent else sexes["F"],
-                "without_pet": "–" if silent else without["without"],
-                **{
-                    key: "–"
-                    if silent or hide and column.count() < SMALLEST_CELL
-                    else f"{fixed(column.mean(), decimals[key])} ({fixed(column.std(), decimals[key])})"
-                    for key, column in values.items()
-                },
-            }
-        )
-    return rows
 
 
 def count_splits(run: Run, hide: bool) -> list[dict[str, str]]:

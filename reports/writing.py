@@ -15,7 +15,7 @@ from adni_tcgm.processes import process_pool
 from reports.cohort import load_bars, write_cohort
 from reports.gathering import Cohort, gather_cohort
 from reports.interactive import write_page
-from reports.records import find_prepared, load_prepared, load_run
+from reports.records import Prepared, Run, choose_headline, find_prepared, load_prepared, load_run
 from reports.subject import write_subject
 
 SubjectChoice = str | int
@@ -38,19 +38,25 @@ class Reports:
             self.failures[name] = f"{type(error).__name__}: {error}"
 
 
-def choose_subjects(cohort: Cohort, choice: SubjectChoice) -> list[str]:
+def plan_subjects(run_dirs: list[Path], prepared: Path | None, choice: SubjectChoice) -> tuple[Path, list[str]]:
+    """The run behind the printed probabilities, and the sample ids that `write_reports` would choose."""
+    headline = choose_headline([load_run(folder) for folder in run_dirs])
+    return headline.folder, choose_subjects(headline, load_prepared(prepared) if prepared else None, choice)
+
+
+def choose_subjects(headline: Run, prepared: Prepared | None, choice: SubjectChoice) -> list[str]:
     """Sample ids that get a report: `all`, `none`, or N of the test split and of those that quality control kept out.
 
     Raw scans come first: the test split's, then the failed ones. Raises ValueError for any other choice.
     """
     if choice == "none":
         return []
-    splits = cohort.headline.splits
+    splits = headline.splits
     test = splits.index[splits["split"] == "test"]
-    if cohort.prepared is None:
+    if prepared is None:
         ordered = sorted(test)
     else:
-        visits = cohort.prepared.visits
+        visits = prepared.visits
         failed = visits.index[visits["qc"] == "fail"].difference(splits.index)
         raw = set(visits.index[visits["kind"] == "raw"])
         ordered = sorted({*test, *failed}, key=lambda i: (i not in raw, i not in test, i))
@@ -104,6 +110,8 @@ def _write_subjects(
         for kind, sample_id in tqdm([(k, s) for s in sample_ids for k in kinds], **progress):
             reports.attempt(sample_id, KINDS[kind], cohort, sample_id, destination)
         return reports
+    if cohort.prepared is not None and sample_ids:
+        _ = cohort.voxel_norms  # fitted here, not once in each process
     with process_pool(jobs, _remember, cohort) as pool:
         futures: dict[Future, str] = {
             pool.submit(_write_remembered, kind, s, destination): s for s in sample_ids for kind in kinds
@@ -125,6 +133,7 @@ def write_reports(
     subjects: Sequence[str] = (),
     kinds: Sequence[str] = ("pdf",),
     identifiers: bool = False,
+    acknowledgement: str = "",
 ) -> Reports:
     """Write `cohort.pdf` and a report for each chosen test person below `destination`, from files alone.
 
@@ -137,6 +146,7 @@ def write_reports(
     subjects: sample ids (or participants) that get a report, instead of `subject_reports`.
     kinds: what is written of each person, "pdf" and "html"; without "pdf" there is no cohort report either.
     identifiers: call people by their ids; otherwise by pseudonyms, the same in all reports of runs on one split.
+    acknowledgement: what is to be said of data that are not ADNI's.
     prevalence: share of converters in the reader's own population, at which probabilities are stated once more.
 
     A report that fails is a warning and an entry of `failures`, never the end. Raises FileNotFoundError or ValueError
@@ -144,8 +154,13 @@ def write_reports(
     """
     runs = [load_run(folder) for folder in run_dirs]
     folder = prepared or (find_prepared(runs[0]) if runs else None)
-    cohort = gather_cohort(runs, load_prepared(folder) if folder else None, prevalence, identifiers)
-    chosen = find_subjects(cohort, subjects) if subjects else choose_subjects(cohort, subject_reports)
+    loaded = load_prepared(folder) if folder else None
+    cohort = gather_cohort(runs, loaded, prevalence, identifiers, acknowledgement)
+    chosen = (
+        find_subjects(cohort, subjects)
+        if subjects
+        else choose_subjects(cohort.headline, cohort.prepared, subject_reports)
+    )
     destination = Path(destination)
     summary = Reports()
     if "pdf" in kinds:

@@ -246,13 +246,14 @@ def load_people(
     path: str | Path,
     adjustment: Adjustment | None = None,
     undiagnosed: bool = False,
+    sample_ids: Sequence[str] | None = None,
 ) -> MultimodalBatch:
     """Everybody in another prepared folder as one batch, adjusted and standardized as the training people were.
 
     Labels are the true ones of stable and converting people, UNLABELED for people whose outcome is unknown. With
     `margin=0` in the config the volumes have the size of the crop itself, which is all that prediction needs.
-    undiagnosed: people without any diagnosis are read, too.
-    Raises ValueError where the config asks for another adjustment than the one given.
+    undiagnosed: people without any diagnosis are read, too. sample_ids: nobody but these is read.
+    Raises ValueError where the config asks for another adjustment than the one given, or for people who are not there.
     """
     wanted = (config.harmonize, config.adjust)
     given = (adjustment.harmonize, adjustment.adjust) if adjustment else ("none", "none")
@@ -260,6 +261,11 @@ def load_people(
         raise ValueError(f"harmonize, adjust are {wanted} in the config, and {given} in the adjustment of the run")
     config = replace(config, path=str(path))
     people, _ = read_people(path, undiagnosed)
+    if sample_ids is not None:
+        unknown = sorted(set(sample_ids) - set(people.sample_id))
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not among the {len(people)} people of {path} who can be predicted")
+        people = people.set_index("sample_id", drop=False).loc[list(sample_ids)].reset_index(drop=True)
     return _prepared_batch(config, people, norms, adjustment)
 
 

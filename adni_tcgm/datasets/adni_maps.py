@@ -58,6 +58,10 @@ def cut(image: nib.Nifti1Image, crop: Crop, margin: int, name: str) -> np.ndarra
     return np.asarray(image.dataobj, dtype=np.float32)[tuple(map(slice, first, last))]
 
 
+# Fewer people of a folder are read from their maps, where there is no cache yet: making one would read everybody.
+SMALL_SHARE = 0.25
+
+
 def read_crops(path: str | Path, people: pd.DataFrame, modality: str, crop_name: str, margin: int) -> np.ndarray:
     """(N, *crop.shape + 2 margin) float32, rows in the order of `people`, zeros where the modality is absent.
 
@@ -75,7 +79,7 @@ def read_crops(path: str | Path, people: pd.DataFrame, modality: str, crop_name:
     shape = tuple(size + 2 * margin for size in crop.shape)
     cache = path / f"crop-{crop_name}-margin{margin}-{modality}-{key}.npy"
     if not cache.is_file():
-        if not os.access(path, os.W_OK):
+        if len(wanted) < SMALL_SHARE * len(files) or not os.access(path, os.W_OK):
             rows = [files[row] for row in wanted]
             return _fill(np.zeros((len(wanted), *shape), np.float32), rows, crop, margin, modality)
         for stale in path.glob(f"crop-{crop_name}-margin{margin}-{modality}-*.npy"):

@@ -17,6 +17,8 @@ from torch import Tensor
 
 # (B, *shape) inputs -> (B,) log-odds of the class in question
 LogOdds = Callable[[Tensor], Tensor]
+# Of the maps that every report shows: planted lesions are found with these, too, in a sixth of the time.
+QUICK_STEPS = 8
 FRACTIONS = np.linspace(0, 1, 11)
 
 

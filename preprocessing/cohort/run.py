@@ -39,6 +39,7 @@ MANIFEST_COLUMNS = (
     *("participant_id", "session_id", "kind", "t1_path", "gm_path", "pet_path", "label", "label_reason"),
     *("months_to_conversion", "age", "sex", "site", "group_id", "tiv_ml", "qc"),
     *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months", "qc_automatic", "qc_rater"),
+    *("diagnosis", "months_to_death"),
 )
 
 # A download that holds this file was not taken of anybody.
@@ -214,6 +215,8 @@ def _manifest_row(person: Person, outcome: Outcome) -> dict[str, object]:
         "tracer": person.tracer if outcome.pet_path else "",
         "days_between": interval_days(person) if outcome.pet_path else None,
         "months": person.months,
+        "diagnosis": person.label.diagnosis,
+        "months_to_death": person.label.months_to_death,
     }
 
 

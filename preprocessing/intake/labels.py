@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 
 import pandas as pd
@@ -43,11 +43,15 @@ class Visit:
 class Label:
     """`label` is "converter", "stable", "" or, where asked for, "cn" or "ad". `reason` is the label's own name, or one
     of censored, died, short_follow_up, reverter, not_mci, no_diagnosis, unknown_visit (nothing tells the month of the
-    scan); `months_to_conversion` counts from the scan, for converters only."""
+    scan); `months_to_conversion` counts from the scan, for converters only. `diagnosis` is the scan's own, one of
+    DIAGNOSES or "" where nobody knows; `months_to_death` counts from the scan, for those who died after it."""
 
     label: str
     reason: str
     months_to_conversion: float | None = None
+    # Facts of the person that stand beside the label; two labels are equal without them.
+    diagnosis: str = field(default="", compare=False)
+    months_to_death: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,17 @@ def derive_label(
     """
     rule = rule or LabelRule()
     diagnosis = diagnosis_at(history, scan_month, rule.scan_months)
+    alive = death_month is None or death_month < scan_month
+    return replace(
+        _derive(diagnosis, history, scan_month, rule, death_month),
+        diagnosis=diagnosis or "",
+        months_to_death=None if alive else death_month - scan_month,
+    )
+
+
+def _derive(
+    diagnosis: str | None, history: Sequence[Visit], scan_month: float, rule: LabelRule, death_month: float | None
+) -> Label:
     if diagnosis is None:
         return Label("", "no_diagnosis")
     later = sorted((v for v in history if v.month - scan_month >= 0.5), key=lambda v: v.month)

@@ -14,7 +14,14 @@ import pandas as pd
 
 from preprocessing.intake.columns import find_column, is_filled, read_numbers, read_text_table, warn_unread
 from preprocessing.intake.formats import locate_image
-from preprocessing.intake.labels import Label, LabelRule, derive_label, months_without_dementia, read_histories
+from preprocessing.intake.labels import (
+    EXTRA_CLASSES,
+    Label,
+    LabelRule,
+    derive_label,
+    months_without_dementia,
+    read_histories,
+)
 from preprocessing.intake.people import Choice, Intake, Person, read_ages, read_sexes, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.steps.orient import ScanError
@@ -124,4 +131,5 @@ def _label(row: tuple, rule: LabelRule) -> Label:
     label = row.label.lower()
     if label and label not in rule.classes:
         raise ValueError(f"{row.subject} has label {row.label!r}; known: {', '.join(rule.classes)}, or empty")
-    return Label(label, label or "no_diagnosis")
+    diagnosis = EXTRA_CLASSES.get(label, "MCI" if label else "")
+    return Label(label, label or "no_diagnosis", diagnosis=diagnosis)

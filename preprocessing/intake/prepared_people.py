@@ -67,6 +67,7 @@ def describe(people: pd.DataFrame, intake: Intake, rule: LabelRule) -> tuple[lis
             | {"age": cap_age(person["age"])}
             | {"kind": "prepared", "t1_path": "", "qc": "pass", "label": label.label, "label_reason": label.reason}
             | {"months_to_conversion": label.months_to_conversion, "months": month}
+            | {"diagnosis": label.diagnosis, "months_to_death": label.months_to_death}
             | {"months_without_dementia": months_without_dementia(intake.histories.get(name, []), month)}
             | {name: person[name] for name in OPTIONAL_COLUMNS if name in person}
         )

@@ -16,6 +16,8 @@ from preprocessing.quality import overrides, pictures, rating
 FILE = "qc.html"
 VERDICTS = ("fail", "failed", "warn", "pass")  # worst first; "failed": no maps at all
 
+SHOWN_CHECKS = 3
+
 STYLE = """
 :root { color-scheme: light; font: 14px/1.45 system-ui, sans-serif; color: #1c2127; background: #f6f7f9 }
 body { margin: 0 auto; max-width: 1500px; padding: 1.2rem }
@@ -26,23 +28,27 @@ button { font: inherit; padding: .25rem .8rem; border: 1px solid #c3c9d1; border
   cursor: pointer }
 button[aria-pressed=true] { background: #1c2127; color: #fff; border-color: #1c2127 }
 article { background: #fff; border: 1px solid #dde1e6; border-left: 6px solid #98a2ad; border-radius: 6px;
-  margin: .7rem 0; padding: .7rem .9rem; display: grid; grid-template-columns: 21rem 1fr; gap: 1rem }
+  margin: .7rem 0; padding: .7rem .9rem; scroll-margin-top: 3.5rem }
 article[hidden] { display: none }
+article:focus { outline: 3px solid #2166ac }
+.said { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem 2rem; align-items: start }
+summary { cursor: pointer; color: #4d5661; font-size: .85rem }
 article.pass { border-left-color: #2f8f5b } article.warn { border-left-color: #d69a1f }
 article.fail, article.failed { border-left-color: #c63d3d }
 h2 { font-size: 1rem; margin: 0 0 .3rem; overflow-wrap: anywhere }
 .badge { font-size: .8rem; padding: .05rem .5rem; border-radius: .8rem; color: #fff; background: #6a737d }
-.badge.pass { background: #2f8f5b } .badge.warn { background: #a87408 }
+.badge.pass { background: #267549 } .badge.warn { background: #8a5f00 }
 .badge.fail, .badge.failed { background: #c63d3d }
 ul { margin: .3rem 0; padding-left: 1.1rem }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
 td, th { padding: .05rem .7rem .05rem 0; text-align: left; font-weight: normal }
 td:nth-child(2) { text-align: right }
 tr.warn { color: #8a5f00; font-weight: 600 } tr.fail { color: #b02a2a; font-weight: 600 }
-figure { margin: 0 0 .5rem } figcaption { font-size: .78rem; color: #4d5661 }
+figure { margin: .6rem 0 0 } figcaption { font-size: .78rem; color: #4d5661 }
 .key { display: inline-block; width: .8rem; height: .35rem; margin: 0 .3rem 0 .2rem; outline: 1px solid #98a2ad }
-img { display: block; max-width: 100%; height: auto; background: #000; border-radius: 3px }
-@media (max-width: 900px) { article { grid-template-columns: 1fr } }
+img { display: block; width: 100%; height: auto; background: #000; border-radius: 3px }
+kbd { border: 1px solid #c3c9d1; border-radius: 3px; padding: 0 .3em; background: #fff }
+@media (max-width: 900px) { .said { grid-template-columns: 1fr } }
 """
 
 SCRIPT = """
@@ -53,6 +59,23 @@ for (const button of filters) button.onclick = () => {
   for (const row of document.querySelectorAll("article"))
     row.hidden = wanted !== "all" && !row.classList.contains(wanted);
 };
+const choices = { p: "pass", w: "warn", f: "fail" };
+document.addEventListener("keydown", (event) => {
+  if (/INPUT|SELECT/.test(event.target.tagName) || event.ctrlKey || event.metaKey || event.altKey) return;
+  const shown = [...document.querySelectorAll("article:not([hidden])")];
+  const at = shown.indexOf(document.activeElement.closest("article"));
+  if (event.key === "j" || event.key === "k") {
+    const next = shown[Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), shown.length - 1)];
+    if (next) { next.focus({ preventScroll: true }); next.scrollIntoView(); }
+  } else if (event.key in choices && at >= 0) {
+    const field = shown[at].querySelector("fieldset");
+    if (!field) return;
+    field.querySelector("select").value = choices[event.key];
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+    field.querySelector("input").focus();
+    event.preventDefault();
+  }
+});
 """
 
 
@@ -114,7 +137,9 @@ def _page(rows: list[str], counts: Counter[str], given: int, said: overrides.Ove
 <p>Worst first. The person's right is shown on the left, as the header has it: no check can tell a scan whose header
 has left and right exchanged, unless its PET disagrees.{arrived}</p>
 <p>This page shows data of single participants: do not redistribute.</p>
-<p>You may set another verdict, with a reason: save the file below into this folder, and the next run obeys it.</p>
+<p>You may set another verdict, with a reason: save the file below into this folder, and the next run obeys it.
+Keys: <kbd>j</kbd> and <kbd>k</kbd> step through people, <kbd>p</kbd>, <kbd>w</kbd> and <kbd>f</kbd> set the first scan
+to pass, warn or fail and ask for the reason.</p>
 {rating.problems(said)}</header>
 <nav>{filters}{rating.controls()}</nav>
 <main>
@@ -139,20 +164,35 @@ def _row(prepared: Path, visit: tuple[str, str], verdict: str, ledger: pd.DataFr
         if overrides.has_maps(row)
     )
     return (
-        f'<article class="{escape(verdict)}" id="{escape(participant)}">\n<div>'
+        f'<article class="{escape(verdict)}" id="{escape(participant)}" tabindex="-1">\n'
         f"<h2>{escape(participant)} {escape(session)} "
-        f'<span class="badge {escape(verdict)}">{escape(verdict)}</span></h2>'
-        f"{f'<ul>{remarks}</ul>' if remarks else ''}{marks}{_numbers(folder / f'{name}_qc.json')}</div>\n"
-        f"<div>{_pictures(prepared, folder / 'figures' / name)}</div>\n</article>\n"
+        f'<span class="badge {escape(verdict)}">{escape(verdict)}</span></h2>\n'
+        f"{f'<ul>{remarks}</ul>' if remarks else ''}"
+        f'<div class="said"><div>{_numbers(folder / f"{name}_qc.json")}</div><div>{marks}</div></div>\n'
+        f"{_pictures(prepared, folder / 'figures' / name)}</article>\n"
     )
 
 
 def _numbers(path: Path) -> str:
-    """The checks as a table; nothing where there are none."""
+    """The three checks that matter most, and the rest folded away; nothing where there are none."""
     if not path.is_file():
         return ""
+    checks = sorted(json.loads(path.read_text(encoding="utf-8"))["Checks"], key=_urgency)
+    rest = checks[SHOWN_CHECKS:]
+    folded = f"<details><summary>{len(rest)} more checks</summary>{_table(rest)}</details>" if rest else ""
+    return f"{_table(checks[:SHOWN_CHECKS])}{folded}"
+
+
+def _urgency(check: dict) -> tuple[int, float]:
+    """Worst verdict first, then nearest to its limit: the distance to the warning in units of warning to failing."""
+    limits = check["threshold"]
+    room = abs(limits["warn"] - limits["fail"]) or 1.0
+    return _rank(check["verdict"]), abs(check["value"] - limits["warn"]) / room
+
+
+def _table(checks: list[dict]) -> str:
     lines = []
-    for check in json.loads(path.read_text(encoding="utf-8"))["Checks"]:
+    for check in checks:
         limits = check["threshold"]
         sign = "≥" if limits["warn"] >= limits["fail"] else "≤"
         cells = (check["name"].replace("_", " "), f"{check['value']:.4g}", f"{sign} {limits['warn']:g}")

@@ -70,8 +70,8 @@ def volumes_ml(boxes: dict[str, Box]) -> dict[tuple[str, str], float]:
 
 
 def on_template(boxes: dict[str, Box], region: str, points: np.ndarray) -> np.ndarray:
-    """Probability of a region of both sides on the template grid, whose voxels lie at `points` (3, 91, 109, 91) mm of
-    the T1: (91, 109, 91) float32."""
+    """Probability of a region of both sides on a grid, such as the template's, with voxels at `points` (3, X, Y, Z)
+    mm of the T1: (X, Y, Z) float32."""
     origins = np.array([box.affine[:3, 3] for box in boxes.values()])
     affine = np.eye(4)
     affine[:3, 3] = origins.min(0)

@@ -21,6 +21,9 @@ IMAGES: dict[str, tuple[str, bool, str]] = {
     "desc-preproc_T1w": ("T1, bias field corrected, whole head", False, "arbitrary"),
     "space-T1w_res-3_desc-brain_T1w": ("T1 of the brain, bias field corrected; the PET is aligned to it", True, ""),
     "desc-brain_mask": ("What lies inside the skull, of the T1", True, ""),
+    "space-T1w_res-1_desc-view_T1w": ("T1 as scanned, bias field corrected, to look at", False, "arbitrary"),
+    "space-T1w_res-1_label-hippocampus": ("Probability of the hippocampus, as segmented", True, "fraction"),
+    "space-T1w_res-2_desc-suvr": ("FDG-PET on the T1 as scanned, relative to the reference region", False, "SUVR"),
     "label-GM_desc-modulated": (
         "Grey matter, multiplied by the Jacobian of the registration",
         True,

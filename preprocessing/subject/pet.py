@@ -12,9 +12,20 @@ import numpy as np
 
 from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import sidecars
+from preprocessing.ledger import compact, write_image
 from preprocessing.quality import pictures
 from preprocessing.quality.checks import Check, check_pet
-from preprocessing.steps import frames, partial_volume, regions, register, resample, resolution, suvr, template
+from preprocessing.steps import (
+    frames,
+    own_view,
+    partial_volume,
+    regions,
+    register,
+    resample,
+    resolution,
+    suvr,
+    template,
+)
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
 from preprocessing.subject.plan import (
@@ -27,7 +38,9 @@ from preprocessing.subject.plan import (
     write_map,
 )
 from preprocessing.subject.stamps import ALIGNMENT, Stamps, inputs_of
-from preprocessing.subject.t1 import Structure
+from preprocessing.subject.t1 import OWN_RESOLUTION, OWN_T1, Structure, own_path
+
+OWN_PET = "space-T1w_res-2_desc-suvr{}_pet"
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,7 @@ def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structur
         own = _correct(task, ratio, gray, white, smoothed, structure)
     with step("write_pet", outcome):
         about = sidecar(task, prepared, [task.pet, task.t1]) | _describe(task, smoothed, reference_mean)
+        _write_view(task, prepared, smoothed.image, rigid, reference_mean, about)
         about |= derivative.frame_fields(about_frames)
         about |= {"NaNBackgroundShare": pet.extra["nan_share"]} if pet.extra["nan_share"] else {}
         outcome.pet_path = _write(task, prepared, ratio if own is None else own, about)
@@ -141,6 +155,23 @@ def _write(task: SubjectTask, prepared: Path, values: np.ndarray, about: dict[st
     write_map(task, folder, f"desc-suvr{word}_pet", values, about)
     write_crop(task, folder, f"desc-suvr{word}Crop80_pet", values * template.brain_mask(), about)
     return map_path(task, folder, f"desc-suvr{word}Crop80_pet").relative_to(prepared).as_posix()
+
+
+def _write_view(
+    task: SubjectTask,
+    prepared: Path,
+    pet: nib.Nifti1Image,
+    rigid: Path,
+    reference_mean: float,
+    about: dict[str, object],
+) -> None:
+    """The SUVR on the person's own T1, to look at."""
+    anat, ending = task.folder(prepared) / "anat", OWN_PET.format(suvr.REFERENCES[task.recipe.reference].word)
+    view = own_view.view_pet(pet, rigid, nib.load(own_path(task, anat, OWN_T1)))
+    ratio = nib.Nifti1Image(view.get_fdata(dtype=np.float32) / reference_mean, view.affine)
+    fields = derivative.image_fields(ending) | about | {"SpatialReference": about["Sources"][1]}
+    fields["Resolution"] = OWN_RESOLUTION.replace("1 mm", "2 mm")
+    write_image(compact(ratio), own_path(task, task.folder(prepared) / "pet", ending), fields)
 
 
 def _align(task: SubjectTask, prepared: Path, pet: nib.Nifti1Image, structure: Structure, stamps: Stamps) -> Path:

@@ -11,11 +11,22 @@ import nibabel as nib
 import numpy as np
 
 from adni_tcgm.files import SCRATCH_PREFIX
-from preprocessing.ledger import write_image, write_json
+from preprocessing.ledger import compact, write_image, write_json
 from preprocessing.networks import weights_path
 from preprocessing.quality import measures, pictures
 from preprocessing.quality.checks import Check, T1Maps, check_hippocampi, check_t1, place_loosely
-from preprocessing.steps import bias, brain_mask, hippocampus, orient, regions, register, resample, template, tissue
+from preprocessing.steps import (
+    bias,
+    brain_mask,
+    hippocampus,
+    orient,
+    own_view,
+    regions,
+    register,
+    resample,
+    template,
+    tissue,
+)
 from preprocessing.steps.head import Head, segment_head, to_scan
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, step
@@ -33,7 +44,10 @@ from preprocessing.subject.stamps import ALIGNMENT, STRUCTURE, Stamps, inputs_of
 
 GM_CROP = "label-GM_desc-modulatedCrop80_probseg"
 COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
+# What reports show of the scan itself.
+OWN_T1, OWN_HIPPOCAMPI = "space-T1w_res-1_desc-view_T1w", "space-T1w_res-1_label-hippocampus_probseg"
 FINE_MAPS = ("desc-preproc_T1w", "label-GM_desc-modulated_probseg")
+OWN_RESOLUTION = "1 mm isotropic, upright in the T1's own millimeters"
 PROBABILITIES = tuple(f"label-{name.upper()}_probseg" for name in tissue.TISSUES)
 SEGMENTED = {region: f"label-{region}_probseg" for region in hippocampus.REGIONS}
 TEMPORAL_HORN = "inferior_lateral_ventricle"
@@ -124,6 +138,7 @@ def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[
         coarse = register.coarsen_for_pet(brain)
         about_coarse = derivative.image_fields(COARSE_BRAIN, 3) | about | {"SpatialReference": about["Sources"][0]}
         write_image(coarse, folder / f"{task.name}_{COARSE_BRAIN}.nii.gz", about_coarse)
+        _write_views(task, folder, own_view.view_t1(t1, mask), boxes, about)
         if task.recipe.resolution_mm == 1:
             _write_fine_maps(task, folder, t1, native["gm"], transforms, jacobian, about)
     with step("quality", outcome):
@@ -178,6 +193,22 @@ def _write_maps(
     write_crop(task, folder, GM_CROP, modulated, about)
 
 
+def own_path(task: SubjectTask, folder: Path, ending: str) -> Path:
+    """Where a map on the T1's own grid lies."""
+    return folder / f"{task.name}_{ending}.nii.gz"
+
+
+def _write_views(
+    task: SubjectTask, folder: Path, view: nib.Nifti1Image, boxes: dict[str, hippocampus.Box], about: dict[str, object]
+) -> None:
+    """The T1 to look at, and the hippocampi as segmented on it, on one grid."""
+    points = resample.grid_points(view.shape, view.affine)
+    found = nib.Nifti1Image(hippocampus.on_template(boxes, "hippocampus", points), view.affine)
+    for ending, image in ((OWN_T1, view), (OWN_HIPPOCAMPI, compact(found))):
+        fields = derivative.image_fields(ending, 1) | about | {"SpatialReference": about["Sources"][0]}
+        write_image(image, own_path(task, folder, ending), fields | {"Resolution": OWN_RESOLUTION})
+
+
 def _write_fine_maps(
     task: SubjectTask,
     folder: Path,
@@ -203,7 +234,8 @@ def _files(task: SubjectTask, prepared: Path) -> list[Path]:
     transforms = transforms_of(task, anat)
     fields = [transforms.affine, transforms.warp, transforms.inverse_warp]
     drawn = pictures.t1_paths(figures_stem(task, prepared))
-    return [*maps, *fields, *drawn, anat / f"{task.name}_{COARSE_BRAIN}.nii.gz"]
+    own = [own_path(task, anat, ending) for ending in (COARSE_BRAIN, OWN_T1, OWN_HIPPOCAMPI)]
+    return [*maps, *fields, *drawn, *own]
 
 
 def transforms_of(task: SubjectTask, anat: Path) -> register.Transforms:

@@ -8,7 +8,7 @@ from adni_tcgm.evaluation.clinical import (
     calibration_line,
     compare_decisions,
     count_at_risk,
-    kaplan_meier,
+    cumulative_incidence,
     log_rank,
     net_benefit,
     predictive_values,
@@ -74,17 +74,24 @@ def test_thirds_are_equal_in_size_and_ordered_by_risk():
     assert thirds.tolist() == [2, 0, 1, 0, 2, 1]
 
 
-def test_without_censoring_the_estimate_is_the_share_still_free():
-    found = kaplan_meier(np.array([6, 12, 12, 24]), np.ones(4, bool))
+def test_without_censoring_or_death_the_estimate_is_the_share_that_converted():
+    found = cumulative_incidence(np.array([6, 12, 12, 24]), np.ones(4, int))
     assert found.months.tolist() == [0, 6, 12, 24]
-    assert found.free == pytest.approx([1, 0.75, 0.25, 0])
+    assert found.share == pytest.approx([0, 0.25, 0.75, 1])
 
 
 def test_a_censored_person_leaves_the_risk_set_without_an_event():
-    found = kaplan_meier(np.array([6, 12, 24]), np.array([1, 0, 1], bool))
-    assert found.free == pytest.approx([1, 2 / 3, 0])
+    found = cumulative_incidence(np.array([6, 12, 24]), np.array([1, 0, 1]))
+    assert found.share == pytest.approx([0, 1 / 3, 1])
     assert (found.n, found.events) == (3, 2)
-    assert (found.low <= found.free).all() and (found.free <= found.high).all()
+    assert (found.low <= found.share).all() and (found.share <= found.high).all()
+
+
+def test_whoever_dies_can_convert_no_more_and_does_not_count_as_unseen():
+    months = np.array([6, 12, 24, 36])
+    died, censored = (cumulative_incidence(months, np.array([1, event, 1, 0])).share[-1] for event in (2, 0))
+    assert died == pytest.approx(0.5)
+    assert censored == pytest.approx(1 / 4 + 3 / 4 * 1 / 2)  # as if the censored one went on like the others
 
 
 def test_groups_that_convert_alike_are_not_told_apart():
@@ -93,22 +100,26 @@ def test_groups_that_convert_alike_are_not_told_apart():
     assert log_rank(np.where(groups == 1, 6, 36), groups == 1, groups) < 1e-6
 
 
-def test_equal_weights_change_nothing_but_the_formula_of_the_interval():
-    months, converted = np.array([6, 12, 12, 24, 30]), np.array([1, 0, 1, 1, 0], bool)
-    plain, weighted = kaplan_meier(months, converted), kaplan_meier(months, converted, np.full(5, 0.2))
-    assert weighted.free == pytest.approx(plain.free)
-    assert (weighted.high - weighted.low >= plain.high - plain.low - 1e-9).all()
+def test_equal_weights_change_no_estimate():
+    months, event = np.array([6, 12, 12, 24, 30]), np.array([1, 0, 2, 1, 0])
+    plain, weighted = (cumulative_incidence(months, event, weights) for weights in (None, np.full(5, 0.2)))
+    assert weighted.share == pytest.approx(plain.share)
 
 
 def test_people_of_half_the_weight_count_as_half_as_many():
-    months, converted = np.array([6, 12, 12, 24]), np.array([1, 0, 0, 1], bool)
-    halved = kaplan_meier(months, converted, np.array([1, 0.5, 0.5, 1]))
-    assert halved.free == pytest.approx(kaplan_meier(np.array([6, 12, 24]), np.array([1, 0, 1], bool)).free)
+    months, event = np.array([6, 12, 12, 24]), np.array([1, 0, 0, 1])
+    halved = cumulative_incidence(months, event, np.array([1, 0.5, 0.5, 1]))
+    assert halved.share == pytest.approx(cumulative_incidence([6, 12, 24], [1, 0, 1]).share)
     assert count_at_risk(months, np.array([1, 0.5, 0.5, 1]), np.array([0, 12, 13])).tolist() == [3, 2, 1]
 
 
-def test_standard_error_with_unit_weights_is_tsiatis():
-    found = kaplan_meier(np.array([6.0, 12, 18, 24]), np.array([1, 1, 0, 0], bool), np.ones(4))
-    error = np.sqrt(1 / 4**2 + 1 / 3**2)  # of log(free) after the second event
-    free = 0.5
-    assert found.low[-1] == pytest.approx(free ** np.exp(1.959964 * error / abs(np.log(free))))
+def test_the_interval_covers_the_true_incidence_as_often_as_it_says():
+    """Two exponential hazards: by month 24 the first event has come to a share that is known in closed form."""
+    rng, inside, hazards = np.random.default_rng(0), [], np.array([0.02, 0.01])
+    true = hazards[0] / hazards.sum() * (1 - np.exp(-24 * hazards.sum()))
+    for _ in range(60):
+        times = rng.exponential(1 / hazards, (80, 2))
+        event = np.where(times.min(1) > 24, 0, times.argmin(1) + 1)
+        found = cumulative_incidence(np.minimum(times.min(1), 24), event, draws=100)
+        inside.append(found.low[-1] <= true <= found.high[-1])
+    assert 0.85 < np.mean(inside) <= 1

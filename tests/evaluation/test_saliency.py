@@ -10,6 +10,7 @@ from torch import nn
 
 from adni_tcgm.evaluation.calibration import fit_rescaling
 from adni_tcgm.evaluation.saliency import (
+    QUICK_STEPS,
     edge_map,
     integrate_gradients,
     log_odds,
@@ -77,6 +78,7 @@ def explain(trained, modality: str, method=integrate_gradients, count: int = 6, 
 
 METHODS = [
     pytest.param(integrate_gradients, {}, id="integrated-gradients"),
+    pytest.param(integrate_gradients, {"steps": QUICK_STEPS}, id="as-every-report-shows"),
     pytest.param(smooth_gradients, {"noise_sd": 0.3}, id="smoothgrad"),
     pytest.param(occlude, {"window": 4, "stride": 2}, id="occlusion"),
 ]

@@ -92,6 +92,8 @@ def test_reports_are_written_once_and_again_when_a_run_changes(
     pages = sorted(path.stem for path in (trained / "reports").glob("*.html"))
     assert "cohort.pdf" in pdfs and len(pdfs) == 2
     assert [f"{name}.pdf" for name in pages] == [name for name in pdfs if name != "cohort.pdf"]
+    explained = list((trained / "runs").glob("*/saliency/*/saliency.json"))
+    assert len(explained) == 1 and "-tcgm-" in str(explained[0])
     assert main(call) == 0
     assert "up to date" in capsys.readouterr().out
 

@@ -22,6 +22,7 @@ from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
 from pipelines.training import train_run
 from preprocessing.steps import template
+from reports.carried import carried_section, list_contributions
 from reports.gathering import gather_cohort
 from reports.records import load_run as read_run
 from reports.saliency import saliency_section, strongest
@@ -133,8 +134,9 @@ def test_a_run_on_regions_says_what_each_region_adds(cohort: Path, tmp_path: Pat
         ratio = rows.attribution.to_numpy() / (slope * (rows.z - rows.baseline_z).to_numpy())
         assert ratio == pytest.approx(np.full(len(rows), ratio[0]), rel=1e-2)
         assert ratio[0] > 0
-    shown, drawn = saliency_section(gather_cohort([read_run(run.path)], None), sample_id)
-    assert shown["regions"] and b"hippocampus" in drawn["saliency.svg"]
+    shown, drawn = carried_section(gather_cohort([read_run(run.path)], None), sample_id)
+    assert not shown["voxels"] and b"hippocampus" in drawn["carried.svg"]
+    assert table.attribution.sum() == pytest.approx(list_contributions(folder).attribution.sum())
 
 
 def test_a_closed_form_run_has_no_network_to_explain(cohort: Path, tmp_path: Path):

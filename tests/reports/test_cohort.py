@@ -4,12 +4,16 @@ import json
 import shutil
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
 from reports.cohort import describe_cohort, load_bars
 from reports.gathering import gather_cohort
+from reports.overlays import difference_map
 from reports.records import load_prepared, load_run
+from reports.table1 import tabulate_groups
 from reports.tables import (
     count_flow,
     describe_adjustment,
@@ -103,8 +107,46 @@ def test_counts_of_zero_and_of_five_are_shown():
 
 
 def test_a_group_below_five_shows_no_statistics(real):
-    unlabeled = next(row for row in real["groups"] if row["name"] == "unlabeled")
-    assert {unlabeled[key] for key in ("age", "tiv", "hippocampus", "meta_roi", "female")} == {"–"}
+    place = [group["name"] for group in real["groups"]["groups"]].index("MCI, unlabeled")
+    assert real["groups"]["groups"][place]["n"] == "<5"
+    assert {row["cells"][place] for row in real["groups"]["rows"]} == {"–"}
+
+
+def test_table_1_has_the_people_of_each_group_and_diagnosis(outputs):
+    prepared = load_prepared(outputs / "prepared")
+    visits = prepared.visits.assign(diagnosis="MCI", field_strength_t=3.0)
+    visits.loc["sub-SIM0003_ses-M000", "diagnosis"] = "CN"
+    cohort = gather_cohort([load_run(run_folders(outputs)[0])], replace(prepared, visits=visits))
+    table = tabulate_groups(cohort, hide=False)
+    assert {group["name"]: group["n"] for group in table["groups"]} == {
+        "stable": "31",
+        "converter": "29",
+        "MCI, unlabeled": "1",
+        "cognitively normal": "1",
+    }
+    rows = {row["name"]: row["cells"] for row in table["rows"]}
+    stable = visits[visits["label"] == "stable"]
+    assert rows["age (years)"][0] == f"{stable['age'].mean():.1f} ({stable['age'].std():.1f})"
+    assert rows["3 T"][:2] == ["31 (100 %)", "29 (100 %)"]
+    assert "MMSE" not in rows  # this cohort has no clinical scores
+
+
+def test_page_one_answers_its_five_questions_with_a_figure_each(simulated):
+    message = simulated["message"]
+    assert message["figures"] == ["one-against.svg", "one-calibration.svg", "one-groups.svg", "one-roc.svg"]
+    assert "AUC" in message["well"] and "11 test people" in message["well"]
+    assert "simpler classifiers with as many labels or fewer" in message["against"]
+    assert "converted" in message["believable"]
+
+
+def test_the_difference_map_is_stable_less_converter_with_its_standard_error():
+    def image(values):
+        return nib.Nifti1Image(np.full((2, 2, 2), values, np.float32), np.eye(4))
+
+    groups = {"stable": [image(v) for v in (1.0, 1.2, 1.4)], "converter": [image(v) for v in (0.8, 1.0)]}
+    difference, error = difference_map(groups)
+    assert difference.get_fdata() == pytest.approx(np.full((2, 2, 2), 0.3), abs=1e-6)
+    assert error.get_fdata() == pytest.approx(np.full((2, 2, 2), np.sqrt(0.04 / 3 + 0.02 / 2)), abs=1e-6)
 
 
 def test_single_people_are_listed_for_simulated_data_only(simulated, real):

@@ -14,8 +14,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from reports import box
 from reports.gathering import gather_cohort
-from reports.interactive import BOX_AFFINE, describe_page, encode, modality_layer, to_box, write_page
+from reports.interactive import describe_page, encode, modality_layer, write_page
 from reports.overlays import load_map
 from reports.records import load_prepared, load_run
 from reports.saliency import load_maps, saliency_section
@@ -46,14 +47,14 @@ def test_a_layer_survives_its_way_into_the_page():
     values = np.random.default_rng(0).random((80, 80, 80)).astype(np.float32)
     image = decode(encode(values))
     assert np.array_equal(image.get_fdata(dtype=np.float32), values)
-    assert np.array_equal(image.affine, BOX_AFFINE)
+    assert np.array_equal(image.affine, box.AFFINE)
     assert encode(values) == encode(values.copy())
 
 
 def test_the_box_keeps_millimeters():
     values = np.zeros((80, 80, 80), np.float32)
     values[10, 20, 30] = 1
-    assert np.array_equal(to_box(nib.Nifti1Image(values, AFFINE)), values)
+    assert np.array_equal(box.to_box(nib.Nifti1Image(values, AFFINE)), values)
 
 
 def test_outside_grey_matter_a_map_is_zero_and_inside_it_is_never_uncolored(cohort):
@@ -65,7 +66,7 @@ def test_outside_grey_matter_a_map_is_zero_and_inside_it_is_never_uncolored(coho
 
 
 def test_without_pet_there_is_no_pet_layer(cohort):
-    assert [layer["key"] for layer in describe_page(cohort, person(WITHOUT_PET))["layers"]] == ["t1", "mri"]
+    assert [layer["key"] for layer in describe_page(cohort, person(WITHOUT_PET))["layers"]] == ["t1", "mri", "outline"]
 
 
 def test_a_failed_quality_check_withholds_the_probability_here_too(cohort, tmp_path):
@@ -132,7 +133,7 @@ def test_saliency_for_and_against_are_layers_of_their_own_on_their_own_sides(exp
     layers = {layer["key"]: layer for layer in describe_page(explained, person(RAW))["layers"]}
     for word, side in (("for", -1), ("against", 1)):
         values = decode(layers[f"saliency-mri-{word}"]["data"]).get_fdata()
-        x = (BOX_AFFINE @ [*np.argwhere(values > 0.2).mean(0), 1])[0]
+        x = (box.AFFINE @ [*np.argwhere(values > 0.2).mean(0), 1])[0]
         assert np.sign(x) == side
 
 
@@ -156,8 +157,8 @@ def test_chromium_draws_all_layers_and_sends_no_request(explained, tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
     state = json.loads(unescape(re.search(r'<div id="status" hidden="">([^<]*)', found)[1]))
     assert state["error"] == "" and state["refused"] == [] and state["requests"] == []
-    assert state["volumes"] == 5
-    assert state["layers"] == ["t1", "mri", "pet", "saliency-mri-for", "saliency-mri-against"]
+    assert state["volumes"] == 6
+    assert state["layers"] == ["t1", "mri", "pet", "saliency-mri-for", "saliency-mri-against", "outline"]
     assert state["crosshair_mm"] == pytest.approx([-26, -22, -15], abs=1.5)
     assert state["place"] == "crosshair at x = -26, y = -22, z = -15 mm"
     colored = state["colored"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reports.gathering import gather_cohort
-from reports.norms import HIPPOCAMPUS, MEASURES, choose_reference, fit_norm, fit_norms, list_measurements
+from reports.norms import HIPPOCAMPUS, MEASURES, asymmetry, choose_reference, fit_norm, fit_norms, list_measurements
 from reports.records import load_prepared, load_run
 from reports.subject import measurement_rows
 from tests.reports.conftest import run_folders
@@ -89,7 +89,7 @@ def normal_people(prepared, count: int):
     extra = prepared.visits.iloc[:count].copy()
     extra["participant_id"] = [f"sub-CN{i}" for i in range(count)]
     extra.index = extra["sample_id"] = extra["participant_id"] + "_ses-M000"
-    extra = extra.assign(label="", label_reason="cn", qc="pass")
+    extra = extra.assign(label="", label_reason="not_mci", diagnosis="CN", qc="pass")
     return replace(prepared, visits=pd.concat([prepared.visits, extra])), list(extra.index)
 
 
@@ -98,28 +98,50 @@ def test_cognitively_normal_people_are_the_norm_where_there_are_enough(outputs):
     enough, names = normal_people(prepared, 20)
     reference = choose_reference(enough, run)
     assert list(reference.sample_ids) == sorted(names)
-    assert reference.name == "cognitively normal people of this cohort, n = 20"
-    assert "training set" in choose_reference(normal_people(prepared, 19)[0], run).name
+    assert reference.name == "20 cognitively normal people of this cohort" and reference.norm
+    fewer = choose_reference(normal_people(prepared, 19)[0], run)
+    assert fewer.name == "39 training people of this cohort, labels not used" and not fewer.norm
 
 
-def test_without_normal_people_the_stable_whose_label_was_shown_are_the_norm(outputs):
+def test_nobody_counts_twice_in_the_norm_and_the_first_visit_counts(outputs):
     prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
-    training = run.splits["split"] == "train"
-    shown = run.splits.assign(label=np.where(training, "stable", run.splits["label"]), label_visible=True)
-    reference = choose_reference(prepared, replace(run, splits=shown))
-    assert reference.name == "relative to stable MCI, n = 39 (visible training labels)"
+    enough, names = normal_people(prepared, 20)
+    later = enough.visits.loc[names].assign(months=12.0, session_id="ses-M012")
+    later.index = later["sample_id"] = later["participant_id"] + "_ses-M012"
+    visits = pd.concat([later, enough.visits.assign(months=0.0)])
+    assert list(choose_reference(replace(enough, visits=visits), run).sample_ids) == sorted(names)
 
 
-def test_no_hidden_label_enters_the_stable_norm(outputs):
-    """A canary: all hidden labels are turned around, and the norm stays what it was."""
+def test_a_diagnosis_of_the_test_split_makes_no_norm(outputs):
     prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
-    training = run.splits.index[run.splits["split"] == "train"]
-    splits = run.splits.assign(label_visible=run.splits.index.isin(training[:25]))
-    splits.loc[training[:25], "label"] = "stable"
+    everybody = replace(prepared, visits=prepared.visits.assign(diagnosis="CN"))
+    elsewhere = run.splits.index[run.splits["split"] != "train"]
+    assert not set(elsewhere) & set(choose_reference(everybody, run).sample_ids)
+
+
+def test_without_a_norm_there_are_percentiles_and_no_z(outputs):
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
+    rows = {}
+    for folder in (prepared, replace(prepared, visits=prepared.visits.assign(diagnosis="CN"))):
+        cohort = gather_cohort([run], folder)
+        rows[cohort.reference.norm] = measurement_rows(cohort, "sub-SIM0050_ses-M000")
+    assert {row["z"] for row in rows[False]} == {"–"}
+    assert "–" not in {row["z"] for row in rows[True]}
+    assert all(row["percentile"] != "–" for row in rows[False])
+
+
+def test_no_label_enters_the_comparison(outputs):
+    """A canary: all labels are turned around, and whom people are compared with stays who they were."""
+    prepared, run = load_prepared(outputs / "prepared"), load_run(run_folders(outputs)[0])
     found = []
-    for hidden in ("stable", "converter"):
-        splits.loc[training[25:], "label"] = hidden
-        visits = prepared.visits.assign(label=hidden, label_reason=hidden)
-        found.append(choose_reference(replace(prepared, visits=visits), replace(run, splits=splits)))
-    assert list(found[0].sample_ids) == list(found[1].sample_ids) == sorted(training[:25])
-    assert found[0].name == found[1].name
+    for label in ("stable", "converter"):
+        visits = prepared.visits.assign(label=label, label_reason=label)
+        found.append(
+            choose_reference(replace(prepared, visits=visits), replace(run, splits=run.splits.assign(label=label)))
+        )
+    assert list(found[0].sample_ids) == list(found[1].sample_ids)
+
+
+def test_asymmetry_is_below_zero_where_the_left_is_smaller():
+    assert asymmetry(3.0, 3.2) == pytest.approx(-6.45, abs=0.01)
+    assert np.isnan(asymmetry(0.0, 0.0))

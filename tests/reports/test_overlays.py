@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import base64
+import io
+import re
+
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
-from matplotlib.figure import Figure
 
 from reports import overlays
+from reports.mosaic import WIDTH_INCH
 from reports.overlays import CUTS, EXTENT_MM, PLANES, Cut
 from tests.reports.conftest import AFFINE
 
@@ -39,11 +44,16 @@ def test_a_cut_shows_each_voxel_at_its_own_millimeters(cut):
 
 
 def test_right_is_drawn_on_the_left_of_the_panel():
-    axes = Figure().add_subplot()
-    overlays.draw_panel(axes, image_of(lambda x, y, z: x), "mri", HIPPOCAMPI)
-    assert axes.get_xlim()[0] > axes.get_xlim()[1]
-    right_label = next(text for text in axes.texts if text.get_text() == "R")
-    assert right_label.get_position()[0] < 0.5
+    image = image_of(lambda x, y, z: np.where(x > 0, 0.2, 0.9))
+    svg = overlays.draw_overlays([("MRI", "mri", image)]).decode()
+    first = [(float(x), mark) for x, mark in re.findall(r'<text x="([\d.]+)"[^>]*>([RL])<', svg)][:2]
+    assert [mark for _, mark in sorted(first)] == ["R", "L"]
+    picture = PIL.Image.open(io.BytesIO(base64.b64decode(re.search(r"jpeg;base64,([^\"]+)", svg)[1])))
+    pixels = np.asarray(picture, float)[60:, :, 1]  # without the titles
+    dpi = picture.width / WIDTH_INCH
+    right, left = (pixels[:, int(a * dpi) : int(b * dpi)] for a, b in ((0.3, 0.9), (1.1, 1.6)))
+    # Less is darker, and the right has less.
+    assert np.percentile(right, 90) < np.percentile(left, 90) - 40
 
 
 def test_a_right_sided_deficit_is_dark_at_positive_x_only():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adni_tcgm.evaluation.clinical import kaplan_meier
+from adni_tcgm.evaluation.clinical import cumulative_incidence
 from reports.survival import follow_people, survival_section
 
 TEST, TRAIN, LOST = 24, 96, 12
@@ -21,6 +21,7 @@ def build(lost: int = LOST, simulated: bool = True) -> tuple[SimpleNamespace, pd
     visits = pd.DataFrame({"label": label, "label_reason": label}, index=names)
     visits.loc[names[TEST + TRAIN :], "label_reason"] = "censored"
     visits["months_to_conversion"] = np.where(visits["label"] == "converter", 18.0, np.nan)
+    visits["months_to_death"] = np.nan
     visits["months_without_dementia"] = np.where(visits["label"] == "stable", 48.0, 12.0)
     p = np.linspace(0.1, 0.9, len(names))
     split = np.where(np.arange(len(names)) < TEST, "test", "train")
@@ -35,9 +36,9 @@ def build(lost: int = LOST, simulated: bool = True) -> tuple[SimpleNamespace, pd
 def test_censored_people_end_at_their_last_visit_and_stable_ones_at_the_horizon():
     people = follow_people(*build()).people
     lost = people[people.index.str.startswith("c")]
-    assert len(lost) == LOST and not lost["converted"].any()
+    assert len(lost) == LOST and not lost["event"].any()
     assert set(lost["months"]) == {12.0}
-    assert set(people["months"][~people["converted"] & people.index.str.startswith("t")]) == {36.0}
+    assert set(people["months"][(people["event"] == 0) & people.index.str.startswith("t")]) == {36.0}
 
 
 def test_each_counts_the_share_of_the_labeled_that_is_in_the_test_split():
@@ -49,8 +50,9 @@ def test_each_counts_the_share_of_the_labeled_that_is_in_the_test_split():
 
 def test_people_lost_before_the_first_conversion_do_not_change_the_curve():
     with_lost, without = (follow_people(*build(lost)).people for lost in (LOST, 0))
-    curves = [kaplan_meier(*(p[c].to_numpy() for c in ("months", "converted", "weight"))) for p in (with_lost, without)]
-    assert curves[0].free == pytest.approx(curves[1].free)
+    columns = ("months", "event", "weight")
+    curves = [cumulative_incidence(*(p[c].to_numpy() for c in columns)) for p in (with_lost, without)]
+    assert curves[0].share == pytest.approx(curves[1].share)
 
 
 def test_hidden_training_labels_play_no_part():
@@ -74,5 +76,14 @@ def test_a_manifest_that_does_not_know_how_long_people_were_seen_takes_stable_on
 
 def test_numbers_at_risk_stand_below_the_figure_and_few_real_people_are_hidden():
     drawn = {simulated: survival_section(*build(simulated=simulated))[1]["survival.svg"] for simulated in (True, False)}
-    assert b"number at risk" in drawn[True] and b"&lt;5" not in drawn[True]
+    assert b"at risk" in drawn[True] and b"highest" in drawn[True] and b"&lt;5" not in drawn[True]
     assert b"&lt;5" in drawn[False]
+
+
+def test_who_died_is_a_competing_event_at_the_month_of_death_and_not_censored():
+    cohort, rows = build()
+    visits = cohort.prepared.visits
+    visits.loc["c0", ["label_reason", "months_to_death"]] = ["died", 20.0]
+    found = follow_people(cohort, rows)
+    assert found.people.loc["c0", ["months", "event"]].tolist() == [20.0, 2]
+    assert (found.died, found.censored) == (1, LOST - 1)

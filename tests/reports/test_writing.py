@@ -12,7 +12,7 @@ from reports import write_reports
 from reports.__main__ import main
 from reports.cohort import describe_cohort
 from reports.gathering import gather_cohort
-from reports.records import load_prepared, load_run
+from reports.records import describe_origin, load_prepared, load_run
 from reports.writing import choose_subjects
 from tests.reports.conftest import build_outputs, run_folders
 
@@ -39,8 +39,19 @@ def test_a_real_cohort_is_written_too_and_is_not_marked_simulated(real_outputs, 
         for path in reports.written:
             text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True, check=True).stdout
             assert "SIMULATED" not in text
-            assert "adni.loni.usc.edu" in text
+            assert "adni.loni.usc.edu" not in text
+            assert "Data: not ADNI's." in text.replace("’", "'")
             assert "RESEARCH USE ONLY" in text
+
+
+def test_the_acknowledgement_of_adni_is_for_adnis_people_alone():
+    ours, mixed = ["sub-ADNI011S4105_ses-M000"], ["sub-ADNI011S4105_ses-M000", "sub-OAS30001_ses-M000"]
+    assert describe_origin(False, ours)["kind"] == "adni"
+    assert describe_origin(False, mixed, "By courtesy of OASIS.") == {
+        "kind": "other",
+        "acknowledgement": "By courtesy of OASIS.",
+    }
+    assert describe_origin(True, ours)["kind"] == "simulated"
 
 
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext (poppler-utils) is not installed")
@@ -85,16 +96,16 @@ def test_without_the_prepared_folder_the_pages_that_need_no_image_are_written(tm
 def test_people_with_raw_scans_come_first(outputs):
     cohort = gather_cohort([load_run(run_folders(outputs)[0])], load_prepared(outputs / "prepared"))
     raw = ["sub-SIM0050_ses-M000", "sub-SIM0052_ses-M000"]
-    assert choose_subjects(cohort, 3) == [*raw, "sub-SIM0051_ses-M000"]
-    assert len(choose_subjects(cohort, "all")) == 12
-    assert choose_subjects(cohort, "none") == []
+    assert choose_subjects(cohort.headline, cohort.prepared, 3) == [*raw, "sub-SIM0051_ses-M000"]
+    assert len(choose_subjects(cohort.headline, cohort.prepared, "all")) == 12
+    assert choose_subjects(cohort.headline, cohort.prepared, "none") == []
 
 
 @pytest.mark.parametrize("choice", ["some", "-1", 2.5, True])
 def test_an_unknown_choice_of_subjects_is_refused(outputs, choice):
     cohort = gather_cohort([load_run(run_folders(outputs)[0])], None)
     with pytest.raises(ValueError, match="all, none or a number"):
-        choose_subjects(cohort, choice)
+        choose_subjects(cohort.headline, cohort.prepared, choice)
 
 
 def test_the_command_writes_beside_the_runs_folder_and_finds_the_bars(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -157,6 +158,33 @@ def test_the_contact_sheet_has_a_row_for_everybody_with_scans_worst_first(cohort
     assert rows == [("sub-ADNI001S0002", "fail"), ("sub-ADNI001S0003", "failed"), (PERSON, "pass")]
     buttons = [found["data-verdict"] for tag, found in page.tags if tag == "button" and "data-verdict" in found]
     assert buttons == ["all", "fail", "failed", "pass"]
+
+
+def test_three_checks_are_shown_worst_first_and_the_rest_is_folded(cohort):
+    file = cohort / PERSON / SESSION / f"{PERSON}_{SESSION}_qc.json"
+    limits = {"threshold": {"warn": 0.9, "fail": 0.8}, "step": "register"}
+    named = {
+        "easy": (0.99, "pass"),
+        "near": (0.91, "pass"),
+        "bad": (0.7, "fail"),
+        "odd": (0.85, "warn"),
+        "far": (2, "pass"),
+    }
+    checks = [limits | {"name": name, "value": v, "verdict": said} for name, (v, said) in named.items()]
+    file.write_text(json.dumps({"Checks": checks}))
+    text = sheet.write_contact_sheet(cohort).read_text(encoding="utf-8")
+    shown, folded = text.split(f'id="{PERSON}"')[1].split("<details>")
+    found = [re.findall(r"<tr[^>]*><td>(\w+)", part) for part in (shown, folded)]
+    assert found == [["bad", "odd", "near"], ["easy", "far"]]
+    assert "2 more checks" in folded
+
+
+def test_the_contact_sheet_can_be_walked_by_keys(cohort):
+    page = Page()
+    text = sheet.write_contact_sheet(cohort).read_text(encoding="utf-8")
+    page.feed(text)
+    assert all(found.get("tabindex") == "-1" for tag, found in page.tags if tag == "article")
+    assert 'addEventListener("keydown"' in text
 
 
 def test_the_contact_sheet_runs_no_markup_that_a_table_holds(cohort):

@@ -49,7 +49,7 @@ def dataset(template_subject, tmp_path_factory) -> Path:
 
 def images(dataset: Path) -> list[Path]:
     found = sorted(dataset.rglob("*.nii*"))
-    assert len(found) == 16
+    assert len(found) == 19
     return found
 
 
