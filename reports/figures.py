@@ -267,7 +267,7 @@ def draw_headline_roc(scores: dict[str, Scores], titles: dict[str, str]) -> byte
         for modality, run in scores.items():
             width = 1.8 if modality == "all" else 1.0
             dash = {"mri": (0, (4, 1.5)), "pet": (0, (1, 1)), "all": "-"}[modality]
-            curve = roc_curve(run.converter, run.probability)
+            curve = roc_curve(run.converter, run.log_odds)
             axes.plot(*curve, color=MODALITY_COLORS[modality], lw=width, ls=dash, label=titles[modality])
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.08, 0.5))
         return save_svg(figure)
@@ -304,9 +304,9 @@ def draw_precision_recall(scores: dict[str, list[Scores]], titles: dict[str, str
             for run in runs:
                 if not run.converter.any():
                     continue
-                order = np.argsort(-run.probability, kind="stable")
+                order = np.argsort(-run.log_odds, kind="stable")
                 hits, called = np.cumsum(run.converter[order]), np.arange(1, len(order) + 1)
-                last = np.append(np.diff(run.probability[order]) != 0, True)
+                last = np.append(np.diff(run.log_odds[order]) != 0, True)
                 style = line_style(run.method, run.features)
                 curve = (hits / run.converter.sum())[last], (hits / called)[last]
                 axes.plot(*curve, color=MODALITY_COLORS[modality], drawstyle="steps-post", **style)

@@ -106,13 +106,10 @@ def _people(run: Run) -> str:
 def is_of_other_site(cohort: Cohort, sample_id: str) -> bool:
     """Whether the headline run took sites out of the measurements, but not this person's."""
     adjustment = cohort.headline.adjustment
-    if (
-        adjustment.get("harmonize") != "site"
-        or cohort.prepared is None
-        or sample_id not in cohort.prepared.visits.index
-    ):
+    groups = adjustment.get("groups")
+    if not groups or cohort.prepared is None or sample_id not in cohort.prepared.visits.index:
         return False
-    return cohort.prepared.visits.at[sample_id, "site"].strip() not in adjustment.get("groups", {})
+    return cohort.prepared.visits.at[sample_id, "site"].strip() not in groups
 
 
 def _first_note(cohort: Cohort, sample_id: str) -> str:

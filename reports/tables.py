@@ -72,13 +72,15 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     fitted = "fitted on the training people without their labels"
     sites = "sites are not harmonized"
     harmonize = adjustment.get("harmonize", "none")
-    if harmonize != "none":
+    parts = [part.get("site") or {} for part in adjustment.get("modalities", {}).values()]
+    if harmonize != "none" and not any(parts):
+        sites = "sites are not harmonized, for want of two groups of 20 training people"
+    elif harmonize != "none":
         sites = (
             "effects of sites with at least 20 training people, and of the field strength of all smaller ones, are "
             f"taken out by {HARMONIZATIONS.get(harmonize, harmonize)} ({fitted}; people of any other site stay as they "
             "are)"
         )
-        parts = [part.get("site") or {} for part in adjustment.get("modalities", {}).values()]
         flagged = sorted({site for part in parts for site in part.get("flagged", ())})
         if flagged:
             sites += f", which left differences from the reference site at {len(flagged)} sites"

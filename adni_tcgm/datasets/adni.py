@@ -387,7 +387,7 @@ def _fit_adjustment(
                 f"{name} of {', '.join(flagged)} still differs from the reference site after {harmonize}",
                 stacklevel=3,
             )
-    return Adjustment(harmonize, config.adjust, parts, groups)
+    return Adjustment(config.harmonize, config.adjust, parts, groups)
 
 
 def _adjust(

@@ -20,6 +20,7 @@ from pipelines.grid import Outcome, Task, run_grid, train_alone
 from pipelines.tuning import Rates, candidates, choose_rates, chosen_overrides
 
 CLASSES = ("ant", "bee", "cow")
+PREFIXES = ("p_", "p_calibrated_", "log_p_", "log_p_calibrated_")
 SIZE = 30
 
 
@@ -35,9 +36,10 @@ def write_run(
     rows = []
     for sample in range(SIZE) if order is None else order:
         for modality in ("one", "two", "all"):
-            rows.append([f"sample{sample}", "test", modality, *posterior[sample], *posterior[sample]])
+            values = posterior[sample]
+            rows.append([f"sample{sample}", "test", modality, *values, *values, *np.log(values), *np.log(values)])
             rows[-1] += [CLASSES[labels[sample]], True]
-    names = [f"{prefix}{name}" for prefix in ("p_", "p_calibrated_") for name in CLASSES]
+    names = [f"{prefix}{name}" for prefix in PREFIXES for name in CLASSES]
     columns = ["sample_id", "split", "modality", *names, "label", "present"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "predictions.tsv", sep="\t", index=False)
     pd.DataFrame({"sample_id": [], "group_id": [], "split": [], "label": [], "label_visible": []}).to_csv(

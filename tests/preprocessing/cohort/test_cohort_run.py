@@ -279,9 +279,9 @@ def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject
     rigid = next(prepared.rglob("*_from-pet_to-T1w_mode-image_xfm.mat"))
     monkeypatch.setattr(register, "align_pet", lambda *_: shutil.copy(rigid, tmp_path / "rigid.mat"))
     fine = replace(task, recipe=replace(task.recipe, resolution_mm=1))
-    assert not list(prepared.rglob("*_res-1_*"))
+    assert not list(prepared.rglob(f"*{template.SPACE}_res-1_*"))
     preprocess_subject(fine, copy)
-    maps = {path.name.split("_res-1_")[1]: nib.load(path) for path in copy.rglob("*_res-1_*.nii.gz")}
+    maps = {path.name.split("_res-1_")[1]: nib.load(path) for path in copy.rglob(f"*{template.SPACE}_res-1_*.nii.gz")}
     assert set(maps) == {f"{n}.nii.gz" for n in (*t1.FINE_MAPS, "desc-suvrPons_pet")}
     for name, image in maps.items():
         coarse = nib.load(next(copy.rglob(f"*_res-2_{name}")))
