@@ -73,7 +73,7 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     sites = "sites are not harmonized"
     harmonize = adjustment.get("harmonize", "none")
     parts = [part.get("site") or {} for part in adjustment.get("modalities", {}).values()]
-    if harmonize != "none" and not any(parts):
+    if harmonize != "none" and parts and not any(parts):
         sites = "sites are not harmonized, for want of two groups of 20 training people"
     elif harmonize != "none":
         sites = (

@@ -17,7 +17,7 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.config import load_settings
-from pipelines.restoring import Refused, restore, settings_of
+from pipelines.restoring import Refused, restore, restore_adjustment, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
 from pipelines.training import train_run
@@ -122,8 +122,9 @@ def test_a_run_on_regions_says_what_each_region_adds(cohort: Path, tmp_path: Pat
     folder = write_saliency(run, run.prepared_path, run.path / "saliency", [sample_id])[0]
     table, record = pd.read_csv(folder / "regions.tsv", sep="\t"), json.loads((folder / "saliency.json").read_text())
     # A linear classifier: what a region adds is its distance from the baseline times one weight, and all add up.
-    people = adni.load_people(settings_of(run, run.prepared_path).data, run.norms, run.prepared_path)
-    fitted = restore(run, settings_of(run, run.prepared_path), people)
+    settings = settings_of(run, run.prepared_path)
+    people = adni.load_people(settings.data, run.norms, run.prepared_path, restore_adjustment(run))
+    fitted = restore(run, settings, people)
     for name, rows in table.groupby("modality"):
         about = record["modalities"][name]
         assert rows.attribution.sum() == pytest.approx(about["log_odds"] - about["baseline_log_odds"], abs=1e-4)
