@@ -330,7 +330,7 @@ def calibrate(
     prior = fitted.prior.numpy()
     if settings.protocol == AUSTERE:
         held_out = cross_predict(lambda part: train(part, None, None), shown, seed=fitted.config.seed)
-        names = [name for name in predict(fitted, shown.validation.select(torch.arange(0))) if name != "all"]
+        names = [name for name in predict(fitted, shown.train.select(torch.arange(1))) if name != "all"]
         calibration, about = calibrate_held_out(held_out, names, prior)
         fitted_on = {"cross_fitted_calibration": held_out.samples.sample_ids if held_out else []}
         return Calibrated(calibration, fitted_on, about, held_out)

@@ -123,7 +123,7 @@ def test_a_run_keeps_the_record_of_its_audit_and_the_hash_of_its_split(mine: Pat
     audit = json.loads((run_dir(mine) / "audit.json").read_text())
     assert audit["n"] == {"train": 36, "validation": 12, "test": 12}
     splits = {step: found["split"] for step, found in audit["fitted_on"].items()}
-    assert splits == {"transform": "train", "weights": "train", "calibration": "train", "cross_fitted_calibration": "train"}
+    assert splits == {"transform": "train", "weights": "train", "cross_fitted_calibration": "train"}
     manifest = json.loads((run_dir(mine) / "split.json").read_text())
     assert manifest["n"] == audit["n"] and len(manifest["sha256"]) == 64 and manifest["of"]["seed"] == 0
 
