@@ -182,7 +182,7 @@ def test_the_rigid_shift_of_a_pet_is_undone(template_subject):
     truth = original.get_fdata() / original.get_fdata()[template.pons_mask()].mean()
     brain = template.brain_mask()
     assert np.abs(ratio - truth)[brain].mean() < 0.1
-    assert ratio[template.meta_roi_mask()].mean() == pytest.approx(truth[template.meta_roi_mask()].mean(), rel=0.03)
+    assert ratio[template.meta_roi_mask()].mean() == pytest.approx(truth[template.meta_roi_mask()].mean(), rel=0.05)
 
 
 def test_prepared_crops_are_named_by_the_outcome_and_hold_80_voxels_a_side(template_subject):
