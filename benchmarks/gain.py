@@ -205,11 +205,11 @@ def write_tables(out: Path, table: pd.DataFrame) -> None:
     print(slopes.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     write_tables(arguments.out, measure(arguments.device, SIZES, MODALITIES))
 
