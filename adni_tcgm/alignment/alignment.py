@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from adni_tcgm.alignment.remaining import Remaining
 
@@ -153,6 +154,13 @@ class Affine(nn.Module):
         for name, value in (("matrix", matrix), ("center", center), ("shift", shift)):
             getattr(self, name).copy_(value)
         return self
+
+
+def take_step(optimizer: Optimizer, loss: Tensor) -> None:
+    """One step down the gradient of `loss`, a scalar."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def match_means_and_scales(a: Tensor, b: Tensor) -> Affine:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from adni_tcgm.alignment.alignment import Affine, match_means_and_scales
+from adni_tcgm.alignment.alignment import Affine, match_means_and_scales, take_step
 from adni_tcgm.alignment.onto_reference import OntoReference
 
 SITE, REFERENCE = 1.0, 0.0  # what the discriminator should say
@@ -36,39 +36,33 @@ class Residual(nn.Module):
 class LSGAN(OntoReference):
     """hidden: of the map and of the discriminator. steps: of each, in turn. The map starts from means and scales.
 
-    lr, lr_judge: of the map and of the discriminator. With equal rates the two chase each other: on moons and blobs
-    turned by 20 and 40 degrees a classifier then found .33 to .60 right, with these .97 to 1.00.
+    lr, lr_discriminator: of the map and of the discriminator. With equal rates the two chase each other: on moons and
+    blobs turned by 20 and 40 degrees a classifier then found .33 to .60 right, with these .97 to 1.00.
     """
 
     name: ClassVar[str] = "ls_gan"
     hidden: int = 64
     steps: int = 300
     lr: float = 3e-4
-    lr_judge: float = 3e-3
+    lr_discriminator: float = 3e-3
     weight_decay: float = 1e-4
 
     def fit_map(self, a: Tensor, b: Tensor, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         width = a.shape[1]
         start, mapped = match_means_and_scales(a, b), Residual(width, self.hidden)
-        judge = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1)).double()
+        discriminator = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1)).double()
         moved = start(a)
-        optimizer, optimizer_h = (
+        optimizer, optimizer_d = (
             Adam(part.parameters(), lr=lr, weight_decay=self.weight_decay)
-            for part, lr in ((mapped, self.lr), (judge, self.lr_judge))
+            for part, lr in ((mapped, self.lr), (discriminator, self.lr_discriminator))
         )
         for _ in range(self.steps):
             aligned = mapped(moved)
-            _step(optimizer, 0.5 * (judge(aligned) - REFERENCE).square().mean())
-            told = 0.5 * (judge(aligned.detach()) - SITE).square().mean()
-            _step(optimizer_h, told + 0.5 * (judge(b) - REFERENCE).square().mean())
+            take_step(optimizer, 0.5 * (discriminator(aligned) - REFERENCE).square().mean())
+            told = 0.5 * (discriminator(aligned.detach()) - SITE).square().mean()
+            take_step(optimizer_d, told + 0.5 * (discriminator(b) - REFERENCE).square().mean())
         return nn.Sequential(start, mapped).requires_grad_(False)
 
     def blank_map(self, width: int) -> nn.Module:
         return nn.Sequential(Affine(width), Residual(width, self.hidden).requires_grad_(False))
-
-
-def _step(optimizer: Adam, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from adni_tcgm.alignment.alignment import take_step
+
 
 @dataclass(eq=False)
 class OneSided(ABC):
@@ -96,7 +98,7 @@ class PairedNetwork(OneSided):
     def train(self, x: Tensor, y: Tensor) -> None:
         optimizer = Adam(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         for _ in range(self.steps):
-            _step(optimizer, (self.net(x) - y).square().mean())
+            take_step(optimizer, (self.net(x) - y).square().mean())
 
 
 @dataclass(eq=False)
@@ -110,24 +112,26 @@ class DistanceMapping(PairedNetwork):
     paired: ClassVar[bool] = False
     steps: int = 400
     lr: float = 1e-3
-    lr_judge: float = 3e-3
+    lr_discriminator: float = 3e-3
     distance: float = 1.0
 
     def train(self, x: Tensor, y: Tensor) -> None:
-        judge = self.blank_net(y.shape[1], 1)
+        discriminator = self.blank_net(y.shape[1], 1)
         optimizer = Adam(self.net.parameters(), lr=self.lr)
-        optimizer_h = Adam(judge.parameters(), lr=self.lr_judge, weight_decay=1e-4)
+        optimizer_d = Adam(discriminator.parameters(), lr=self.lr_discriminator, weight_decay=1e-4)
         apart_y = _pairwise(y)
         mean_x, sd_x = _pairwise(x).mean(), _pairwise(x).std()
         for _ in range(self.steps):
-            told = 0.5 * judge(self.net(x).detach()).square().mean() + 0.5 * (judge(y) - 1).square().mean()
-            _step(optimizer_h, told)
+            told = (
+                0.5 * discriminator(self.net(x).detach()).square().mean() + 0.5 * (discriminator(y) - 1).square().mean()
+            )
+            take_step(optimizer_d, told)
             order = torch.randperm(len(x))
             apart_x = _distances(x, x[order])
             made = self.net(x)
             apart = _distances(made, made[order])
             kept = ((apart_x - mean_x) / sd_x - (apart - apart_y.mean()) / apart_y.std()).abs().mean()
-            _step(optimizer, 0.5 * (judge(made) - 1).square().mean() + self.distance * kept)
+            take_step(optimizer, 0.5 * (discriminator(made) - 1).square().mean() + self.distance * kept)
 
 
 def _distances(x: Tensor, other: Tensor) -> Tensor:
@@ -137,9 +141,3 @@ def _distances(x: Tensor, other: Tensor) -> Tensor:
 def _pairwise(x: Tensor) -> Tensor:
     """L1 distances of all pairs."""
     return torch.pdist(x, p=1)
-
-
-def _step(optimizer: Adam, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

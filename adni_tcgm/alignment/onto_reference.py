@@ -26,10 +26,10 @@ class OntoReference(Alignment):
     A subclass says which map brings a site's people (N, D) to those of the reference (M, D): `fit_map`, and which
     empty one its tensors fill: `blank_map`. Missing values stand at their site's mean while a map is fitted.
 
-    judged: the remaining loss is measured, for which each map is fitted twice more.
+    measure_remaining: the remaining loss is measured, for which each map is fitted twice more.
     """
 
-    judged: bool = True
+    measure_remaining: bool = True
     reference: str = field(init=False, default="")
     center: Tensor = field(init=False, default=None)
     scale: Tensor = field(init=False, default=None)
@@ -84,7 +84,7 @@ class OntoReference(Alignment):
     def _fit_site(self, site: str, a: Tensor, b: Tensor, seed: int) -> nn.Module:
         if self._has_few(site):
             return match_means_and_scales(a, b)
-        if self.judged:
+        if self.measure_remaining:
             densities, maps = lambda x: fit_mixture(x, seed=seed), lambda a, b: self.fit_map(a, b, seed)
             self.remaining[site] = remaining_loss(a, b, maps, densities, self.rematch, seed=seed)
         return self.fit_map(a, b, seed)

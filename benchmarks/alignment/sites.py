@@ -33,7 +33,7 @@ def align(name: str, parts: tuple[People, People], seed: int) -> tuple[People, P
     found = [{}, {}]
     for modality, values in parts[0].values.items():
         first = parts[0]
-        alignment = ALIGNMENTS[name](**({} if name == "site" else {"judged": False}))
+        alignment = ALIGNMENTS[name](**({} if name == "site" else {"measure_remaining": False}))
         alignment.fit(torch.tensor(values), first.sites.tolist(), torch.tensor(first.covariates), seed=seed)
         for part, people in zip(found, parts, strict=True):
             arguments = torch.tensor(people.values[modality]), people.sites.tolist(), torch.tensor(people.covariates)

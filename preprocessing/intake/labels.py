@@ -188,11 +188,11 @@ def derive_label(
     """
     rule = rule or LabelRule()
     diagnosis = diagnosis_at(history, scan_month, rule.scan_months)
-    alive = death_month is None or death_month < scan_month
+    died_later = death_month is not None and death_month >= scan_month
     return replace(
         _derive(diagnosis, history, scan_month, rule, death_month),
         diagnosis=diagnosis or "",
-        months_to_death=None if alive else death_month - scan_month,
+        months_to_death=death_month - scan_month if died_later else None,
     )
 
 

@@ -18,11 +18,6 @@ def mask_brain(found: head.Head, t1: nib.Nifti1Image) -> np.ndarray:
     return head.to_scan(nib.Nifti1Image(found.intracranial, found.affine), t1) > 0.5
 
 
-def volume_ml(mask: np.ndarray, image: nib.Nifti1Image) -> float:
-    """Volume of `mask` on the grid of `image`."""
-    return float(mask.sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000)
-
-
 @lru_cache
 def template_brain_mask() -> np.ndarray:
     """What lies inside the template's skull as the network sees it, (91, 109, 91) bool.

@@ -103,7 +103,7 @@ def register_to_template(
     prefix: Path,
     iterations: tuple[int, int, int] = ITERATIONS,
 ) -> Transforms:
-    """Affine + SyN of `moving` to `fixed`, an image on the 2 mm template grid; both skull-stripped by the same method.
+    """Affine + SyN of `moving` to `fixed`, an image on the 2 mm template grid; both as `Head.contrast` has them.
 
     Files are written as PREFIX + affine.mat, warp.h5 and inversewarp.h5. Repeatable to the byte after
     `make_repeatable`.
