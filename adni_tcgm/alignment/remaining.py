@@ -49,8 +49,8 @@ def remaining_loss(
 ) -> Remaining:
     """The distance between T(a) and b of people whom neither T nor the densities have seen, and a permutation test.
 
-    fit_map: (site, reference) -> T. fit_density: (N, D) -> log-density. People are halved; each half is explained by what
-    the other fitted. For the test, held-out people are matched once more among themselves (`rematch`: many samples
+    fit_map: (site, reference) -> T. fit_density: (N, D) -> log-density. People are halved; each half is explained by
+    what the other fitted. For the test, held-out people are matched once more among themselves (`rematch`: many samples
     (R, N, D) and (R, M, D) -> the former matched to the latter), and so are they wherever the places of site and
     reference are drawn anew, DRAWS times. Otherwise the error of T would be taken for a failure: of 40 good alignments
     5 were flagged at 2 % in that way.

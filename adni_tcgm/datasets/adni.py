@@ -21,6 +21,7 @@ from adni_tcgm.datasets.adni_adjust import (
     Adjustment,
     fit_adjustment,
     group_sites,
+    in_groups,
     read_covariates,
 )
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
@@ -369,7 +370,7 @@ def _fit_adjustment(
         return None
     covariates, parts = read_covariates(people), {}
     groups = group_sites(covariates[split == "train"]) if config.harmonize != "none" else {}
-    covariates = covariates.assign(site=covariates.site.map(groups).fillna(""))
+    covariates = in_groups(covariates, groups)
     harmonize = config.harmonize
     if harmonize != "none" and len(set(groups.values())) < 2:
         warnings.warn(

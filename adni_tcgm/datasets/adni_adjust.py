@@ -73,8 +73,7 @@ class Adjustment:
 
     def covariates(self, people: pd.DataFrame) -> pd.DataFrame:
         """`read_covariates` of manifest rows, with the group in the place of the site; "" where there is none."""
-        found = read_covariates(people)
-        return found.assign(site=found.site.map(self.groups).fillna(""))
+        return in_groups(read_covariates(people), self.groups)
 
     def to_json(self) -> dict:
         """All but the numbers of `tensors`."""
@@ -140,6 +139,11 @@ def group_sites(covariates: pd.DataFrame) -> dict[str, str]:
         if few.site.isin(sites.index).sum() >= SMALLEST_GROUP:
             groups |= {site: f"small sites, {tesla}" for site in sites.index}
     return dict(sorted(groups.items()))
+
+
+def in_groups(covariates: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
+    """The same with a site's group (`group_sites`) in the place of the site, "" where it has none."""
+    return covariates.assign(site=covariates.site.map(groups).fillna(""))
 
 
 def fit_adjustment(
