@@ -184,17 +184,21 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     return splits if config.source_labels == "none" else replace(splits, source=load_source(config, splits))
 
 
+class NoSourcePeople(ValueError):
+    """A manifest without CN or without AD people."""
+
+
 def load_source(config: AdniConfig, splits: AdniSplits) -> MultimodalBatch:
     """CN people (labeled as stable) and AD people (as converters) of the folder, adjusted and standardized as training
     people were. Nobody of a group in validation or test.
 
-    Raises ValueError where one of the two is missing: `--classes cn,stable,converter,ad` prepares their labels.
+    Raises NoSourcePeople where one of the two is missing: `--classes cn,stable,converter,ad` prepares their labels.
     """
     people, _ = read_people(config.path, pool=BEYOND)
     elsewhere = {row.group_id for row in splits.rows if row.split not in ("train", LEFT_OUT)}
     people = people[people.status.isin(BEYOND) & ~people.group_id.isin(elsewhere)].reset_index(drop=True)
     if people.status.nunique() < len(BEYOND):
-        raise ValueError(
+        raise NoSourcePeople(
             f"{config.path}: source_labels is cn_ad, but the manifest has {dict(people.status.value_counts())} people "
             "of these labels; prepare with --classes cn,stable,converter,ad"
         )

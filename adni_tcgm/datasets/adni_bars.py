@@ -17,6 +17,7 @@ from adni_tcgm.datasets.adni import (
     POOL,
     AdniConfig,
     AdniSplits,
+    NoSourcePeople,
     load_people,
     load_source,
     read_people,
@@ -196,7 +197,7 @@ def _signature_bars(
         "visible+validation": (known, known.labels.numpy()),
         "all": (splits.train, everything),
     }
-    with suppress(ValueError):  # a manifest without CN or AD labels
+    with suppress(NoSourcePeople):
         source = load_source(regions, splits)
         budgets["cn_ad"] = (source, source.labels.numpy())
     for budget, (batch, labels) in budgets.items():

@@ -131,8 +131,8 @@ class T1Maps:
     """What the T1's checks look at. On the template grid, (91, 109, 91), but for the last two.
 
     t1; mask: the inside of the skull, warped, bool; target: the template's mask by the same method, bool; jacobian;
-    covered: bool, where the T1's field of view reaches; native_mask: bool, on the T1's own grid, with a margin wherever the
-    field of view has one; head: the T1 by `place_loosely`; affine: (3, 3) of the registration; ghost_share: of the
+    covered: bool, where the T1's field of view reaches; native_mask: bool, on the T1's own grid, with a margin wherever
+    the field of view has one; head: the T1 by `place_loosely`; affine: (3, 3) of the registration; ghost_share: of the
     whole scan, by `measures.ghost_share`. None where it is not to be judged.
     """
 
