@@ -33,7 +33,7 @@ def align(name: str, x: np.ndarray, seed: int) -> np.ndarray:
     if name == NONE:
         return x
     sites, values = ["a"] * COUNT + ["b"] * COUNT, torch.tensor(x)
-    alignment = ALIGNMENTS[name]() if name == "site" else ALIGNMENTS[name](judged=False)
+    alignment = ALIGNMENTS[name]() if name == "site" else ALIGNMENTS[name](measure_remaining=False)
     onto = {} if name == "site" else {"reference": "a"}
     return alignment.fit(values, sites, **onto, seed=seed).transform(values, sites).numpy()
 
