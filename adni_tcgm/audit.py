@@ -41,13 +41,13 @@ class LeakError(ValueError):
     """Something that training may not know of validation or test."""
 
 
-def audit_splits(splits: Splits, *, strict: bool, evaluation: MultimodalBatch | None = None) -> dict:
+def audit_splits(splits: Splits, *, strict: bool, external: MultimodalBatch | None = None) -> dict:
     """Raises LeakError for the first leak; the record of what was compared, for `audit.json`.
 
     strict: a scan that is in two splits is an error, as with brains, and so is one that is nearly another. Otherwise a
     sample all of whose modalities are there twice, number by number, is a warning, since two short texts may be the
     same by chance; near copies are only counted (`nearly_twice`), since two sevens of one hand or two short texts are
-    honestly that near. evaluation: people who only judge; nobody among them may be a copy of anybody else.
+    honestly that near. external: an external test set; nobody among them may be a copy of anybody else.
     """
     _check_names(splits)
     _check_groups(splits)
@@ -57,8 +57,8 @@ def audit_splits(splits: Splits, *, strict: bool, evaluation: MultimodalBatch | 
     if "norms" in splits.fitted_on:
         _check_norms(splits)
     parts = {name: getattr(splits, name) for name in PARTS}
-    if evaluation is not None:
-        parts["evaluation"] = evaluation
+    if external is not None:
+        parts["external"] = external
     copies, records = {}, {}
     for column, modality in enumerate(splits.modalities):
         records[modality.name], copies[modality.name] = find_copies(parts, modality.name, column)

@@ -114,12 +114,12 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
         batch = self.batch_size or 1024
         return TrainConfig(
             schedule="joint",
-            rounds=self.steps,
+            steps=self.steps,
             batch_size_labeled=batch,
             batch_size_unlabeled=batch,
-            gamma_l=self.learning_rate,
+            lr_labeled=self.learning_rate,
             ridge=self.ridge,
-            warm_up_rounds=0,
+            supervised_steps=0,
             validate_every=self.steps,
             device=self.device,
             seed=self.seed,

@@ -26,7 +26,7 @@ from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch
 from adni_tcgm.tcgm.trainer import Fitted, Spec, TrainConfig, predict
 
-FORMAT = 1
+FORMAT = 2
 NETS = {"mlp": MLPConfig, "densenet3d": DenseNet3DConfig, "grid3d": Grid3DConfig, "sequence": EncoderConfig}
 Views = Mapping[str, "np.ndarray | None"]
 
@@ -174,7 +174,7 @@ def load(path: str | Path) -> TrainedModel:
     model = chosen.build(Spec(modalities, about["classes"], prior))
     model.load_state_dict({key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")})
     config = TrainConfig(**about["train"])
-    fitted = Fitted(chosen, model.eval(), about["classes"], modalities, prior, [], config, config.rounds)
+    fitted = Fitted(chosen, model.eval(), about["classes"], modalities, prior, [], config, config.steps)
     scales = {key: Scale(*(tensors[f"scales/{key}/{part}"].numpy() for part in ("mean", "sd"))) for key in shapes}
     calibration = Calibration.from_json(about["calibration"])
     return TrainedModel(tuple(about["classes"]), shapes, scales, fitted, calibration, name, method, net)

@@ -49,18 +49,18 @@ HISTORY = (
     "seconds",
 )
 METRICS = ("dataset", "simulated", "method", "features", "label_rate", "seed", "n", "labels", "test", "bayes")
-# Results on top of those: a separate evaluation set, the validation split, the same of posteriors before calibration,
-# the round whose weights were kept, the first one with an unlabeled step (null: none), how the run began, how it was
+# Results on top of those: an external test set, the validation split, the same of posteriors before calibration,
+# the step whose weights were kept, the first one with an unlabeled step (null: none), how the run began, how it was
 # computed.
 MORE_METRICS = (
     "test_uncalibrated",
     "validation",
     "validation_uncalibrated",
-    "evaluation",
-    "evaluation_uncalibrated",
-    "best_round",
+    "external",
+    "external_uncalibrated",
+    "best_step",
     "unlabeled_from",
-    "warm_start",
+    "pretraining",
     "execution",
     "protocol",
     "calibration",

@@ -1,8 +1,9 @@
 """The default recipe on fresh simulated cohorts of regional measurements, with few labels and no others.
 
 `python -m benchmarks.austere OUT --full FULL --seeds 2000-2019`: every seed draws a disease, a cohort, a split, labels,
-and 2,000 people with the same disease who judge and never train. FULL is a cohort of the full path (`pipelines.simulate
-FULL --prepared-only`), from which the response of measurements is learned (`benchmarks.regional_cohorts`).
+and an external test set of 2,000 people with the same disease, who never train. FULL is a cohort of the full
+path (`pipelines.simulate FULL --prepared-only`), from which the response of measurements is learned
+(`benchmarks.regional_cohorts`).
 The primary family is TCGM on both modalities less each of FAMILY, AUC of the calibrated probability; intervals by t
 over cohorts, Holm over the family. All else is secondary. --nuisance, --site-effect: cohorts with an unrecorded factor
 that both modalities share (its correlation), or with effects of scanners (in units of `preprocessing.simulated.sites`).
@@ -21,9 +22,9 @@ import pandas as pd
 import torch
 
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_bars import DEFICITS
+from adni_tcgm.datasets.adni_baselines import DEFICITS
 from adni_tcgm.datasets.adni_regions import summaries
-from adni_tcgm.evaluation.bars import mean_z_scores, ridge_scores
+from adni_tcgm.evaluation.baselines import mean_z_scores, ridge_scores
 from adni_tcgm.evaluation.intervals import PairedRun, holm, paired_difference, verdicts
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.files import whole_file, write_text
@@ -38,8 +39,8 @@ from pipelines.config import load_settings
 from pipelines.training import calibrate, fitter, shown_to_training
 from preprocessing.simulated.people import CohortDesign
 
-# Added to the seed of a cohort: that of the people who judge it.
-JUDGES = 100_000
+# Added to the seed of a cohort: that of its external test set.
+EXTERNAL = 100_000
 PEOPLE = 2000
 TCGM, CE = "TCGM", "CE"
 # Learner -> its method, what it changes in the configuration, and the labels it sees.
@@ -56,24 +57,24 @@ MODALITIES = ("mri", "pet", "all")
 
 
 def prepare(out: Path, seed: int, response: Response, **design: float) -> tuple[Path, Path]:
-    """The cohort of that seed and the people who judge it."""
-    cohort, judges = out / str(seed) / "cohort", out / str(seed) / "judges"
-    if not (judges / "dataset_description.json").is_file():
+    """The cohort of that seed and its external test set."""
+    cohort, external = out / str(seed) / "cohort", out / str(seed) / "external"
+    if not (external / "dataset_description.json").is_file():
         write_regional(cohort, CohortDesign(raw=0, truncated=0, seed=seed, **design), response)
         converters = round(PEOPLE * 144 / 300)
         sizes = {"converters": converters, "stable": PEOPLE - converters, **NOBODY_ELSE, "missing_pet": 0.0}
-        write_regional(judges, CohortDesign(**sizes, seed=seed + JUDGES, disease_seed=seed, **design), response)
-    return cohort, judges
+        write_regional(external, CohortDesign(**sizes, seed=seed + EXTERNAL, disease_seed=seed, **design), response)
+    return cohort, external
 
 
 def judge_seed(
-    cohort: Path, judges: Path, seed: int, label_rate: float, learners: Sequence[str]
+    cohort: Path, external: Path, seed: int, label_rate: float, learners: Sequence[str]
 ) -> Iterator[dict[str, object]]:
-    """Rows learner, modality, auc, log_loss of the people who judge; scores of "all" as (N,) under `scores`."""
+    """Rows learner, modality, auc, log_loss of the external test set; scores of "all" as (N,) under `scores`."""
     shared = {"data.path": str(cohort), "data.label_rate": label_rate, "train.device": "cpu"}
     plain = load_settings("adni_regions", shared | {"data.source_labels": "cn_ad"})
     splits = plain.load(seed)
-    asked = adni.load_people(plain.data, splits.norms, judges, splits.adjustment)
+    asked = adni.load_people(plain.data, splits.norms, external, splits.adjustment)
     for name in learners:
         method, changes, budget = LEARNERS[name]
         settings = load_settings("adni_regions", shared | changes)
@@ -89,15 +90,15 @@ def judge_seed(
             yield row(seed, name, modality, asked, logs[:, 1] - logs[:, 0], logs)
         odds = said["all"][:, 1] - said["all"][:, 0]
         yield row(seed, f"{name}, uncalibrated", "all", asked, odds, said["all"])
-    yield from judge_baselines(cohort, judges, seed, splits, asked)
+    yield from judge_baselines(cohort, external, seed, splits, asked)
 
 
 def judge_baselines(
-    cohort: Path, judges: Path, seed: int, splits: Splits, asked: MultimodalBatch
+    cohort: Path, external: Path, seed: int, splits: Splits, asked: MultimodalBatch
 ) -> Iterator[dict[str, object]]:
     """The same of rules that need no training by gradients, on the measurements that the learners see."""
     known = summaries(cohort, splits.train.sample_ids)[DEFICITS].to_numpy()
-    table = summaries(judges, asked.sample_ids)[DEFICITS].to_numpy()
+    table = summaries(external, asked.sample_ids)[DEFICITS].to_numpy()
     yield row(seed, "mean z", "all", asked, mean_z_scores(known, (-1.0, -1.0), [table])[0])
     means = {m.name: (asked.inputs[m.name].numpy() * np.array(m.signs)).mean(1) for m in splits.modalities}
     for modality, values in (means | {"all": np.mean(list(means.values()), axis=0)}).items():
@@ -129,7 +130,7 @@ def row(
 
 
 def keep(file: Path, table: pd.DataFrame) -> None:
-    """One seed's rows, with who was judged and how."""
+    """One seed's rows, with who was predicted and how."""
     arrays = {name: np.stack(table[name].tolist()) for name in ("labels", "scores")}
     names = {name: table[name].to_numpy(str) for name in ("learner", "modality")}
     numbers = {name: table[name].to_numpy(float) for name in ("seed", "auc", "log_loss")}
@@ -143,7 +144,7 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, first: str, others: Sequence[str]) -> pd.DataFrame:
-    """AUC of `first` on both modalities less that of each other, over cohorts and judges drawn anew for each seed."""
+    """AUC of `first` on both modalities less that of each other; every seed has its own cohort and test set."""
     found = {}
     for other in others:
         pairs = []
@@ -181,7 +182,7 @@ def main() -> None:
     tables = []
     for seed in arguments.seeds:
         kind = "all" if arguments.secondary else "primary"
-        file = arguments.out / str(seed) / f"judged-{kind}-r{arguments.label_rate:g}.npz"
+        file = arguments.out / str(seed) / f"external-{kind}-r{arguments.label_rate:g}.npz"
         if not file.is_file():
             places = prepare(arguments.out, seed, response, **design)
             keep(file, pd.DataFrame(judge_seed(*places, seed, arguments.label_rate, learners)))

@@ -1,8 +1,8 @@
-"""CE and TCGM with 18 labels, on voxels and on regions, beside every bar: judged on 2,000 people who never train.
+"""CE and TCGM with 18 labels, on voxels and on regions, beside every baseline, on an external test set of 2,000 people.
 
 `python -m benchmarks.few_labels OUT --seeds 0-9`: every seed draws a cohort, a split, labels and weights of its own.
-`--learners voxels:both regions` names what is compared: features, and after a colon their warm start. The first is the
-one whose TCGM is set against the bars and against the TCGM of the others.
+`--learners voxels:both regions` names what is compared: features, and after a colon their pretraining. The first is the
+one whose TCGM is set against the baselines and against the TCGM of the others.
 Writes OUT/table-r0.1.tsv and prints it with all paired differences. Resumable: finished runs are kept.
 """
 
@@ -20,16 +20,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adni_tcgm.datasets.adni_bars import DEFICITS, SEVERITY
+from adni_tcgm.datasets.adni_baselines import DEFICITS, SEVERITY
 from adni_tcgm.datasets.adni_regions import summaries
-from adni_tcgm.evaluation.bars import logistic_scores, mean_z_scores
+from adni_tcgm.evaluation.baselines import logistic_scores, mean_z_scores
 from adni_tcgm.evaluation.intervals import Difference, PairedRun, paired_difference, verdicts
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.storage import Run, load_run
 from adni_tcgm.tcgm.batch import UNLABELED
-from benchmarks.simulated_cohort import EVALUATION_SEED, evaluation_set, prepare
-from pipelines.config import NO_WARM_START, Settings, load_settings
-from pipelines.training import bars_dir, run_name, train_run, write_bars
+from benchmarks.simulated_cohort import EXTERNAL_SEED, external_test_set, prepare
+from pipelines.config import NO_PRETRAINING, Settings, load_settings
+from pipelines.training import baselines_dir, run_name, train_run, write_baselines
 from pipelines.truth import Truth
 from preprocessing.simulated.people import CohortDesign
 
@@ -40,15 +40,15 @@ MODALITIES = ("mri", "pet", "all")
 
 
 def settings_for(out: Path, seed: int, learner: str, label_rate: float) -> Settings:
-    features, _, warm_start = learner.partition(":")
+    features, _, pretraining = learner.partition(":")
     prepared = str(out / f"cohort-{seed}" / "prepared")
     overrides = {"data.path": prepared, "data.label_rate": label_rate, "train.device": "cpu"}
-    overrides["warm_start"] = warm_start or NO_WARM_START
+    overrides["pretraining"] = pretraining or NO_PRETRAINING
     return load_settings(CONFIGS[features], overrides)
 
 
 def runs_of(out: Path, learner: str) -> Path:
-    """A folder for each warm start: run folders are named by features, method, label rate and seed."""
+    """A folder for each pretraining: run folders are named by features, method, label rate and seed."""
     return out / "runs" / learner.partition(":")[2]
 
 
@@ -56,34 +56,39 @@ def run_seed(out: Path, seed: int, learners: tuple[str, ...], label_rate: float)
     """Everything of one seed, on one thread."""
     torch.set_num_threads(1)
     truth = Truth.read(out / f"cohort-{seed}" / "truth")
-    judges = out / "evaluation" / "prepared"
+    external = out / "external" / "prepared"
     chosen = {name: settings_for(out, seed, name, label_rate) for name in learners}
     for name, settings in chosen.items():
         for method in METHODS:
-            train_run(runs_of(out, name), settings, method, seed, truth=truth, evaluation=judges, progress=False)
-    write_bars(out / "runs", list(chosen.values()), seed, truth=truth, evaluation=judges)
+            train_run(runs_of(out, name), settings, method, seed, truth=truth, external=external, progress=False)
+    write_baselines(out / "runs", list(chosen.values()), seed, truth=truth, external=external)
     return seed
 
 
 def results(out: Path, seeds: Sequence[int], learners: tuple[str, ...], label_rate: float) -> pd.DataFrame:
-    """One row per method or bar, modality and seed, on the evaluation set."""
+    """One row per method or baseline, modality and seed, on the external test set."""
     rows = []
     for seed in seeds:
         chosen = {name: settings_for(out, seed, name, label_rate) for name in learners}
         for name, settings in chosen.items():
             for method in METHODS:
                 metrics = load_run(runs_of(out, name) / run_name(settings, method, seed)).metrics
-                for modality, values in metrics["evaluation"].items():
+                for modality, values in metrics["external"].items():
                     shown = {"by": f"{method}, {name}", "labels": "visible", "modality": modality}
                     figures = {"log_loss": values["log_loss"], "brier": values["brier"]}
                     figures |= {"test_auc": metrics["test"][modality]["auc"]}
                     figures |= {"validation_log_loss": metrics["validation"][modality]["log_loss"]}
                     rows.append(shown | {"seed": seed, "auc": values["auc"], "accuracy": values["accuracy"]} | figures)
-        bars = bars_dir(out / "runs", next(iter(chosen.values())), seed) / "bars.json"
-        for bar in json.loads(bars.read_text(encoding="utf-8")):
-            if bar["split"] == "evaluation":
-                shown = {"by": bar["bar"], "labels": bar["labels"], "modality": bar["modality"], "seed": seed}
-                rows.append(shown | {"auc": bar["auc"], "accuracy": bar["accuracy"]})
+        baselines = baselines_dir(out / "runs", next(iter(chosen.values())), seed) / "baselines.json"
+        for baseline in json.loads(baselines.read_text(encoding="utf-8")):
+            if baseline["split"] == "external":
+                shown = {
+                    "by": baseline["baseline"],
+                    "labels": baseline["labels"],
+                    "modality": baseline["modality"],
+                    "seed": seed,
+                }
+                rows.append(shown | {"auc": baseline["auc"], "accuracy": baseline["accuracy"]})
     return pd.DataFrame(rows)
 
 
@@ -93,17 +98,17 @@ def run_of(out: Path, seed: int, learner: str, method: str, label_rate: float) -
 
 
 def judged(run: Run, modality: str) -> pd.DataFrame:
-    """`label log_odds` (calibrated) of the evaluation people who have the modality, by their ids."""
-    rows = run.predictions[(run.predictions.split == "evaluation") & (run.predictions.modality == modality)]
+    """`label log_odds` (calibrated) of the external test people who have the modality, by their ids."""
+    rows = run.predictions[(run.predictions.split == "external") & (run.predictions.modality == modality)]
     odds = rows.log_p_calibrated_converter - rows.log_p_calibrated_stable
     return rows.assign(log_odds=odds).set_index("sample_id")
 
 
 def bar_scores(out: Path, seed: int, run: Run, people: Sequence[str]) -> dict[str, np.ndarray]:
-    """Bar -> (N,) scores of these evaluation people by the bars that a table is enough for; labels are the run's."""
+    """Baseline -> (N,) scores of these external test people, where a table is enough; labels are the run's."""
     train = run.splits[run.splits.split == "train"]
     known = summaries(out / f"cohort-{seed}" / "prepared", train.sample_id.tolist())
-    asked = summaries(out / "evaluation" / "prepared", people)
+    asked = summaries(out / "external" / "prepared", people)
     labels = np.where(train.label_visible, train.label == "converter", UNLABELED)
     rule = logistic_scores(known[SEVERITY].to_numpy(), labels, [asked[SEVERITY].to_numpy()])
     mean_z = mean_z_scores(known[DEFICITS].to_numpy(), (-1.0, -1.0), [asked[DEFICITS].to_numpy()])
@@ -111,8 +116,8 @@ def bar_scores(out: Path, seed: int, run: Run, people: Sequence[str]) -> dict[st
 
 
 def compare(out: Path, seeds: Sequence[int], learners: Sequence[str], label_rate: float) -> dict[str, Difference]:
-    """AUC of TCGM less that of CE for each learner and modality; of the first learner's TCGM less that of the bars and
-    of the other learners. One run a seed, judged on the evaluation people who have the modality."""
+    """AUC of TCGM less that of CE for each learner and modality; of the first learner's TCGM less that of the
+    baselines and of the other learners. One run a seed, on the external test people who have the modality."""
     pairs: dict[str, list[PairedRun]] = {}
     for seed in seeds:
         best = run_of(out, seed, learners[0], "tcgm", label_rate)
@@ -146,13 +151,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=parse_seeds, default=range(5), help="how many, or the first and the last: 5-9")
     parser.add_argument("--label-rate", type=float, default=0.1)
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
-    parser.add_argument("--people", type=int, default=2000, help="size of the evaluation set")
+    parser.add_argument("--people", type=int, default=2000, help="size of the external test set")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     out, seeds, learners, rate = arguments.out, arguments.seeds, tuple(arguments.learners), arguments.label_rate
-    evaluation_set(out / "evaluation", arguments.people, arguments.jobs)
+    external_test_set(out / "external", arguments.people, arguments.jobs)
     for seed in seeds:
-        design = CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EVALUATION_SEED)
+        design = CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EXTERNAL_SEED)
         prepare(out / f"cohort-{seed}", design, arguments.jobs)
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_seed, out, seed, learners, rate) for seed in seeds]
@@ -169,8 +174,8 @@ def main() -> None:
     print(f"\nDifferences of AUC, {len(seeds)} seeds, bootstrap over seeds and people, Holm over these comparisons")
     for name, d in comparisons.items():
         print(f"{name:48} {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p_value:.4f}  {shown[name]}")
-    bayes = Truth.read(out / "evaluation" / "truth")
-    people = pd.read_csv(out / "evaluation" / "prepared" / "manifest.tsv", sep="\t")
+    bayes = Truth.read(out / "external" / "truth")
+    people = pd.read_csv(out / "external" / "prepared" / "manifest.tsv", sep="\t")
     ids = (people.participant_id + "_" + people.session_id).tolist()
     print("\nBayes, severities:", bayes.bayes_metrics(ids))
     print("Bayes, summaries:", bayes.summary_limit(ids))

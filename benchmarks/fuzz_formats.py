@@ -164,10 +164,10 @@ data:
   label_rate: 0.03
 net: mlp
 mlp: {hidden: [64]}
-train: {rounds: 600, batch_size_labeled: 32, gamma_l: 3e-3, gamma_u: 3e-3}
+train: {steps: 600, batch_size_labeled: 32, lr_labeled: 3e-3, lr_unlabeled: 3e-3}
 methods:
-  tcgm: {train: {rounds: 100}}
-warm_start: none
+  tcgm: {train: {steps: 100}}
+pretraining: none
 """
 
 
@@ -206,7 +206,7 @@ def read_checkpoint(path: Path) -> None:
 
 RUN_FILES = {
     "metrics.json": '{"dataset": "adni", "simulated": true, "test": {"all": {"auc": 0.8}}}\n',
-    "config.yaml": "method: tcgm\nsettings: {train: {gamma_u: 0.001}, name: adni}\n",
+    "config.yaml": "method: tcgm\nsettings: {train: {lr_unlabeled: 0.001}, name: adni}\n",
     "environment.json": '{"python": "3.11"}\n',
     "splits.tsv": "sample_id\tgroup_id\tsplit\tlabel\tlabel_visible\n001\t1\ttrain\tstable\tTrue\n"
     "002\t2\ttest\t\tFalse\n",

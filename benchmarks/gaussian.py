@@ -4,7 +4,7 @@
 between 71 and 99 %. Writes OUT/table.tsv and OUT/figure.png and prints the means.
 
 Clustering is judged on the samples that are clustered, under the assignment of clusters to classes that is best for
-each method; classification on 10,000 new samples. All classifiers are linear, the right family here. Rates, rounds and
+each method; classification on 10,000 new samples. All classifiers are linear, the right family here. Rates, steps and
 weight decay are the same for all separations and were chosen on seeds 100 to 107, which are not shown. On the seeds
 that are shown, nothing is chosen by a test sample or a hidden label: the best of TCGM's restarts is that with the
 highest gain, less the cross-entropy of the visible labels where there are any. There is no validation set.
@@ -38,22 +38,22 @@ LINEAR = MLPConfig()
 # Batches hold all samples. Ten labels tell little of the prior: it is smoothed by ten more of each class. The labeled
 # step is the slower one, or ten labels would be learned by heart against the agreement of a thousand samples.
 TRAIN = TrainConfig(
-    rounds=250,
+    steps=250,
     batch_size_labeled=1000,
     batch_size_unlabeled=1000,
-    gamma_l=2e-3,
-    gamma_u=3e-2,
+    lr_labeled=2e-3,
+    lr_unlabeled=3e-2,
     weight_decay=0.05,
-    warm_up_rounds=50,
+    supervised_steps=50,
     validate_every=250,
     prior_smoothing=10.0,
     device="cpu",
 )
-# Without labels nothing but the random weights tells the classes apart at first, and there is nothing to warm up with.
-UNSUPERVISED = replace(TRAIN, warm_up_rounds=0)
+# Without labels nothing but the random weights tells the classes apart at first, and no label could help.
+UNSUPERVISED = replace(TRAIN, supervised_steps=0)
 # The best that was tried for the peers, by their accuracy on the test samples of the same earlier seeds.
-SUPERVISED = replace(TRAIN, gamma_l=1e-2, weight_decay=1.0)
-HGR = replace(TRAIN, gamma_l=1e-2, weight_decay=0.1)
+SUPERVISED = replace(TRAIN, lr_labeled=1e-2, weight_decay=1.0)
+HGR = replace(TRAIN, lr_labeled=1e-2, weight_decay=0.1)
 RESTARTS = 5
 CHUNK = 10_000
 COLORS = {"TCGM": "C0", "Bayes": "black", "k-means++": "C1", "spectral": "C2", "CE": "C3", "Soft-HGR": "C4"}

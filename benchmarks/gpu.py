@@ -113,11 +113,11 @@ PARTS: tuple[Callable[[Path, argparse.Namespace], Iterator[Row]], ...] = (
 )
 
 
-def _train(deterministic: bool, precision: str = "bfloat16", rounds: int = 6) -> Fitted:
+def _train(deterministic: bool, precision: str = "bfloat16", steps: int = 6) -> Fitted:
     people = train_step.draw_people(2 * BATCH, CROP)
     shape = people.inputs["mri"].shape[1:]
     splits = Splits([Modality(name, shape) for name in people.inputs], ("a", "b"), people, people, people)
-    config = TrainConfig(rounds=rounds, warm_up_rounds=1, validate_every=rounds, device="cuda", precision=precision)
+    config = TrainConfig(steps=steps, supervised_steps=1, validate_every=steps, device="cuda", precision=precision)
     augment = Augment3D((CROP, CROP, CROP), train_step.MARGIN)
     return fit(TCGM(DenseNet3DConfig.paper()), splits, replace(config, deterministic=deterministic), augment)
 

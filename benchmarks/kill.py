@@ -131,8 +131,8 @@ def run_whole(jobs: int, out: Path) -> None:
         os.dup2(terminal.fileno(), 1)
         os.dup2(terminal.fileno(), 2)
         options = ["--features", "regions", "--label-rate", "0.5", "--subject-reports", "2", "--jobs", str(jobs)]
-        rounds = ["--set", "train.rounds=30", "--set", "train.warm_up_rounds=10"]
-        raise SystemExit(run_adni.main(["--out", str(out), *options, *rounds]))
+        steps = ["--set", "train.steps=30", "--set", "train.supervised_steps=10"]
+        raise SystemExit(run_adni.main(["--out", str(out), *options, *steps]))
 
 
 def whole_contents(out: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from benchmarks.known_answers import design_for
+from benchmarks.ground_truth import design_for
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.ledger import write_table
 from preprocessing.simulated.cohort import write_cohort

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=20_000)
     parser.add_argument("--text-steps", type=int, default=50)
     parser.add_argument("--other-steps", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "utterances.h5"
@@ -63,7 +63,7 @@ def main() -> None:
         "--out",
         str(arguments.out),
         "--set",
-        f"train.rounds={arguments.rounds}",
+        f"train.steps={arguments.steps}",
         "--set",
         "train.validate_every=250",
     ]

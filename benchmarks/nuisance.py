@@ -6,16 +6,16 @@ people; the second bears a nuisance that both modalities share. Writes OUT/table
 
 Severities correlate by 0 or .3 within a class: what the gain finds there lies along the label. The nuisance does not:
 it is absent, or a scanner (one of four, which shifts both modalities), or an age (continuous, with its quartiles as
-strata). TCGM is mended in two ways: the gain within strata, and the strata's means taken out of the inputs beforehand.
+groups). TCGM is mended in two ways: the gain within groups, and the groups' means taken out of the inputs beforehand.
 
-Rates and rounds are those of `pipelines/configs/adni_regions.yaml`, chosen before and elsewhere. Every seed draws
-people, labels and weights; 1,000 further people judge, by AUC. Weights are those of the round that 60 labeled
-validation people choose, as in the paper's protocol, or those of the last round, where nothing shields a method from
-its gain.
+Rates and steps are those of `pipelines/configs/adni_regions.yaml`, chosen before and elsewhere. Every seed draws
+people, labels and weights; 1,000 further people are the test set, by AUC. Weights are those of the step that 60
+labeled validation people choose, as in the paper's protocol, or those of the last step, where nothing shields a method
+from its gain.
 
 Every batch holds everybody, so nothing is drawn during training and all runs of the grid are trained side by side, as
-one set of tensors: the same rounds as `tcgm.trainer.fit`, in seconds. Shapes: R runs, M = 2 modalities, B people, C = 2
-classes, F numbers, G strata.
+one set of tensors: the same steps as `tcgm.trainer.fit`, in seconds. Shapes: R runs, M = 2 modalities, B people, C = 2
+classes, F numbers, G groups.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.methods.method import Spec
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.nets.mlp import MLPConfig
-from adni_tcgm.tcgm.aggregator import label_prior, strata_priors
+from adni_tcgm.tcgm.aggregator import label_prior, nuisance_group_priors
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig
 
 EFFECTS = {"mri": 0.75, "pet": 1.1}
 NUISANCES = ("none", "scanner", "age")
-STRATA = 4
+GROUPS = 4
 VALIDATION = 60
 TRAIN = TrainConfig(
-    rounds=400,
-    warm_up_rounds=50,
+    steps=400,
+    supervised_steps=50,
     validate_every=10,
     batch_size_labeled=18,
     batch_size_unlabeled=10_000,
-    gamma_l=1e-2,
-    gamma_u=1e-2,
+    lr_labeled=1e-2,
+    lr_unlabeled=1e-2,
     weight_decay=1e-2,
     device="cpu",
 )
@@ -62,7 +62,7 @@ TRAIN = TrainConfig(
 
 @dataclass(frozen=True)
 class Way:
-    """gain: whether there is an unlabeled step. within: the gain within strata. means_out: see `take_means_out`."""
+    """gain: whether there is an unlabeled step. within: the gain within groups. means_out: see `take_means_out`."""
 
     gain: bool = True
     within: bool = False
@@ -72,14 +72,14 @@ class Way:
 METHODS = {
     "CE": Way(gain=False),
     "TCGM": Way(),
-    "TCGM within strata": Way(within=True),
+    "TCGM within groups": Way(within=True),
     "CE, means out": Way(gain=False, means_out=True),
     "TCGM, means out": Way(means_out=True),
 }
 COMPARISONS = (
     ("TCGM", "CE"),
-    ("TCGM within strata", "CE"),
-    ("TCGM within strata", "TCGM"),
+    ("TCGM within groups", "CE"),
+    ("TCGM within groups", "TCGM"),
     ("TCGM, means out", "CE, means out"),
 )
 
@@ -112,16 +112,16 @@ class Design:
 
 
 def draw(design: Design, people: int, rng: np.random.Generator) -> MultimodalBatch:
-    """That many people with all their labels. Strata: scanners or quartiles of age; without a nuisance, chance."""
+    """That many people with all their labels. Groups: scanners or quartiles of age; without a nuisance, chance."""
     labels = rng.integers(2, size=people)
     r = design.severity_correlation
     noise = rng.standard_normal((2, people, design.features))
     noise[1, :, 0] = r * noise[0, :, 0] + np.sqrt(1 - r**2) * noise[1, :, 0]
-    strata = rng.integers(STRATA, size=people)
-    values = (strata - (STRATA - 1) / 2) / np.sqrt((STRATA**2 - 1) / 12)
+    groups = rng.integers(GROUPS, size=people)
+    values = (groups - (GROUPS - 1) / 2) / np.sqrt((GROUPS**2 - 1) / 12)
     if design.nuisance == "age":
         values = rng.standard_normal(people)
-        strata = (norm.cdf(values) * STRATA).astype(int)
+        groups = (norm.cdf(values) * GROUPS).astype(int)
     inputs = {}
     for (name, effect), modality in zip(EFFECTS.items(), noise, strict=True):
         modality[:, 0] += effect * labels
@@ -133,7 +133,7 @@ def draw(design: Design, people: int, rng: np.random.Generator) -> MultimodalBat
         inputs,
         torch.ones(people, 2, dtype=torch.bool),
         torch.from_numpy(labels),
-        strata=[str(stratum) for stratum in strata],
+        nuisance_groups=[str(group) for group in groups],
     )
 
 
@@ -148,17 +148,19 @@ def draw_splits(design: Design, seed: int, validation: int = VALIDATION) -> Spli
 
 
 def take_means_out(splits: Splits) -> Splits:
-    """Every input less the mean of its stratum over the training people, whose labels play no part."""
-    strata = np.array(splits.train.strata)
+    """Every input less the mean of its group over the training people, whose labels play no part."""
+    groups = np.array(splits.train.nuisance_groups)
     means = {
-        name: {stratum: values[torch.from_numpy(strata == stratum)].mean(0) for stratum in np.unique(strata)}
+        name: {group: values[torch.from_numpy(groups == group)].mean(0) for group in np.unique(groups)}
         for name, values in splits.train.inputs.items()
     }
 
     def less(batch: MultimodalBatch) -> MultimodalBatch:
         return batch.with_inputs(
             {
-                name: values - torch.stack([means[name][stratum] for stratum in batch.strata]) if len(batch) else values
+                name: values - torch.stack([means[name][group] for group in batch.nuisance_groups])
+                if len(batch)
+                else values
                 for name, values in batch.inputs.items()
             }
         )
@@ -171,8 +173,8 @@ class Runs:
     """R runs side by side. names: (design, seed, method) of each.
 
     weights (R, M, C, F), biases (R, M, C): as the networks of `TCGM` begin. x, validation, test: (R, M, B, F) inputs of
-    all; labels (R, n) of the first n training people, and of all others. strata: (R, B, G) one-hot, everybody in the
-    first where the gain is over all; log_priors: (R, G, C), of each stratum; log_prior: (R, C). gain: (R,) bool.
+    all; labels (R, n) of the first n training people, and of all others. groups: (R, B, G) one-hot, everybody in the
+    first where the gain is over all; log_priors: (R, G, C), of each group; log_prior: (R, C). gain: (R,) bool.
     """
 
     names: list[tuple[Design, int, str]]
@@ -184,7 +186,7 @@ class Runs:
     labels: Tensor
     validation_labels: Tensor
     test_labels: Tensor
-    strata: Tensor
+    groups: Tensor
     log_priors: Tensor
     log_prior: Tensor
     gain: Tensor
@@ -206,13 +208,13 @@ def _one_run(splits: Splits, way: Way, labels: int, seed: int) -> tuple[Tensor, 
     """The tensors of `Runs` without the axis of runs."""
     train = splits.train
     log_prior = label_prior(train.labels, len(splits.classes), TRAIN.prior_smoothing).log()
-    priors = strata_priors(train.labels, train.strata, log_prior.exp()) if way.within else {}
+    priors = nuisance_group_priors(train.labels, train.nuisance_groups, log_prior.exp()) if way.within else {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = TCGM(MLPConfig()).build(Spec(splits.modalities, splits.classes, log_prior))
     heads = [classifier.head for classifier in model.classifiers.values()]
     inputs = [torch.stack(list(part.inputs.values())) for part in (train, splits.validation, splits.test)]
-    strata = torch.tensor([int(name) if way.within else 0 for name in train.strata])
+    groups = torch.tensor([int(name) if way.within else 0 for name in train.nuisance_groups])
     return (
         torch.stack([head.weight.data for head in heads]),
         torch.stack([head.bias.data for head in heads]),
@@ -220,8 +222,8 @@ def _one_run(splits: Splits, way: Way, labels: int, seed: int) -> tuple[Tensor, 
         train.labels[:labels],
         splits.validation.labels,
         splits.test.labels,
-        one_hot(strata, STRATA).float(),
-        torch.stack([priors[str(g)].log() if str(g) in priors else log_prior for g in range(STRATA)]),
+        one_hot(groups, GROUPS).float(),
+        torch.stack([priors[str(g)].log() if str(g) in priors else log_prior for g in range(GROUPS)]),
         log_prior,
         torch.tensor(way.gain),
     )
@@ -238,15 +240,15 @@ def cross_entropy(found: Tensor, labels: Tensor) -> Tensor:
     return -found.gather(-1, index).squeeze(-1).mean(-1)
 
 
-def gain_within(found: Tensor, strata: Tensor, log_priors: Tensor) -> Tensor:
-    """(R,) gains of two modalities (paper Eq. 6), each the mean over strata weighted by their people."""
-    h, counts = found.exp(), strata.sum(1)
-    joint = (found.sum(1) - torch.einsum("rbg,rgc->rbc", strata, log_priors)).logsumexp(-1)
-    reward = torch.einsum("rb,rbg->rg", joint, strata) / counts.clamp(min=1)
-    first, second, both = (torch.einsum("rbc,rbg->rgc", h_, strata) for h_ in (h[:, 0], h[:, 1], h[:, 0] * h[:, 1]))
+def gain_within(found: Tensor, groups: Tensor, log_priors: Tensor) -> Tensor:
+    """(R,) gains of two modalities (paper Eq. 6), each the mean over groups weighted by their people."""
+    h, counts = found.exp(), groups.sum(1)
+    joint = (found.sum(1) - torch.einsum("rbg,rgc->rbc", groups, log_priors)).logsumexp(-1)
+    reward = torch.einsum("rb,rbg->rg", joint, groups) / counts.clamp(min=1)
+    first, second, both = (torch.einsum("rbc,rbg->rgc", h_, groups) for h_ in (h[:, 0], h[:, 1], h[:, 0] * h[:, 1]))
     pairs = (counts * (counts - 1)).clamp(min=1)
     penalty = ((first * second - both) / log_priors.exp()).sum(-1) / pairs
-    share = counts / strata.shape[1]
+    share = counts / groups.shape[1]
     return torch.where(counts >= 2, share * (1 + reward - penalty), 0.0).sum(1)
 
 
@@ -266,29 +268,29 @@ def validation_loss(runs: Runs, weights: Tensor, biases: Tensor) -> Tensor:
 
 
 def train(runs: Runs) -> dict[str, tuple[Tensor, Tensor]]:
-    """Choice of the round -> weights and biases: the rounds of `tcgm.trainer.fit`, of all runs at once."""
+    """Choice of the step -> weights and biases: the steps of `tcgm.trainer.fit`, of all runs at once."""
     weights, biases = (values.clone().requires_grad_() for values in (runs.weights, runs.biases))
-    rates = (TRAIN.gamma_l, TRAIN.gamma_u)
+    rates = (TRAIN.lr_labeled, TRAIN.lr_unlabeled)
     labeled, unlabeled = (Adam([weights, biases], rate, weight_decay=TRAIN.weight_decay) for rate in rates)
     best, lowest = [values.detach().clone() for values in (weights, biases)], torch.full((len(runs.names),), torch.inf)
     seen = runs.x[:, :, : runs.labels.shape[1]]
-    for round_ in range(1, TRAIN.rounds + 1):
+    for step in range(1, TRAIN.steps + 1):
         _step(labeled, cross_entropy(log_posteriors(weights, biases, seen), runs.labels).sum())
-        if round_ > TRAIN.warm_up_rounds:
+        if step > TRAIN.supervised_steps:
             kept = [values.detach()[~runs.gain].clone() for values in (weights, biases)]
             found = log_posteriors(weights, biases, runs.x)
-            _step(unlabeled, -gain_within(found, runs.strata, runs.log_priors).sum())
+            _step(unlabeled, -gain_within(found, runs.groups, runs.log_priors).sum())
             # Without an unlabeled step there is no weight decay in it either.
             for values, before in zip((weights, biases), kept, strict=True):
                 values.data[~runs.gain] = before
-        if round_ % TRAIN.validate_every == 0 or round_ == TRAIN.rounds:
+        if step % TRAIN.validate_every == 0 or step == TRAIN.steps:
             with torch.no_grad():
                 loss = validation_loss(runs, weights, biases)
             better = loss < lowest
             lowest[better] = loss[better]
             for chosen, values in zip(best, (weights, biases), strict=True):
                 chosen[better] = values.detach()[better]
-    return {"validation": tuple(best), "last round": (weights.detach(), biases.detach())}
+    return {"validation": tuple(best), "last step": (weights.detach(), biases.detach())}
 
 
 def _step(optimizer: Adam, loss: Tensor) -> None:
@@ -309,7 +311,7 @@ def judge(runs: Runs, weights: Tensor, biases: Tensor) -> Iterator[dict[str, obj
 
 def compare(table: pd.DataFrame, draws: int = 20_000) -> pd.DataFrame:
     """COMPARISONS on "all", bootstrapped over seeds: each has people, judges, labels and weights of its own, so that
-    nothing is shared between them. Holm within a nuisance and a choice of the round."""
+    nothing is shared between them. Holm within a nuisance and a choice of the step."""
     rows, rng = [], np.random.default_rng(0)
     everything = table[table.modality == "all"]
     for (chosen, nuisance), family in everything.groupby(["chosen by", "nuisance"], sort=False):

@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from benchmarks.known_answers import design_for
+from benchmarks.ground_truth import design_for
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.quality.checks import correlation, dice
 from preprocessing.simulated.cohort import write_cohort

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import SVC
 
-from benchmarks.known_answers import CROP, design_for
+from benchmarks.ground_truth import CROP, design_for
 from benchmarks.registration_error import SEED, measure
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy

@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from benchmarks.known_answers import design_for, find_transforms
+from benchmarks.ground_truth import design_for, find_transforms
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated import deformation, registration_error, scanner, volume_error
 from preprocessing.simulated import people as model

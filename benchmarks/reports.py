@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.cohort import load_bars, write_cohort
+from reports.cohort import load_baselines, write_cohort
 from reports.gathering import gather_cohort
 from reports.records import find_prepared, load_prepared, load_run
 from reports.writing import KINDS, choose_subjects
@@ -39,7 +39,7 @@ def measure(run_dirs: list[Path], people: int) -> dict[str, list[float]]:
             for position, sample_id in enumerate(chosen):
                 name = f"person, {kind}" if position else f"person, {kind}, the first"
                 clock(name, write, cohort, sample_id, Path(out))
-        clock("cohort, pdf", write_cohort, cohort, load_bars(None), Path(out))
+        clock("cohort, pdf", write_cohort, cohort, load_baselines(None), Path(out))
     return seconds
 
 

@@ -2,11 +2,11 @@
 
 `python -m benchmarks.scale OUT [--people 300,1000,5000] [--prepared DIR DIR] [--crop hippocampi|paper64] [--seconds 2]`
 trains TCGM with the small network for registered volumes (`nets.grid3d`), one thread. Each number of people has a
-process of its own, whose peak memory is that of the training: processor seconds of a round, of a whole pass over all
-people (rounds of a pass times that), and of a prediction for all of them. The people are random volumes kept in float16
+process of its own, whose peak memory is that of the training: processor seconds of a step, of a whole pass over all
+people (steps of a pass times that), and of a prediction for all of them. The people are random volumes kept in float16
 or, with `--prepared`, those who train in prepared cohorts, read and checked for leaks as in every training. Modalities
 and batch sizes take turns in one process. Writes OUT/scale.tsv, OUT/scale_slopes.tsv and OUT/scale.png. A slope of 1 on
-log-log axes is linear; a fixed cost of each round bends it below 1.
+log-log axes is linear; a fixed cost of each step bends it below 1.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def draw_people(count: int, modalities: int, crop: str) -> Splits:
 
 def training_of(splits: Splits, crop: str, batch_size: int) -> Training:
     config = TrainConfig(
-        rounds=10**6,
+        steps=10**6,
         validate_every=10**6,
-        warm_up_rounds=0,
+        supervised_steps=0,
         batch_size_labeled=batch_size // 4,
         batch_size_unlabeled=batch_size,
         device="cpu",
@@ -90,15 +90,15 @@ def read_people(prepared: str, crop: str) -> Splits:
 
 
 def measure_people(splits: Splits, crop: str, seconds: float) -> dict[str, float]:
-    """In a process of its own: a round, a pass, a prediction for everybody, and the peak memory of it all."""
+    """In a process of its own: a step, a pass, a prediction for everybody, and the peak memory of it all."""
     training = training_of(splits, crop, BATCH)
-    each = processor_seconds(training.run_round, seconds)
-    people = training.stream_u.samples
+    each = processor_seconds(training.run_step, seconds)
+    people = training.unlabeled_sampler.samples
     start = process_time()
     predict(training.fitted, people)
     predicting = process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    times = {"round_s": each, "pass_s": each * len(people) / BATCH, "prediction_s": predicting}
+    times = {"step_s": each, "pass_s": each * len(people) / BATCH, "prediction_s": predicting}
     return {"what": "people", "size": len(people), **times, "peak_gb": peak}
 
 
@@ -111,23 +111,23 @@ def measure(people: Sequence[str], crop: str, seconds: float) -> pd.DataFrame:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     for count in COUNTS:
         training = training_of(draw_people(2 * BATCH, count, crop), crop, BATCH)
-        each = processor_seconds(training.run_round, seconds)
-        rows.append({"what": "modalities", "size": count, "round_s": each})
+        each = processor_seconds(training.run_step, seconds)
+        rows.append({"what": "modalities", "size": count, "step_s": each})
     splits = draw_people(max(BATCHES), MODALITIES, crop)
     for size in BATCHES:
-        each = processor_seconds(training_of(splits, crop, size).run_round, seconds)
-        rows.append({"what": "batch", "size": size, "round_s": each})
+        each = processor_seconds(training_of(splits, crop, size).run_step, seconds)
+        rows.append({"what": "batch", "size": size, "step_s": each})
     return pd.DataFrame(rows)
 
 
 def slopes(table: pd.DataFrame) -> pd.DataFrame:
-    """Of log cost on log size: a pass and a prediction over people, a round over modalities and batch sizes."""
+    """Of log cost on log size: a pass and a prediction over people, a step over modalities and batch sizes."""
     rows = []
     for what, column in (
         ("people", "pass_s"),
         ("people", "prediction_s"),
-        ("modalities", "round_s"),
-        ("batch", "round_s"),
+        ("modalities", "step_s"),
+        ("batch", "step_s"),
     ):
         part = table[table.what == what]
         slope = np.polyfit(np.log(part["size"]), np.log(part[column]), 1)[0]
@@ -137,8 +137,8 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
 
 def throughput_kept(table: pd.DataFrame) -> float:
     """Samples a processor second with the most people, relative to that with the fewest."""
-    rounds = table[table.what == "people"].sort_values("size").round_s
-    return rounds.iloc[0] / rounds.iloc[-1]
+    steps = table[table.what == "people"].sort_values("size").step_s
+    return steps.iloc[0] / steps.iloc[-1]
 
 
 def draw_plot(table: pd.DataFrame, file: Path) -> None:
@@ -149,8 +149,8 @@ def draw_plot(table: pd.DataFrame, file: Path) -> None:
     figure, axes = pyplot.subplots(1, 3, figsize=(9, 3), constrained_layout=True)
     panels = (
         ("people", "pass_s", "a pass over all people"),
-        ("modalities", "round_s", "a round"),
-        ("batch", "round_s", "a round"),
+        ("modalities", "step_s", "a step"),
+        ("batch", "step_s", "a step"),
     )
     for axis, (what, column, title) in zip(axes, panels, strict=True):
         part = table[table.what == what]

@@ -1,6 +1,6 @@
 """How hard is the simulated cohort? Effect sizes, linear SVMs with all labels, and Bayes, on prepared people.
 
-`python -m benchmarks.simulated_cohort OUT`: 180 people train an SVM with all their labels, 2,000 others judge it.
+`python -m benchmarks.simulated_cohort OUT`: 180 people train an SVM with all their labels, tested on 2,000 others.
 Wanted: hippocampal volume d = .75, meta-ROI d = 1.1, SVM AUC .74-.77 (MRI), .77-.80 (PET), .79-.83 (both), below Bayes.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.datasets.adni_baselines import compute_baselines
 from pipelines.truth import Truth
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 
-# Of the people who judge, and of the disease that they share with whoever trains for them.
-EVALUATION_SEED = 10_000
+# Of the external test set, and of the disease that it shares with whoever trains.
+EXTERNAL_SEED = 10_000
 NOBODY_ELSE = dict.fromkeys(("censored", "reverting", "normal", "dementia", "raw", "truncated"), 0)
 
 
@@ -34,11 +34,11 @@ def prepare(out: Path, design: CohortDesign, jobs: int) -> Path:
     return out / "prepared"
 
 
-def evaluation_set(out: Path, people: int, jobs: int, **settings: float) -> Path:
+def external_test_set(out: Path, people: int, jobs: int, **settings: float) -> Path:
     """People who never train. Their seed lies apart from those of the cohorts."""
     converters = round(people * 144 / 300)
     sizes = {"converters": converters, "stable": people - converters}
-    return prepare(out, CohortDesign(**sizes, **NOBODY_ELSE, missing_pet=0.0, seed=EVALUATION_SEED, **settings), jobs)
+    return prepare(out, CohortDesign(**sizes, **NOBODY_ELSE, missing_pet=0.0, seed=EXTERNAL_SEED, **settings), jobs)
 
 
 def effect(values: pd.Series, group: pd.Series) -> float:
@@ -66,9 +66,9 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, default=3, help="training cohorts of 300, each with its own seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    judges = evaluation_set(arguments.out / "evaluation", arguments.people, arguments.jobs)
-    truth = Truth.read(arguments.out / "evaluation" / "truth")
-    people, _ = adni.read_people(judges)
+    external = external_test_set(arguments.out / "external", arguments.people, arguments.jobs)
+    truth = Truth.read(arguments.out / "external" / "truth")
+    people, _ = adni.read_people(external)
     group = truth.people.group.loc[people.participant_id]
     summaries = truth.summaries().loc[group.index]
     within = summaries.groupby(group).transform(lambda column: column - column.mean())
@@ -87,15 +87,15 @@ def main() -> None:
     for seed in range(arguments.cohorts):
         prepared = prepare(
             arguments.out / f"cohort-{seed}",
-            CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EVALUATION_SEED),
+            CohortDesign(raw=0, truncated=0, seed=seed, disease_seed=EXTERNAL_SEED),
             arguments.jobs,
         )
         print(f"cohort {seed}: d", {name: round(d, 2) for name, d in effects(prepared.parent).items()})
         config = adni.AdniConfig(path=str(prepared))
         splits = adni.load(adni.AdniConfig(path=str(prepared), features="regions"), seed)
-        rows += compute_bars(config, splits, prepared, judges)
-    table = pd.DataFrame(rows).query("split == 'evaluation'")
-    print(table.groupby(["bar", "labels", "modality"]).auc.agg(["mean", "std", "count"]).round(3).to_string())
+        rows += compute_baselines(config, splits, prepared, external)
+    table = pd.DataFrame(rows).query("split == 'external'")
+    print(table.groupby(["baseline", "labels", "modality"]).auc.agg(["mean", "std", "count"]).round(3).to_string())
 
 
 if __name__ == "__main__":

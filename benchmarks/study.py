@@ -1,7 +1,7 @@
 """The paper's Figure 6 on a prepared cohort: CE, Soft-HGR and TCGM at 10 % and 50 % of the labels, five seeds.
 
 `python -m benchmarks.study PREPARED OUT [--minutes 8] [--packed 4] [--measure-only] [--set KEY=VALUE]`: the network of
-the paper on 64³ crops (`adni_voxels_gpu`), 30 runs. First a few rounds of each method are timed and the time of the
+the paper on 64³ crops (`adni_voxels_gpu`), 30 runs. First a few steps of each method are timed and the time of the
 whole study that they imply is printed. Then runs start, `--packed` at a time on the one device, and after `--minutes`
 those that are not done are ended. Each goes on from its last state when the same command is given again; the status is
 75 until all are done. Writes OUT/speed.tsv, OUT/runs/… and OUT/figure6.tsv: accuracy of "all" on the test people, mean
@@ -34,7 +34,7 @@ METHODS, LABEL_RATES, SEEDS = ("ce", "soft_hgr", "tcgm"), (0.1, 0.5), range(5)
 PAPER = {("ce", 0.1): 62.07, ("soft_hgr", 0.1): 60.34, ("tcgm", 0.1): 65.17}
 PAPER |= {("ce", 0.5): 65.52, ("soft_hgr", 0.5): 66.22, ("tcgm", 0.5): 67.24}
 NOT_DONE = 75
-TIMED_ROUNDS = 3
+TIMED_STEPS = 3
 
 Run = tuple[str, float, int]
 
@@ -49,7 +49,7 @@ def options_of(arguments: argparse.Namespace, run: Run) -> list[str]:
     method, rate, seed = run
     options = [arguments.config, "--method", method, "--label-rate", str(rate), "--seed", str(seed)]
     options += ["--data", str(arguments.prepared), "--out", str(arguments.out), "--device", arguments.device]
-    return options + [f"--set={pair}" for pair in ("warm_start=none", *arguments.set)]
+    return options + [f"--set={pair}" for pair in ("pretraining=none", *arguments.set)]
 
 
 def settings_for(arguments: argparse.Namespace, run: Run) -> Settings:
@@ -62,7 +62,7 @@ def folder_of(arguments: argparse.Namespace, run: Run) -> Path:
 
 
 def measure_speed(arguments: argparse.Namespace) -> pd.DataFrame:
-    """Seconds of a full round of each method, warmed up, and those of a run of them; validation is not counted."""
+    """Seconds of a full step of each method, warmed up, and those of a run of them; validation is not counted."""
     device, splits, rows = choose_device(arguments.device), None, []
     for method in METHODS:
         settings = settings_for(arguments, (method, LABEL_RATES[-1], 0))
@@ -70,18 +70,18 @@ def measure_speed(arguments: argparse.Namespace) -> pd.DataFrame:
         config = settings.train_for(method)
         with torch.random.fork_rng(), arithmetic(device, config.deterministic):
             training = Training(settings.method(method), splits, config, settings.augmentation())
-            training.round = config.warm_up_rounds
-            each = [_seconds_of_round(training, device) for _ in range(TIMED_ROUNDS + 1)][1:]
-        round_s, steps = median(each), 1 if method == "ce" else 2
-        samples = config.batch_size_labeled + (steps - 1) * config.batch_size_unlabeled
-        row = {"method": method, "round_s": round_s, "samples_per_s": samples / round_s}
-        rows.append(row | {"run_minutes": config.rounds * round_s / 60})
+            training.step = config.supervised_steps
+            each = [_seconds_of_step(training, device) for _ in range(TIMED_STEPS + 1)][1:]
+        step_s, updates = median(each), 1 if method == "ce" else 2
+        samples = config.batch_size_labeled + (updates - 1) * config.batch_size_unlabeled
+        row = {"method": method, "step_s": step_s, "samples_per_s": samples / step_s}
+        rows.append(row | {"run_minutes": config.steps * step_s / 60})
     return pd.DataFrame(rows)
 
 
-def _seconds_of_round(training: Training, device: torch.device) -> float:
+def _seconds_of_step(training: Training, device: torch.device) -> float:
     start = time.perf_counter()
-    training.run_round()
+    training.run_step()
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start

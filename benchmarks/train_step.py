@@ -3,7 +3,7 @@
 `python -m benchmarks.train_step OUT [--device cpu|cuda] [--crop 64] [--batch 12] [--repeats 3]`: the labeled step of
 two modalities, the paper's network, random volumes. The other loop: MONAI's DenseNet with the paper's stem (the same
 convolutions and parameters), DataLoader, MONAI's transforms (random crop, random flip), float32, Adam. Ours: the
-trainer's own rounds in float32 and in bfloat16, and the whole round of TCGM. All take turns in one process.
+trainer's own steps in float32 and in bfloat16, and the whole step of TCGM. All take turns in one process.
 
 A step's time is the median over repeats; on a CPU it is processor time, so that a busy machine does not show, and one
 thread is used. Memory is the most that torch holds beyond what it held before the step. Bytes moved are those of all
@@ -121,21 +121,21 @@ def with_paper_stem(net: DenseNet121) -> DenseNet121:
     return net
 
 
-def our_round(people: MultimodalBatch, crop: int, batch_size: int, device: str, method: str, **config: object) -> Step:
-    """A round of the trainer: the labeled step alone, or that of TCGM with the unlabeled step behind it."""
+def our_step(people: MultimodalBatch, crop: int, batch_size: int, device: str, method: str, **config: object) -> Step:
+    """A step of the trainer: the labeled step alone, or that of TCGM with the unlabeled step behind it."""
     net, size = DenseNet3DConfig.paper(), (crop, crop, crop)
     splits = Splits([Modality(n, people.inputs[n].shape[1:]) for n in MODALITIES], ("a", "b"), people, people, people)
     settings = TrainConfig(
-        rounds=10**6,
+        steps=10**6,
         validate_every=10**6,
-        warm_up_rounds=0,
+        supervised_steps=0,
         batch_size_labeled=batch_size,
         batch_size_unlabeled=batch_size,
         device=device,
         **config,
     )
     made = CrossEntropy(net) if method == "ce" else TCGM(net)
-    return Training(made, splits, settings, Augment3D(size, MARGIN)).run_round
+    return Training(made, splits, settings, Augment3D(size, MARGIN)).run_step
 
 
 def seconds_of(step: Step, device: str) -> float:
@@ -244,13 +244,13 @@ def measure(crop: int, batch_size: int, device: str, repeats: int) -> tuple[pd.D
     sizes = (people, crop, batch_size, device)
     steps = {
         "MONAI loop, float32": monai_loop(*sizes),
-        "ours, CE, float32": our_round(*sizes, "ce", precision="float32"),
-        "ours, CE, bfloat16": our_round(*sizes, "ce", precision="bfloat16"),
-        "ours, TCGM, bfloat16": our_round(*sizes, "tcgm", precision="bfloat16"),
+        "ours, CE, float32": our_step(*sizes, "ce", precision="float32"),
+        "ours, CE, bfloat16": our_step(*sizes, "ce", precision="bfloat16"),
+        "ours, TCGM, bfloat16": our_step(*sizes, "tcgm", precision="bfloat16"),
     }
     if device == "cuda":
-        steps["ours, CE, bfloat16, compiled"] = our_round(*sizes, "ce", precision="bfloat16", compile=True)
-        steps["ours, CE, bfloat16, deterministic"] = our_round(*sizes, "ce", precision="bfloat16", deterministic=True)
+        steps["ours, CE, bfloat16, compiled"] = our_step(*sizes, "ce", precision="bfloat16", compile=True)
+        steps["ours, CE, bfloat16, deterministic"] = our_step(*sizes, "ce", precision="bfloat16", deterministic=True)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():

@@ -89,32 +89,32 @@ def _tables(out: Path, seed: int, everybody: bool) -> dict[str, pd.DataFrame]:
     return renamed
 
 
-def settings_of(arm: Arm, folders: dict[str, Path], warm_start: str) -> Settings:
+def settings_of(arm: Arm, folders: dict[str, Path], pretraining: str) -> Settings:
     # The batch holds everybody: a share of it would be another gain for each arm.
     overrides = {"data.path": str(folders[arm.cohorts]), "data.pool": list(arm.pool), "train.device": "cpu"}
-    overrides |= {"train.batch_size_unlabeled": 10_000, "warm_start": warm_start}
+    overrides |= {"train.batch_size_unlabeled": 10_000, "pretraining": pretraining}
     if arm.own_prior:
         manifest = pd.read_csv(folders[arm.cohorts] / "manifest.tsv", sep="\t", dtype=str)
         counts = [int((manifest.label == name).sum()) for name in BEYOND]
-        overrides |= {"methods.tcgm.within_strata": True, "methods.tcgm.priors.beyond": counts}
+        overrides |= {"methods.tcgm.within_nuisance_groups": True, "methods.tcgm.priors.beyond": counts}
     return load_settings("adni_regions", overrides)
 
 
-def judge(settings: Settings, method: str, seed: int, judges: Path) -> tuple[MultimodalBatch, dict, int]:
-    """The evaluation people, their P(converter) by modality, and how many trained."""
+def judge(settings: Settings, method: str, seed: int, external: Path) -> tuple[MultimodalBatch, dict, int]:
+    """The external test people, their P(converter) by modality, and how many trained."""
     splits = settings.load(seed)
     fitted = fitter(settings, method, splits, seed)(splits, None, None)
-    people = adni.load_people(settings.data, splits.norms, judges, splits.adjustment)
+    people = adni.load_people(settings.data, splits.norms, external, splits.adjustment)
     found = {name: values[:, 1].exp().numpy() for name, values in predict(fitted, people).items()}
     return people, found, len(splits.train)
 
 
-def run_seed(out: Path, seed: int, seeds: range, warm_start: str) -> Iterator[tuple[dict, PairedRun]]:
+def run_seed(out: Path, seed: int, seeds: range, pretraining: str) -> Iterator[tuple[dict, PairedRun]]:
     """One row for each arm, and the arm (first) beside the plain pool (second) on "all"."""
     folders, found = write_tables(out, seed, seeds), {}
     for name, arm in ARMS.items():
-        settings = settings_of(arm, folders, warm_start)
-        people, scores, trained = judge(settings, arm.method, seed, out / "evaluation" / "prepared")
+        settings = settings_of(arm, folders, pretraining)
+        people, scores, trained = judge(settings, arm.method, seed, out / "external" / "prepared")
         found[name] = scores | {"n": trained}
     labels, ids = people.labels.numpy(), list(people.sample_ids)
     for name, scores in found.items():
@@ -133,22 +133,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of benchmarks.few_labels")
     parser.add_argument("--seeds", type=parse_seeds, default=range(5), help="how many, or the first and the last: 5-9")
-    parser.add_argument("--warm-start", default="none")
+    parser.add_argument("--pretraining", default="none")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows, pairs = [], {name: [] for name in ARMS}
     for seed in arguments.seeds:
-        for row, pair in run_seed(arguments.out, seed, arguments.seeds, arguments.warm_start):
+        for row, pair in run_seed(arguments.out, seed, arguments.seeds, arguments.pretraining):
             rows.append(row)
             pairs[row["arm"]].append(pair)
         print(f"seed {seed} done", flush=True)
     table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / "pools" / f"table-{arguments.warm_start}.tsv", sep="\t", index=False)
+    table.to_csv(arguments.out / "pools" / f"table-{arguments.pretraining}.tsv", sep="\t", index=False)
     print(table.drop(columns="seed").groupby("arm", sort=False).agg(["mean", "std"]).round(3).to_string())
     compared = [name for name in ARMS if name != "+ 30 MCI of unknown outcome"]
     differences = {name: paired_difference(binary_auc, pairs[name], "shared") for name in compared}
     shown = verdicts(differences)
-    print("\nLess '+ 30 MCI of unknown outcome', AUC of all, judges shared by all seeds, Holm over these")
+    print("\nLess '+ 30 MCI of unknown outcome', AUC of all, external test set shared by all seeds, Holm over these")
     for name, d in differences.items():
         print(f"{name:34} {d.estimate:+.3f} [{d.low:+.3f}, {d.high:+.3f}] p {d.p_value:.4f}  {shown[name]}")
 

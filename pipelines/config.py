@@ -20,10 +20,10 @@ from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
+from adni_tcgm.pretraining.murauer import Murauer
+from adni_tcgm.pretraining.pretext import Pretraining
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits, join
-from adni_tcgm.tcgm.murauer import Murauer
 from adni_tcgm.tcgm.trainer import TrainConfig
-from adni_tcgm.tcgm.warm_start import WarmStart
 
 BUILT_IN = Path(__file__).parent / "configs"
 # What `dataset` names: the module that loads it, and the settings that it takes.
@@ -35,8 +35,20 @@ DATASETS = {
     "emotion": (emotion, emotion.EmotionConfig),
 }
 NETS = ("paper", "slim", "grid", "linear", "mlp", "encoders")
-NO_WARM_START = "none"
+NO_PRETRAINING = "none"
 AUSTERE, PAPER = "austere", "paper"  # which labels a run may look at
+# Former names of settings, in files and saved runs that are older.
+RENAMED = {
+    "rounds": "steps",
+    "warm_up_rounds": "supervised_steps",
+    "source_rounds": "source_steps",
+    "gamma_l": "lr_labeled",
+    "gamma_u": "lr_unlabeled",
+    "warm_start": "pretraining",
+    "warm_starts": "pretrainings",
+    "strata": "nuisance_groups",
+    "within_strata": "within_nuisance_groups",
+}
 DataConfig = (
     adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig | emotion.EmotionConfig
 )
@@ -50,14 +62,15 @@ class Settings:
     net: "paper" or "slim" (3D DenseNet), "grid" (volumes that lie in one space), "linear" or "mlp" (vectors; `mlp` has
         its settings), or "encoders" (vectors and sequences; `encoders` has the settings of each modality).
     augment: "default", "paper" or "none"; of volumes only.
-    protocol: "austere", no label but the visible ones: the last round counts, and the visible labels are cross-fitted
-        for calibration; or "paper", labeled validation samples choose the round and calibrate.
+    protocol: "austere", no label but the visible ones: the last step counts, and the visible labels are cross-fitted
+        for calibration; or "paper", labeled validation samples choose the step and calibrate.
     methods: method -> its own settings, and under `train` what it trains with differently.
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
-    warm_start: which of `warm_starts` comes before the rounds, or "none". On top of it, a method trains linear
+    pretraining: which of `pretrainings` comes first, or "none". On top of it, a method trains linear
         classifiers of what its encoders say.
-    warm_starts: name -> settings of a `WarmStart` or, with a `source`, of `Murauer`; under `net` another network than
-        the run's, under `train` what the rounds after it train with differently. "none" has no more than these two.
+    pretrainings: name -> settings of a `Pretraining` or, with a `source`, of `Murauer`; under `net` another network
+        than
+        the run's, under `train` what methods train with differently after it. "none" has no more than these two.
     """
 
     data: DataConfig
@@ -71,17 +84,17 @@ class Settings:
     protocol: str = AUSTERE
     methods: dict = field(default_factory=dict)
     panels: tuple[str, ...] = ()
-    warm_start: str = NO_WARM_START
-    warm_starts: dict = field(default_factory=dict)
+    pretraining: str = NO_PRETRAINING
+    pretrainings: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.warm_starts):
+        for name in (self.name, *self.pretrainings):
             # Folders are called by them.
             if Path(name).name != name or name in ("", ".."):
                 raise ValueError(f"name {name!r}; a name without / that could be a folder is needed")
         _check_choice("dataset", self.dataset, DATASETS)
         _check_choice("net", self.net, NETS)
-        _check_choice("warm_start", self.warm_start, (NO_WARM_START, *self.warm_starts))
+        _check_choice("pretraining", self.pretraining, (NO_PRETRAINING, *self.pretrainings))
         _check_choice("protocol", self.protocol, (AUSTERE, PAPER))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
         if self.net == "encoders" and not self.encoders:
@@ -89,13 +102,13 @@ class Settings:
         for name in self.methods:
             # Built once, so that a wrong key is refused before anything runs.
             self.method(name), self.train_for(name)
-        for name in self.warm_starts:
+        for name in self.pretrainings:
             other = (
                 self
-                if name == self.warm_start
-                else replace(self, warm_start=name, warm_starts={name: self.warm_starts[name]})
+                if name == self.pretraining
+                else replace(self, pretraining=name, pretrainings={name: self.pretrainings[name]})
             )
-            other.warm_up(), other.encoder(), other.train_for("ce")
+            other.chosen_pretraining(), other.encoder(), other.train_for("ce")
 
     @property
     def volumes(self) -> bool:
@@ -127,12 +140,12 @@ class Settings:
 
     @property
     def _own(self) -> dict:
-        """The settings of the chosen warm start; those of "none" are for training from scratch."""
-        return self.warm_starts.get(self.warm_start, {})
+        """The settings of the chosen pretraining; those of "none" are for training from scratch."""
+        return self.pretrainings.get(self.pretraining, {})
 
     def encoder(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
         """The networks that see the inputs; of "encoders", one for each modality."""
-        _check_choice(f"warm_starts.{self.warm_start}: net", self.network, NETS)
+        _check_choice(f"pretrainings.{self.pretraining}: net", self.network, NETS)
         if self.network == "encoders":
             return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
         if self.network in ("linear", "mlp"):
@@ -142,23 +155,23 @@ class Settings:
         return DenseNet3DConfig.paper() if self.network == "paper" else DenseNet3DConfig.slim()
 
     def classifier(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
-        """The networks that a method trains: on encoders of a warm start, linear ones."""
-        return self.encoder() if self.warm_start == NO_WARM_START else MLPConfig()
+        """The networks that a method trains: on pretrained encoders, linear ones."""
+        return self.encoder() if self.pretraining == NO_PRETRAINING else MLPConfig()
 
-    def warm_up(self) -> WarmStart | Murauer | None:
-        """What encoders learn before the rounds; a warm start with a `source` is MURAUER. None: there are none."""
+    def chosen_pretraining(self) -> Pretraining | Murauer | None:
+        """What encoders learn before the classifiers; pretraining with a `source` is MURAUER. None: there are none."""
         values = {key: value for key, value in self._own.items() if key not in ("net", "train")}
-        place = f"warm_starts.{self.warm_start}"
-        if self.warm_start != NO_WARM_START:
-            return build(Murauer if "source" in values else WarmStart, values, place)
+        place = f"pretrainings.{self.pretraining}"
+        if self.pretraining != NO_PRETRAINING:
+            return build(Murauer if "source" in values else Pretraining, values, place)
         if values:
-            raise ValueError(f"{place} has {', '.join(values)}; without a warm start there are only net and train")
+            raise ValueError(f"{place} has {', '.join(values)}; without pretraining there are only net and train")
         return None
 
-    def describe_start(self) -> dict:
-        """The warm start as metrics and reports name it."""
-        tasks = getattr(self.warm_up(), "tasks", ("murauer",))
-        return {"name": self.warm_start, "net": self.network, "tasks": list(tasks)}
+    def describe_pretraining(self) -> dict:
+        """The pretraining as metrics and reports name it."""
+        tasks = getattr(self.chosen_pretraining(), "tasks", ("murauer",))
+        return {"name": self.pretraining, "net": self.network, "tasks": list(tasks)}
 
     def load_source(self, paths: Sequence[str]) -> MultimodalBatch:
         """Everybody in other data sets of this kind, with all labels; each is standardized by itself."""
@@ -177,9 +190,9 @@ class Settings:
         return build(METHODS[name], {"classifier": self.classifier(), **values}, f"methods.{name}")
 
     def train_for(self, name: str) -> TrainConfig:
-        """The settings of the run, with those of the warm start on top, and those of the method on top of them."""
+        """The settings of the run, with those of the pretraining on top, and those of the method on top of them."""
         common = dataclasses.asdict(self.train) | self._own.get("train", {})
-        build(TrainConfig, common, f"warm_starts.{self.warm_start}.train")
+        build(TrainConfig, common, f"pretrainings.{self.pretraining}.train")
         own = self.methods.get(name, {}).get("train", {})
         return build(TrainConfig, {**common, **own}, f"methods.{name}.train")
 
@@ -225,10 +238,10 @@ def override(settings: Settings, **data: Any) -> Settings:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """ "train.gamma_u=1e-3" -> ("train.gamma_u", "1e-3"); the dataclass field decides the type later."""
+    """ "train.lr_unlabeled=1e-3" -> ("train.lr_unlabeled", "1e-3"); the dataclass field decides the type later."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ValueError(f"--set {text!r}: expected key=value, for example train.gamma_u=1e-3")
+        raise ValueError(f"--set {text!r}: expected key=value, for example train.lr_unlabeled=1e-3")
     return key, load_yaml(value)
 
 
@@ -247,6 +260,8 @@ def build(kind: type, values: Mapping[str, Any], place: str) -> Any:
     known = [f.name for f in fields]
     for key in values:
         if key not in known:
+            if RENAMED.get(key) in known:
+                raise ValueError(f"{place}: {key!r} is called {RENAMED[key]!r} now")
             close = difflib.get_close_matches(str(key), known, n=1)
             meant = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
             raise ValueError(f"{place}: unknown key {key!r}{meant}")

@@ -28,7 +28,7 @@ class Task:
     seed: int
 
     def __str__(self) -> str:
-        began = "" if self.settings.warm_start == "none" else f", {self.settings.warm_start}"
+        began = "" if self.settings.pretraining == "none" else f", {self.settings.pretraining}"
         return f"{self.method}{began} at label rate {self.label_rate:g}, seed {self.seed}"
 
 

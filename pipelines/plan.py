@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adni_tcgm.evaluation.cross_fitting import FOLDS
-from pipelines.config import AUSTERE, NO_WARM_START, Settings
+from pipelines.config import AUSTERE, NO_PRETRAINING, Settings
 
 # Seconds of one core of a small virtual machine. For orientation only: nothing depends on them.
 SIMULATE_RAW, SIMULATE_PREPARED = 11.0, 0.5
 PREPARE_RAW = 29.0
 # A training step of the slim DenseNet, per sample and modality; evaluation takes about a third.
 SLIM_SAMPLE = 0.09
-# The same of the grid. After a warm start, all rounds together take seconds: frozen encoders are asked once.
+# The same of the grid. After pretraining, all steps together take seconds: frozen encoders are asked once.
 GRID_SAMPLE = 0.001
 REPORT = 1.5
 PEAK_GIB = 4.0
@@ -41,16 +41,16 @@ class Plan:
 
 def _training(settings: Settings, method: str) -> float:
     """Regions take seconds. One thread or two make little difference to a step this small. By the austere protocol the
-    rounds on labels run once more for each fold of cross-fitting."""
+    steps on labels run once more for each fold of cross-fitting."""
     trainings = 1 + FOLDS * (settings.protocol == AUSTERE)
     if settings.data.features != "voxels":
         return 5.0 * trainings
-    if settings.warm_start != NO_WARM_START:
-        warm = settings.warm_up()
+    if settings.pretraining != NO_PRETRAINING:
+        pretraining = settings.chosen_pretraining()
         each = GRID_SAMPLE if settings.network == "grid" else SLIM_SAMPLE
-        return 10.0 * trainings + warm.rounds * warm.batch_size * MODALITIES * each
+        return 10.0 * trainings + pretraining.steps * pretraining.batch_size * MODALITIES * each
     train = settings.train_for(method)
-    samples = train.rounds * train.batch_size_labeled
+    samples = train.steps * train.batch_size_labeled
     if method != "ce":
-        samples += (train.rounds - train.warm_up_rounds) * train.batch_size_unlabeled
+        samples += (train.steps - train.supervised_steps) * train.batch_size_unlabeled
     return trainings * samples * MODALITIES * SLIM_SAMPLE

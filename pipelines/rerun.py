@@ -36,7 +36,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run")
     parser.add_argument("--data", type=Path, help="where the data lie; default: the prepared folder that the run names")
-    parser.add_argument("--evaluation", type=Path, metavar="DIR", help="the evaluation set, where the run had one")
+    parser.add_argument("--external", type=Path, metavar="DIR", help="the external test set, where the run had one")
     parser.add_argument("--out", type=Path, help="keep the second run below this folder; default: it is compared only")
     parser.add_argument("--allow-changes", action="store_true", help="go on where code, packages or data have changed")
     add_debug(parser)
@@ -80,18 +80,18 @@ def list_changes(run: Run, settings: Settings) -> Iterator[str]:
     keys = sorted(key for key in again.keys() | run.config.keys() if again.get(key) != run.config.get(key))
     if keys not in ([], ["data_fingerprint"]):
         yield f"this version of the code reads other settings: {', '.join(keys)}"
-    if "evaluation" in run.metrics:
-        yield "the run was judged by an evaluation set, too: --evaluation says where it is"
+    if "external" in run.metrics:
+        yield "the run has an external test set: --external says where it is"
 
 
-def train_again(run: Run, settings: Settings, runs: Path, evaluation: Path | None) -> Path:
+def train_again(run: Run, settings: Settings, runs: Path, external: Path | None) -> Path:
     """Train into `runs` with as many threads as the first time."""
     before = torch.get_num_threads()
     torch.set_num_threads(run.environment.get("threads") or before)
     place = Path(settings.data.path).parent / "truth" if run.metrics["bayes"] else None
     try:
         truth = Truth.read(place) if place and place.is_dir() else None
-        return train_run(runs, settings, run.config["method"], run.config["seed"], truth=truth, evaluation=evaluation)
+        return train_run(runs, settings, run.config["method"], run.config["seed"], truth=truth, external=external)
     finally:
         torch.set_num_threads(before)
 
@@ -113,13 +113,15 @@ def _content(file: Path) -> bytes | str | None:
 def run(arguments: argparse.Namespace) -> int:
     first = load_run(arguments.run_dir)
     settings = settings_again(first, arguments.data)
-    changes = [change for change in list_changes(first, settings) if not (arguments.evaluation and "--eval" in change)]
+    changes = [
+        change for change in list_changes(first, settings) if not (arguments.external and "--external" in change)
+    ]
     if changes and not arguments.allow_changes:
         raise Refused(f"{first.path.name} cannot be repeated: {'; '.join(changes)} (--allow-changes goes on)")
     for change in changes:
         print(f"changed   {change}")
     with nullcontext(arguments.out) if arguments.out else tempfile.TemporaryDirectory() as out:
-        second = train_again(first, settings, Path(out) / "runs", arguments.evaluation)
+        second = train_again(first, settings, Path(out) / "runs", arguments.external)
         same = compare_files(first.path, second)
     for name, alike in same.items():
         print(f"{'same' if alike else 'DIFFERS':9} {name}")

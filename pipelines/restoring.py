@@ -10,13 +10,13 @@ import torch
 
 from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.methods.pvcc import PVCC, LinearViews
+from adni_tcgm.pretraining.murauer import Mapped
+from adni_tcgm.pretraining.pretext import Encoder, Pretraining, build_encoders
 from adni_tcgm.storage import ADJUSTMENT, Run, load_tensors, load_weights, weight_shapes
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoded, EncodedModel, Encoders
-from adni_tcgm.tcgm.murauer import Mapped
 from adni_tcgm.tcgm.trainer import Fitted, Spec
-from adni_tcgm.tcgm.warm_start import Encoder, WarmStart, build_encoders
-from pipelines.config import NO_WARM_START, Settings, build
+from pipelines.config import NO_PRETRAINING, Settings, build
 from preprocessing.intake.labels import LabelRule
 from preprocessing.steps.template import SPACE
 from preprocessing.subject.plan import RECIPE_VERSION, Recipe
@@ -99,7 +99,7 @@ def restore_adjustment(run: Run) -> Adjustment | None:
 
 
 def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
-    """The classifiers, and encoders where a warm start made them, with their weights.
+    """The classifiers, and encoders where pretraining made them, with their weights.
 
     batch: gives each input's shape. Raises Refused for closed-form runs on voxels as they are: those have seen the
     margin around the crop, too, which nobody else's scans are read with.
@@ -109,7 +109,7 @@ def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
     prior = torch.tensor(run.calibration["log_prior"])
     modalities = [Modality(key, tuple(values.shape[1:])) for key, values in batch.inputs.items()]
     closed_form, encoders = isinstance(method, PVCC), None
-    if settings.warm_start != NO_WARM_START:
+    if settings.pretraining != NO_PRETRAINING:
         encoders = _blank_encoders(run, settings, modalities)
     elif closed_form and settings.data.features == "voxels":
         raise Refused(f"{run.path}: {name} on voxels has seen the margin around the crop; train it on encoders")
@@ -124,14 +124,14 @@ def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
 
 def _blank_encoders(run: Run, settings: Settings, modalities: list[Modality]) -> Encoders:
     """Encoders as wide as those of the run; what they are wide for is known to the data it was trained on."""
-    warm, shapes = settings.warm_up(), weight_shapes(run.path)
+    pretraining, shapes = settings.chosen_pretraining(), weight_shapes(run.path)
     widths = {modality.name: shapes[f"encoders.nets.{modality.name}.mean"][0] for modality in modalities}
-    if isinstance(warm, WarmStart):
+    if isinstance(pretraining, Pretraining):
         return build_encoders(settings.encoder(), modalities, widths)
     nets = {}
     for modality in modalities:
         # MURAUER: what a sample says is its class scores and its other views (p and g).
         classes, views = (shapes[f"encoders.nets.{modality.name}.net.{part}.weight"][0] for part in "pg")
-        f = settings.encoder().build(modality.shape, warm.latent)
-        nets[modality.name] = Encoder(Mapped(f, warm, classes, views), widths[modality.name])
+        f = settings.encoder().build(modality.shape, pretraining.latent)
+        nets[modality.name] = Encoder(Mapped(f, pretraining, classes, views), widths[modality.name])
     return Encoders(nets, widths)

@@ -34,7 +34,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--label-rate", type=float, help="share of the training labels shown; default: as configured")
     parser.add_argument("--seed", type=int, default=0, help="of split, labels and training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.lr_unlabeled=1e-3")
     parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard as well as to TSV")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     add_debug(parser)
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     runs = (arguments.out or Path("out") / settings.name) / "runs"
     train = settings.train_for(arguments.method)
     print(f"data      {settings.name} ({getattr(settings.data, 'path', '') or 'no file'}), dataset {settings.dataset}")
-    print(f"training  {arguments.method}, net {settings.network}, {train.rounds} rounds, seed {arguments.seed}")
-    print(f"begins    warm start {settings.warm_start}")
+    print(f"training  {arguments.method}, net {settings.network}, {train.steps} steps, seed {arguments.seed}")
+    print(f"pretrain  {settings.pretraining}")
     print(f"output    {runs / run_name(settings, arguments.method, arguments.seed)}")
     if arguments.dry_run:
         return 0

@@ -94,7 +94,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subject-memory", type=float, default=Limits.memory_gib, metavar="GIB", help="default: 16")
     parser.add_argument("--scheduler", metavar="tcp://...", help="prepare subjects on a running Dask scheduler")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.gamma_u=1e-3")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.lr_unlabeled=1e-3")
     parser.add_argument("--allow-failures", action="store_true", help="exit with 0 although scans failed")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     add_debug(parser)
@@ -210,9 +210,9 @@ def print_plan(arguments: argparse.Namespace, settings: list[Settings]) -> None:
     for s in settings:
         size = "x".join(map(str, s.data.crop_shape)) if s.data.features == "voxels" else f"{s.data.regions} regions"
         methods = ", ".join(methods_of(arguments))
-        network = f"net {s.network}, warm start {s.warm_start}"
-        rounds = s.train_for(BASELINE).rounds
-        print(f"training  {s.data.features} ({size}), {network}, {methods}; {rounds} rounds each")
+        network = f"net {s.network}, pretraining {s.pretraining}"
+        steps = s.train_for(BASELINE).steps
+        print(f"training  {s.data.features} ({size}), {network}, {methods}; {steps} steps each")
     if profile_of(arguments.device) == "cpu" and arguments.features != "regions":
         print("device    CPU: a slimmer network on the hippocampal crop instead of the paper's on 64^3 voxels")
     print(f"labels    {settings[0].data.label_rate:g} of the training labels are shown; seed {arguments.seed}")
@@ -320,14 +320,14 @@ def is_failure(arguments: argparse.Namespace, summary: CohortSummary) -> bool:
 
 
 def train(arguments: argparse.Namespace, settings: list[Settings]) -> None:
-    from pipelines.training import train_run, write_bars
+    from pipelines.training import train_run, write_baselines
     from pipelines.truth import Truth
 
     truth = Truth.read(arguments.out / "truth") if arguments.data is None else None
     for s in settings:
         for method in methods_of(arguments):
             print(train_run(arguments.out / "runs", s, method, arguments.seed, truth=truth))
-    print(write_bars(arguments.out / "runs", settings, arguments.seed, truth=truth))
+    print(write_baselines(arguments.out / "runs", settings, arguments.seed, truth=truth))
 
 
 def run_dirs(arguments: argparse.Namespace, settings: list[Settings]) -> list[Path]:
@@ -339,10 +339,10 @@ def run_dirs(arguments: argparse.Namespace, settings: list[Settings]) -> list[Pa
 
 def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     """Write the reports unless they already show these very runs. Returns how many could not be written."""
-    from pipelines.training import bars_dir
+    from pipelines.training import baselines_dir
 
     folders = run_dirs(arguments, settings)
-    bars = bars_dir(arguments.out / "runs", settings[0], arguments.seed)
+    baselines = baselines_dir(arguments.out / "runs", settings[0], arguments.seed)
     destination = arguments.out / "reports"
     explain(folders, arguments)
     stamp = destination / ".inputs"
@@ -351,7 +351,7 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
     options = json.dumps(
         [arguments.subject_reports, formats, arguments.prevalence, arguments.identifiers, arguments.acknowledgement]
     )
-    inputs = _fingerprint([*folders, bars, arguments.out / "prepared", code], options)
+    inputs = _fingerprint([*folders, baselines, arguments.out / "prepared", code], options)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
         print("reports are up to date")
         return 0
@@ -361,7 +361,7 @@ def report(arguments: argparse.Namespace, settings: list[Settings]) -> int:
         folders,
         destination,
         prepared=arguments.out / "prepared",
-        bars=bars,
+        baselines=baselines,
         subject_reports=arguments.subject_reports,
         jobs=arguments.jobs,
         prevalence=arguments.prevalence,
@@ -391,27 +391,27 @@ def _fingerprint(folders: list[Path], options: str) -> str:
     return digest.hexdigest()
 
 
-def result_table(folders: list[Path], bars: Path) -> pd.DataFrame:
-    """Test results of every run and bar, one row per modality."""
+def result_table(folders: list[Path], baselines: Path) -> pd.DataFrame:
+    """Test results of every run and baseline, one row per modality."""
     rows = []
     for folder in folders:
         metrics = load_run(folder).metrics
         for modality, values in metrics["test"].items():
             shown = {"by": f"{metrics['method']}, {metrics['features']}", "modality": modality, "labels": "visible"}
             rows.append(shown | {name: values[name] for name in ("auc", "balanced_accuracy", "accuracy", "log_loss")})
-    for bar in json.loads((bars / "bars.json").read_text(encoding="utf-8")):
-        if bar["split"] == "test":
-            shown = {"by": bar["bar"], "modality": bar["modality"], "labels": bar["labels"]}
-            rows.append(shown | {name: bar[name] for name in ("auc", "balanced_accuracy", "accuracy")})
+    for baseline in json.loads((baselines / "baselines.json").read_text(encoding="utf-8")):
+        if baseline["split"] == "test":
+            shown = {"by": baseline["baseline"], "modality": baseline["modality"], "labels": baseline["labels"]}
+            rows.append(shown | {name: baseline[name] for name in ("auc", "balanced_accuracy", "accuracy")})
     return pd.DataFrame(rows)
 
 
 def print_result(arguments: argparse.Namespace, settings: list[Settings], clock: Clock) -> None:
-    from pipelines.training import bars_dir, say_budget
+    from pipelines.training import baselines_dir, say_budget
     from reports.tables import describe_gain
 
     folders = run_dirs(arguments, settings)
-    table = result_table(folders, bars_dir(arguments.out / "runs", settings[0], arguments.seed))
+    table = result_table(folders, baselines_dir(arguments.out / "runs", settings[0], arguments.seed))
     loaded = [load_run(folder) for folder in folders]
     metrics = loaded[0].metrics
     simulated = "SIMULATED cohort; " if metrics["simulated"] else ""

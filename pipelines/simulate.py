@@ -19,7 +19,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subjects", type=int, help="stable and converting people; default 300")
     parser.add_argument("--raw", type=int, default=default.raw, help="how many of them arrive as scans")
     parser.add_argument("--prepared-only", action="store_true", help="no raw scans at all")
-    parser.add_argument("--test-subjects", type=int, metavar="N", help="an evaluation set: N labeled people, prepared")
+    parser.add_argument(
+        "--test-subjects", type=int, metavar="N", help="an external test set: N labeled people, prepared"
+    )
     parser.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of other people's heads")
     parser.add_argument("--severity-correlation", type=float, default=default.severity_correlation)
     parser.add_argument("--nuisance-correlation", type=float, default=default.nuisance_correlation)

@@ -30,7 +30,7 @@ from pipelines.comparison import (
     summarize_seeds,
     tabulate_seeds,
 )
-from pipelines.config import METHODS, NO_WARM_START, Settings, load_settings, parse_override
+from pipelines.config import METHODS, NO_PRETRAINING, Settings, load_settings, parse_override
 from pipelines.grid import Outcome, Task, run_grid
 from pipelines.tuning import TUNING_SEED, Rates, candidates, choose_rates, chosen_overrides, describe_choice
 from reports.panels import write_panels
@@ -45,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", nargs="+", help="built-in configurations by name, or .yaml files; a study each")
     parser.add_argument("--methods", type=_names, default=["ce", "tcgm"], metavar="A,B,...", help=", ".join(METHODS))
-    parser.add_argument("--warm-starts", type=_names, metavar="A,B,...", help="of the configuration's, or none")
+    parser.add_argument("--pretrainings", type=_names, metavar="A,B,...", help="of the configuration's, or none")
     parser.add_argument("--label-rates", type=_rates, default=[0.1], metavar="R,R,...", help="default 0.1")
     parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, ...; default 5")
     parser.add_argument(
@@ -57,7 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
     parser.add_argument("--scheduler", metavar="tcp://...", help="a running Dask scheduler instead of processes here")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.rounds=200")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.steps=200")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     add_debug(parser)
     arguments = parser.parse_args(argv)
@@ -98,41 +98,41 @@ def output_folder(arguments: argparse.Namespace, settings: Settings) -> Path:
 
 def list_tasks(arguments: argparse.Namespace, out: Path, tuned: dict[str, Any]) -> list[Task]:
     """Seed by seed, so that an interrupted study has whole seeds rather than whole methods."""
-    warm_starts = arguments.warm_starts or [None]
+    pretrainings = arguments.pretrainings or [None]
     settings = {
-        (rate, warm): settings_for(arguments, rate, tuned | ({"warm_start": warm} if warm else {}))
+        (rate, chosen): settings_for(arguments, rate, tuned | ({"pretraining": chosen} if chosen else {}))
         for rate in arguments.label_rates
-        for warm in warm_starts
+        for chosen in pretrainings
     }
     return [
-        Task(out / "runs" / (warm or ""), settings[rate, warm], method, rate, seed)
+        Task(out / "runs" / (chosen or ""), settings[rate, chosen], method, rate, seed)
         for seed in range(arguments.seeds)
         for rate in arguments.label_rates
-        for warm in warm_starts
+        for chosen in pretrainings
         for method in arguments.methods
     ]
 
 
-def warm_start_of(run: Run) -> str:
-    return run.metrics.get("warm_start", {}).get("name", NO_WARM_START)
+def pretraining_of(run: Run) -> str:
+    return run.metrics.get("pretraining", {}).get("name", NO_PRETRAINING)
 
 
-def label_of(method: str, warm_start: str) -> str:
+def label_of(method: str, pretraining: str) -> str:
     """How a method is called beside others that began otherwise: "tcgm", or "tcgm, cross_modal"."""
-    return method if warm_start == NO_WARM_START else f"{method}, {warm_start}"
+    return method if pretraining == NO_PRETRAINING else f"{method}, {pretraining}"
 
 
 def labels_of(arguments: argparse.Namespace) -> list[str]:
     """All that a study compares, in the order of its tables."""
-    return [label_of(m, warm) for warm in arguments.warm_starts or [NO_WARM_START] for m in arguments.methods]
+    return [label_of(m, chosen) for chosen in arguments.pretrainings or [NO_PRETRAINING] for m in arguments.methods]
 
 
 def load_labeled(arguments: argparse.Namespace, run_dir: Path) -> Run:
-    """A finished run, its method named with its warm start where the study compares warm starts."""
+    """A finished run, its method named with its pretraining where the study compares several."""
     run = load_run(run_dir)
-    if not arguments.warm_starts:
+    if not arguments.pretrainings:
         return run
-    method = label_of(run.metrics["method"], warm_start_of(run))
+    method = label_of(run.metrics["method"], pretraining_of(run))
     return replace(run, metrics=run.metrics | {"method": method})
 
 
@@ -179,12 +179,12 @@ def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) 
     tuning_text = f" and {tuning} of tuning" if tuning else ""
     print(f"runs      {len(tasks)}{tuning_text}, on {where}, one thread each; finished ones are kept")
     seconds = measured_seconds(out)
-    labels = list(dict.fromkeys(label_of(task.method, task.settings.warm_start) for task in tasks))
+    labels = list(dict.fromkeys(label_of(task.method, task.settings.pretraining) for task in tasks))
     known = {label: seconds[label] for label in labels if label in seconds}
     each = ", ".join(f"{label} {value:.0f} s" for label, value in known.items())
     unknown = ", ".join(label for label in labels if label not in known)
     if known:
-        total = sum(known.get(label_of(task.method, task.settings.warm_start), 0) for task in tasks)
+        total = sum(known.get(label_of(task.method, task.settings.pretraining), 0) for task in tasks)
         spread = "" if arguments.scheduler else f"; about {total / min(arguments.jobs, len(tasks)) / 60:.1f} minutes"
         print(f"cost      {each} a run, measured on finished ones: {total:.0f} s in all{spread}")
     if unknown:
@@ -192,14 +192,14 @@ def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) 
 
 
 def measured_seconds(out: Path) -> dict[str, float]:
-    """Method, with its warm start -> median seconds of training of the finished runs in a study's folder."""
+    """Method, with its pretraining -> median seconds of training of the finished runs in a study's folder."""
     seconds: dict[str, list[float]] = {}
     for history in sorted((out / "runs").rglob("history.tsv")):
         if is_complete(history.parent):
             run = load_run(history.parent)
             taken = run.history["seconds"].dropna()
             if len(taken):
-                label = label_of(run.metrics["method"], warm_start_of(run))
+                label = label_of(run.metrics["method"], pretraining_of(run))
                 seconds.setdefault(label, []).append(float(taken.iloc[-1]))
     return {label: float(np.median(values)) for label, values in seconds.items()}
 

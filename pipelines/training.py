@@ -16,30 +16,30 @@ import pandas as pd
 import torch
 
 from adni_tcgm.audit import audit_fits, audit_splits, check_manifest, seal_test, split_manifest
+from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni_bars import CLINICAL_FILE, compute_bars
+from adni_tcgm.datasets.adni_baselines import CLINICAL_FILE, compute_baselines
 from adni_tcgm.evaluation import agreement
 from adni_tcgm.evaluation.calibration import CROSS_FITTED, Calibration, fit_calibration
 from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cross_predict
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.files import DamagedFile, inside, lock
-from adni_tcgm.journal import FileJournal
 from adni_tcgm.methods.method import Method
+from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
+from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
-from adni_tcgm.tcgm.murauer import Murauer, pretrain_murauer
 from adni_tcgm.tcgm.processes import rank
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
-from adni_tcgm.tcgm.warm_start import encoder_signs, pretrain
-from pipelines.config import AUSTERE, NO_WARM_START, Settings
+from pipelines.config import AUSTERE, NO_PRETRAINING, Settings
 from pipelines.training_cost import describe_volumes, estimate, free_bytes
 from pipelines.truth import Truth
 
 # Raised when metrics.json of the same settings says something else: an older run is then trained again.
-METRICS_VERSION = 2
-# Raised when there are other bars.
-BARS_VERSION = 2
+METRICS_VERSION = 3
+# Raised when there are other baselines.
+BASELINES_VERSION = 3
 
 
 def run_name(settings: Settings, method: str, seed: int) -> str:
@@ -54,7 +54,7 @@ def train_run(
     seed: int,
     *,
     truth: Truth | None = None,
-    evaluation: Path | None = None,
+    external: Path | None = None,
     progress: bool = True,
     tensorboard: Path | None = None,
 ) -> Path:
@@ -63,7 +63,7 @@ def train_run(
     A training that was killed goes on from its last state. Of several processes that train together (`torchrun`), the
     first one evaluates and writes.
 
-    truth: of a simulated cohort, for the Bayes limits. evaluation: another prepared folder that judges, never trains.
+    truth: of a simulated cohort, for the Bayes limits. external: another prepared folder, an external test set.
     tensorboard: the folder of TensorBoard's logs, one below it for each run.
     """
     run_dir = inside(runs, run_name(settings, method, seed))
@@ -71,7 +71,7 @@ def train_run(
     if _is_current(run_dir, config, needs_prepared=settings.dataset == "adni"):
         return run_dir
     with lock(run_dir.with_name(f".{run_dir.name}.lock"), run_dir) if rank() == 0 else nullcontext():
-        return _train(run_dir, config, settings, method, seed, truth, evaluation, progress, tensorboard)
+        return _train(run_dir, config, settings, method, seed, truth, external, progress, tensorboard)
 
 
 def _train(
@@ -81,7 +81,7 @@ def _train(
     method: str,
     seed: int,
     truth: Truth | None,
-    evaluation: Path | None,
+    external: Path | None,
     progress: bool,
     tensorboard: Path | None,
 ) -> Path:
@@ -90,20 +90,20 @@ def _train(
     splits = settings.load(seed)
     manifest = split_manifest(splits.rows, _drawn_from(settings, config))
     check_manifest(manifest, run_dir.parent)
-    judges = _read_judges(settings, splits, evaluation)
-    audit = audit_splits(splits, strict=settings.dataset == "adni", **judges)
+    external_test = _read_external(settings, splits, external)
+    audit = audit_splits(splits, strict=settings.dataset == "adni", **external_test)
     title = f"training {settings.variant}, {method}" if progress else None
     # Beside the run folder, until that is there.
     unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
     shown = shown_to_training(settings, splits)
     train = fitter(settings, method, shown, seed, title)
-    fitted = train(shown, title, journal_of(unfinished, config, tensorboard))
+    fitted = train(shown, title, checkpoint_of(unfinished, config, tensorboard))
     found = calibrate(settings, fitted, splits, shown, train)
     if rank() > 0:
         return run_dir
     fitted_on = {**splits.fitted_on, "weights": splits.train.sample_ids, **found.fitted_on}
     audit["fitted_on"] = audit_fits(fitted_on, splits)
-    parts = {"validation": splits.validation, "test": splits.test} | judges
+    parts = {"validation": splits.validation, "test": splits.test} | external_test
     if settings.dataset == "adni":
         parts["train"] = censored_people(splits)
     scores, predictions = _judge(fitted, found, parts)
@@ -130,22 +130,22 @@ def _train(
     return run_dir
 
 
-def _read_judges(settings: Settings, splits: Splits, evaluation: Path | None) -> dict[str, MultimodalBatch]:
-    """ "evaluation" -> the people of that folder, treated as those of `splits`; nothing where there is no folder."""
-    if evaluation is None:
+def _read_external(settings: Settings, splits: Splits, external: Path | None) -> dict[str, MultimodalBatch]:
+    """ "external" -> the people of that folder, treated as those of `splits`; nothing where there is no folder."""
+    if external is None:
         return {}
-    # Nobody in the evaluation set trains, so no margin for shifts is read.
+    # Nobody in the external test set trains, so no margin for shifts is read.
     config = replace(settings.data, margin=0)
-    return {"evaluation": adni.load_people(config, splits.norms, evaluation, splits.adjustment)}
+    return {"external": adni.load_people(config, splits.norms, external, splits.adjustment)}
 
 
 def _about_fit(settings: Settings, fitted: Fitted) -> dict:
-    """How the training began, which round was kept, how it was computed: what there is to say of each."""
+    """How the training began, which step was kept, how it was computed: what there is to say of each."""
     about: dict = {}
-    if settings.warm_start != NO_WARM_START:
-        about["warm_start"] = settings.describe_start()
+    if settings.pretraining != NO_PRETRAINING:
+        about["pretraining"] = settings.describe_pretraining()
     if fitted.history:
-        about |= {"best_round": fitted.best_round, "unlabeled_from": fitted.unlabeled_from}
+        about |= {"best_step": fitted.best_step, "unlabeled_from": fitted.unlabeled_from}
     if fitted.execution:
         about["execution"] = fitted.execution
     return about
@@ -204,12 +204,12 @@ def _numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: values.numpy() for name, values in tensors.items()}
 
 
-def journal_of(folder: Path, config: dict, tensorboard: Path | None = None) -> FileJournal:
+def checkpoint_of(folder: Path, config: dict, tensorboard: Path | None = None) -> CheckpointFile:
     """Where the training is kept, for these settings and data alone."""
     key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     name = folder.name.removeprefix(".").removesuffix(".unfinished")
     logs = tensorboard / name if tensorboard else None
-    return FileJournal(folder, key, writes=rank() == 0, tensorboard=logs)
+    return CheckpointFile(folder, key, writes=rank() == 0, tensorboard=logs)
 
 
 def censored_people(splits: Splits) -> MultimodalBatch:
@@ -227,7 +227,9 @@ def configuration(settings: Settings, method: str, seed: int) -> dict:
     # What other methods are set to is none of this run's business, nor is what a plot shows.
     config.pop("panels")
     config["methods"] = {method: settings.methods.get(method, {})}
-    config["warm_starts"] = {name: value for name, value in settings.warm_starts.items() if name == settings.warm_start}
+    config["pretrainings"] = {
+        name: value for name, value in settings.pretrainings.items() if name == settings.pretraining
+    }
     return config | {"data_fingerprint": settings.fingerprint()}
 
 
@@ -246,19 +248,19 @@ def fitter(
     seed: int,
     progress: str | None = None,
 ) -> Callable[..., Fitted]:
-    """How to train that method on these splits, or on a part of them: (splits, progress, journal) -> Fitted.
+    """How to train that method on these splits, or on a part of them: (splits, progress, checkpoint) -> Fitted.
 
-    Encoders of a warm start are trained here and now, once, on all of `splits.train`, of which they read no label. They
-    are not kept in a journal: after a kill they are trained anew, by the same seed, to the same weights.
+    Encoders are pretrained here and now, once, on all of `splits.train`, of which they read no label. They
+    are not kept in a checkpoint: after a kill they are trained anew, by the same seed, to the same weights.
     """
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
     augment = settings.augmentation()
-    if settings.warm_start != NO_WARM_START:
+    if settings.pretraining != NO_PRETRAINING:
         encoders, seconds = _encoders(settings, splits, config, progress)
 
-        def fit_on_encoders(part: Splits, title: str | None, kept: FileJournal | None) -> Fitted:
+        def fit_on_encoders(part: Splits, title: str | None, kept: CheckpointFile | None) -> Fitted:
             fitted = fit_encoded(method, encoders, part, config, augment, title, kept)
-            for row in fitted.history:  # what a run took counts its warm start
+            for row in fitted.history:  # what a run took counts its pretraining
                 row["seconds"] += seconds
             return fitted
 
@@ -269,17 +271,17 @@ def fitter(
 
 
 def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress: str | None) -> tuple[Encoders, float]:
-    """The encoders of the warm start, and the seconds that they took."""
-    warm, augment = settings.warm_up(), settings.augmentation()
-    title = f"{progress}: warm start" if progress else None
+    """The pretrained encoders, and the seconds that they took."""
+    pretraining, augment = settings.chosen_pretraining(), settings.augmentation()
+    title = f"{progress}: pretraining" if progress else None
     place = {"seed": config.seed, "device": config.device, "augment": augment, "progress": title}
     start = perf_counter()
-    if isinstance(warm, Murauer):
-        source = settings.load_source(warm.source)
-        encoders = pretrain_murauer(warm, settings.encoder(), splits.modalities, source, splits.train, **place)
+    if isinstance(pretraining, Murauer):
+        source = settings.load_source(pretraining.source)
+        encoders = pretrain_murauer(pretraining, settings.encoder(), splits.modalities, source, splits.train, **place)
     else:
-        encoders = pretrain(warm, settings.encoder(), splits.modalities, splits.train, **place)
-        encoders.signs = encoder_signs(warm.tasks, [m.name for m in splits.modalities], splits.target_signs)
+        encoders = pretrain(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
+        encoders.signs = encoder_signs(pretraining.tasks, [m.name for m in splits.modalities], splits.target_signs)
     return encoders, perf_counter() - start
 
 
@@ -314,7 +316,7 @@ def _about(settings: Settings, method: str, seed: int, splits: Splits, truth: Tr
 
 
 def shown_to_training(settings: Settings, splits: Splits) -> Splits:
-    """No test split; and by the austere protocol no label but the visible ones: no round is chosen on validation."""
+    """No test split; and by the austere protocol no label but the visible ones: no step is chosen on validation."""
     sealed = seal_test(splits)
     if settings.protocol != AUSTERE:
         return sealed
@@ -359,42 +361,42 @@ def _is_current(run_dir: Path, config: dict, needs_prepared: bool) -> bool:
     return run.config == json.loads(json.dumps(config)) and (run.prepared_path is not None or not needs_prepared)
 
 
-def bars_dir(runs: Path, settings: Settings, seed: int) -> Path:
-    return runs / f"bars-r{settings.data.label_rate:g}-s{seed}"
+def baselines_dir(runs: Path, settings: Settings, seed: int) -> Path:
+    return runs / f"baselines-r{settings.data.label_rate:g}-s{seed}"
 
 
-def write_bars(
-    runs: Path, settings: list[Settings], seed: int, *, truth: Truth | None = None, evaluation: Path | None = None
+def write_baselines(
+    runs: Path, settings: list[Settings], seed: int, *, truth: Truth | None = None, external: Path | None = None
 ) -> Path:
-    """What simple predictors reach on the same split with the same labels: `bars.json` in a folder of its own."""
+    """What simple predictors reach on the same split with the same labels: `baselines.json` in a folder of its own."""
     voxels = next((s for s in settings if s.data.features == "voxels"), settings[0])
-    folder = bars_dir(runs, voxels, seed)
+    folder = baselines_dir(runs, voxels, seed)
     tables = [Path(voxels.data.path) / name for name in ("manifest.tsv", CLINICAL_FILE)]
     content = b"".join(table.read_bytes() for table in tables if table.is_file())
     regions = next((s.data for s in settings if s.data.features == "regions"), None)
     about = {"harmonize": regions.harmonize, "adjust": regions.adjust} if regions else {}
     inputs = {
         "seed": seed,
-        "bars_version": BARS_VERSION,
+        "baselines_version": BASELINES_VERSION,
         **asdict(voxels.data),
         **about,
         "tables": hashlib.sha256(content).hexdigest(),
     }
-    # Bars look at voxels and at summaries whatever the classifiers see and the encoders learn.
+    # Baselines look at voxels and at summaries whatever the classifiers see and the encoders learn.
     for key in ("path", "features", "targets"):
         inputs.pop(key)
     inputs = json.loads(json.dumps(inputs))  # tuples become lists, as they will be read
     stamp = folder / "inputs.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == inputs:
         return folder
-    # The split is the same for either kind of features; bars see regions as classifiers of regions do.
+    # The split is the same for either kind of features; baselines see regions as classifiers of regions do.
     splits = adni.load(regions or replace(voxels.data, features="regions"), seed)
     bayes = None
     if truth is not None:
         limits = truth.bayes_metrics(splits.test.sample_ids) or {}
         severities = {f"severity, {name}": values["auc"] for name, values in limits.items()}
         bayes = {**severities, **truth.summary_limit(splits.test.sample_ids)}
-    rows = compute_bars(voxels.data, splits, voxels.data.path, evaluation, bayes)
-    write_json(folder / "bars.json", rows)
+    rows = compute_baselines(voxels.data, splits, voxels.data.path, external, bayes)
+    write_json(folder / "baselines.json", rows)
     write_json(stamp, inputs)
     return folder

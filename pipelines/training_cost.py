@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
 from adni_tcgm.tcgm.execution import choose_device, set_micro_batch
-from adni_tcgm.tcgm.stream import Augmentation
+from adni_tcgm.tcgm.sampler import Augmentation
 from adni_tcgm.tcgm.trainer import Method, TrainConfig, Training
 from preprocessing.cohort.preflight import available_memory_gb
 
@@ -31,7 +31,7 @@ PROBED = 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes and seconds. free: of the device, None where it is unknown. seconds: of all rounds, validation aside."""
+    """Bytes and seconds. free: of the device, None where it is unknown. seconds: of all steps, validation aside."""
 
     parameters: int
     data: int
@@ -109,15 +109,15 @@ def estimate(method: Method, splits: Splits, config: TrainConfig, augment: Augme
             _probe(loss_of, training, samples) for loss_of in (method.labeled_loss, method.unlabeled_loss)
         )
     sizes = config.batch_size_labeled, min(config.batch_size_unlabeled, len(splits.train))
-    rounds = config.rounds, max(0, config.rounds - config.warm_up_rounds)
+    steps = config.steps, max(0, config.steps - config.supervised_steps)
     return Estimate(
         parameters=sum(p.numel() for p in training.model.parameters()),
-        data=sum(v.nbytes for v in training.stream_u.samples.inputs.values() if v.device.type == "cuda"),
+        data=sum(v.nbytes for v in training.unlabeled_sampler.samples.inputs.values() if v.device.type == "cuda"),
         per_sample=max(labeled[0], unlabeled[0]) / len(samples),
         batch_size=max(sizes),
         micro_batch=config.micro_batch,
         seconds=sum(
-            r * size * s / len(samples) for r, size, (_, s) in zip(rounds, sizes, (labeled, unlabeled), strict=True)
+            r * size * s / len(samples) for r, size, (_, s) in zip(steps, sizes, (labeled, unlabeled), strict=True)
         ),
         device="GPU" if device.type == "cuda" else "CPU",
         free=free,

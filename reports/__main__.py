@@ -19,7 +19,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where the PDFs go (default: reports/ beside the runs folder)")
     parser.add_argument("--prepared", type=Path, help="prepared folder (default: the one that the first run names)")
     parser.add_argument(
-        "--bars", type=Path, help="bars.json or its folder (default: bars-*/ of the same rate and seed)"
+        "--baselines", type=Path, help="baselines.json or its folder (default: baselines-*/ of the same rate and seed)"
     )
     parser.add_argument("--subject-reports", default="8", metavar="all|none|N", help="test people who get a report")
     parser.add_argument("--subject", nargs="+", default=[], metavar="ID", help="instead: these people or visits")
@@ -35,10 +35,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def find_bars(run_dir: Path) -> Path | None:
-    """The bars of a run's own label rate and seed: `bars-r0.1-s0` beside `voxels-tcgm-r0.1-s0`."""
-    folder = run_dir.parent / "-".join(["bars", *run_dir.name.split("-")[2:]])
-    return folder if (folder / "bars.json").is_file() else None
+def find_baselines(run_dir: Path) -> Path | None:
+    """The baselines of a run's own label rate and seed: `baselines-r0.1-s0` beside `voxels-tcgm-r0.1-s0`."""
+    folder = run_dir.parent / "-".join(["baselines", *run_dir.name.split("-")[2:]])
+    return folder if (folder / "baselines.json").is_file() else None
 
 
 def print_pseudonyms(run_dir: Path) -> None:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             options.run_dirs,
             destination,
             prepared=options.prepared,
-            bars=options.bars or find_bars(first),
+            baselines=options.baselines or find_baselines(first),
             subject_reports=options.subject_reports,
             jobs=options.jobs,
             prevalence=options.prevalence,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from adni_tcgm.evaluation.bars import logistic_scores
+from adni_tcgm.evaluation.baselines import logistic_scores
 from adni_tcgm.evaluation.intervals import PairedRun, paired_difference
 from reports.evidence import CALIBRATED, labeled_rows
 from reports.gathering import Cohort
@@ -24,14 +24,14 @@ TITLES = {
     "adas13": "ADAS-Cog 13",
 }
 COVARIATES = {"age": "age", "male": "sex"}
-# Names of bars that say the same with simpler imaging; they stand in this section, not among the others.
-BARS = ("clinical", "imaging:")
+# Names of baselines that say the same with simpler imaging; they stand in this section, not among the others.
+CLINICAL_BASELINES = ("clinical", "imaging:")
 
 
-def split_bars(bars: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The bars of clinical scores, and all others."""
-    chosen = [bar for bar in bars if bar["bar"].startswith(BARS)]
-    return chosen, [bar for bar in bars if bar not in chosen]
+def split_baselines(baselines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The baselines of clinical scores, and all others."""
+    chosen = [baseline for baseline in baselines if baseline["baseline"].startswith(CLINICAL_BASELINES)]
+    return chosen, [baseline for baseline in baselines if baseline not in chosen]
 
 
 def load_scores(cohort: Cohort) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def _auc_or_none(converter: np.ndarray, values: np.ndarray) -> float | None:
     return auc(converter, values) if converter.any() and not converter.all() else None
 
 
-def clinical_section(cohort: Cohort, bars: list[dict[str, Any]]) -> dict[str, Any] | None:
+def clinical_section(cohort: Cohort, baselines: list[dict[str, Any]]) -> dict[str, Any] | None:
     """What the report says of clinical scores; None where the prepared folder has none."""
     scores = load_scores(cohort)
     rows = compare(cohort, scores) if len(scores.columns) else []
@@ -95,15 +95,19 @@ def clinical_section(cohort: Cohort, bars: list[dict[str, Any]]) -> dict[str, An
         return None
     shares = scores.reindex(labeled_rows(cohort.headline, "test").index).notna().mean()
     budgets: dict[str, dict[str, str]] = {}
-    for bar in bars:
-        if bar["split"] == "test":
-            # The bar's name lists its scores; the note does that.
-            name = "clinical scores" if bar["bar"].startswith("clinical:") else bar["bar"].removeprefix("imaging: ")
-            budgets.setdefault(name, {})[bar["labels"]] = fixed(bar["auc"])
+    for baseline in baselines:
+        if baseline["split"] == "test":
+            # The baseline's name lists its scores; the note does that.
+            name = (
+                "clinical scores"
+                if baseline["baseline"].startswith("clinical:")
+                else baseline["baseline"].removeprefix("imaging: ")
+            )
+            budgets.setdefault(name, {})[baseline["labels"]] = fixed(baseline["auc"])
     simple = [
         {"name": name, "visible": values.get("visible", "–"), "more": values.get("visible+validation", "–")}
         for name, values in budgets.items()
     ]
     named = [TITLES[name] + (f" (known of {100 * share:.0f} %)" if share < 1 else "") for name, share in shares.items()]
     fitted = len(labeled_rows(cohort.headline, cohort.headline.calibration_split))
-    return {"rows": rows, "bars": simple, "scores": ", ".join(named), "fitted": fitted}
+    return {"rows": rows, "baselines": simple, "scores": ", ".join(named), "fitted": fitted}

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from reports import evidence, figures, overlays, tables
-from reports.clinical_scores import clinical_section, split_bars
+from reports.clinical_scores import clinical_section, split_baselines
 from reports.gathering import Cohort
 from reports.message import message_section
 from reports.probability import describe_choice, find_probability
@@ -22,16 +22,16 @@ from reports.tables import SMALLEST_CELL, fixed
 from reports.typesetting import typeset
 
 
-def load_bars(path: Path | None) -> list[dict[str, Any]]:
-    """The rows of a bars.json; none where there is no such file."""
+def load_baselines(path: Path | None) -> list[dict[str, Any]]:
+    """The rows of a baselines.json; none where there is no such file."""
     if path is None:
         return []
-    file = path / "bars.json" if path.is_dir() else path
+    file = path / "baselines.json" if path.is_dir() else path
     if not file.is_file():
         return []
     rows = json.loads(file.read_text(encoding="utf-8"))
     for row in rows:
-        for key in ("bar", "labels", "modality", "split"):
+        for key in ("baseline", "labels", "modality", "split"):
             if key not in row:
                 raise ValueError(f"{file}: a row has no {key!r}: {row}")
     return rows
@@ -101,12 +101,12 @@ def _precision_note(cohort: Cohort) -> str:
     )
 
 
-def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def describe_cohort(cohort: Cohort, baselines: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The data and figures of the cohort report; sections that need the prepared folder are left out without it."""
     hide, headline = not cohort.simulated, cohort.headline
     scores = tables.gather_scores(cohort.runs)
-    clinical_bars, bars = split_bars(bars)
-    metrics, forest = tables.tabulate_metrics(cohort.runs, bars, headline)
+    clinical_baselines, baselines = split_baselines(baselines)
+    metrics, forest = tables.tabulate_metrics(cohort.runs, baselines, headline)
     drawn = {"roc.svg": figures.draw_roc(scores, MODALITY_TITLES, headline.name)}
     if forest:
         drawn["forest.svg"] = figures.draw_forest(forest, MODALITY_TITLES)
@@ -132,9 +132,9 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
         "straddling": tables.straddling_groups(headline),
         "same_splits": all(run.splits["split"].equals(headline.splits["split"]) for run in cohort.runs),
         "metrics": metrics,
-        "evaluation": tables.tabulate_evaluation(cohort.runs, bars),
+        "external": tables.tabulate_external(cohort.runs, baselines),
         "forest": "forest.svg" if forest else None,
-        "has_bars": bool(bars),
+        "has_baselines": bool(baselines),
         "has_bayes": any(row["kind"] == "bayes" for row in metrics),
         "precision": _precision_note(cohort),
         "smallest_cell": SMALLEST_CELL,
@@ -145,10 +145,10 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     found, figures_of_evidence = evidence.describe_evidence(cohort)
     data |= found
     drawn |= figures_of_evidence
-    data["message"], pictures = message_section(cohort, forest, scores, clinical_bars)
+    data["message"], pictures = message_section(cohort, forest, scores, clinical_baselines)
     drawn |= pictures
     drawn["pr.svg"] = figures.draw_precision_recall(scores, MODALITY_TITLES)
-    data["clinical"] = clinical_section(cohort, clinical_bars)
+    data["clinical"] = clinical_section(cohort, clinical_baselines)
     if cohort.prepared is not None:
         visits = cohort.prepared.visits
         data["flow"] = tables.count_flow(visits, cohort.prepared.ledger, headline, hide)
@@ -160,7 +160,7 @@ def describe_cohort(cohort: Cohort, bars: list[dict[str, Any]]) -> tuple[dict[st
     return data, drawn
 
 
-def write_cohort(cohort: Cohort, bars: list[dict[str, Any]], destination: Path) -> Path:
+def write_cohort(cohort: Cohort, baselines: list[dict[str, Any]], destination: Path) -> Path:
     """Write `<destination>/cohort.pdf` and return its path."""
-    data, drawn = describe_cohort(cohort, bars)
+    data, drawn = describe_cohort(cohort, baselines)
     return typeset("cohort", data, drawn, destination / "cohort.pdf")

@@ -47,7 +47,7 @@ def tabulate_calibration(runs: list[Run]) -> list[dict[str, str]]:
     """Brier, log-loss, calibration intercept and slope, before and after, on test and, if there is one, evaluation."""
     table = []
     for run in runs:
-        for split in ("test", "evaluation"):
+        for split in ("test", "external"):
             rows = labeled_rows(run, split)
             for column, kind in ((RAW, "raw"), (CALIBRATED, "calibrated")) if len(rows) else ():
                 labels, p = rows["converter"].to_numpy(), rows[column].to_numpy().clip(1e-6, 1 - 1e-6)

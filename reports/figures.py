@@ -179,7 +179,7 @@ def draw_roc(scores: dict[str, list[Scores]], titles: dict[str, str], headline: 
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One line of the AUC figure; `low` and `high` may be None (no interval), `kind` is run, bar or bayes."""
+    """One line of the AUC figure; `low` and `high` may be None (no interval), `kind` is run, baseline or bayes."""
 
     title: str
     modality: str
@@ -217,7 +217,7 @@ def _draw_forest_rows(axes: Axes, rows: list[ForestRow], names: list[str], modal
 
 
 def draw_forest(rows: list[ForestRow], modalities: dict[str, str]) -> bytes:
-    """AUC of every run and bar, a panel per modality, with 95 % bootstrap intervals; dotted: Bayes."""
+    """AUC of every run and baseline, a panel per modality, with 95 % bootstrap intervals; dotted: Bayes."""
     names = list(dict.fromkeys(row.title for row in rows if row.kind != "bayes"))
     kinds = {row.title: row.kind for row in rows}
     with matplotlib.rc_context(STYLE):

@@ -163,7 +163,7 @@ def draw_confusion(run: GenericRun) -> bytes:
 
 
 def draw_history(run: GenericRun) -> bytes | None:
-    """Gain and validation log-loss over rounds; None where the method records none."""
+    """Gain and validation log-loss over steps; None where the method records none."""
     history = run.history
     panels = [("gain", "total correlation gain (nats)"), ("validation_loss", "validation log-loss")]
     panels = [(key, title) for key, title in panels if key in history and history[key].notna().sum() > 1]
@@ -177,7 +177,7 @@ def draw_history(run: GenericRun) -> bytes | None:
             if best is not None:
                 axes.axvline(history.loc[best, "round"], color=GREY, lw=0.8, ls=(0, (3, 2)))
             axes.set_title(title, loc="left", fontsize=9.5, weight="bold")
-            axes.set_xlabel("round", fontsize=8, labelpad=1)
+            axes.set_xlabel("step", fontsize=8, labelpad=1)
             axes.tick_params(labelsize=7.5, length=2.5)
         figure.tight_layout()
         return save_svg(figure)

@@ -39,11 +39,11 @@ def say_how_well(cohort: Cohort, forest: list[ForestRow]) -> str:
     )
 
 
-def say_against(cohort: Cohort, forest: list[ForestRow], bars: list[dict[str, Any]]) -> str:
+def say_against(cohort: Cohort, forest: list[ForestRow], baselines: list[dict[str, Any]]) -> str:
     """The headline run beside simpler classifiers that saw as many labels or fewer, and beside clinical scores."""
     rows = [row for row in forest if row.modality == "all"]
     own = next((row for row in rows if row.kind == "run" and row.title.endswith("(headline)")), None)
-    rivals = [row for row in rows if row.kind == "bar" and _budget(row.title) in SAME_OR_FEWER_LABELS]
+    rivals = [row for row in rows if row.kind == "baseline" and _budget(row.title) in SAME_OR_FEWER_LABELS]
     said = []
     if own is None or not rivals:
         said.append("No simpler classifier was computed for this cohort.")
@@ -56,7 +56,7 @@ def say_against(cohort: Cohort, forest: list[ForestRow], bars: list[dict[str, An
             f"{higher} of {len(rivals)} simpler classifiers with as many labels or fewer have a higher AUC; the best, "
             f"{_name(best.title)}, has {fixed(best.auc)}, {place} the interval of the headline run."
         )
-    clinical = clinical_section(cohort, bars)
+    clinical = clinical_section(cohort, baselines)
     if clinical:
         shown = {row["name"]: row for row in clinical["rows"]}
         alone, both = shown["clinical scores"], shown["both"]
@@ -113,12 +113,12 @@ def rate_subgroups(cohort: Cohort) -> list[ForestRow]:
 
 
 def message_section(
-    cohort: Cohort, forest: list[ForestRow], scores: dict[str, list[figures.Scores]], bars: list[dict[str, Any]]
+    cohort: Cohort, forest: list[ForestRow], scores: dict[str, list[figures.Scores]], baselines: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Words and figures of page one."""
     data: dict[str, Any] = {
         "well": say_how_well(cohort, forest),
-        "against": say_against(cohort, forest, bars),
+        "against": say_against(cohort, forest, baselines),
         "believable": say_believable(cohort),
         "test": str(len(labeled_rows(cohort.headline, "test"))),
     }
@@ -130,7 +130,7 @@ def message_section(
     combined = [
         row
         for row in forest
-        if row.modality == "all" and (row.kind != "bar" or _budget(row.title) in SAME_OR_FEWER_LABELS)
+        if row.modality == "all" and (row.kind != "baseline" or _budget(row.title) in SAME_OR_FEWER_LABELS)
     ]
     if combined:
         drawn["one-against.svg"] = figures.draw_small_forest(combined)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adni_tcgm.evaluation.calibration import probability_intervals, shift_prevalence
-from adni_tcgm.evaluation.familiarity import FLAGGED_SHARE, judge_familiarity
+from adni_tcgm.evaluation.out_of_distribution import FLAGGED_SHARE, score_out_of_distribution
 from reports import figures
 from reports.gathering import Cohort
 from reports.norms import MEASURES
@@ -54,7 +54,7 @@ def describe_choice(cohort: Cohort) -> str:
     return f"Headline: {cohort.headline.title}, chosen by the lower validation log-loss ({values})."
 
 
-def describe_familiarity(cohort: Cohort, sample_id: str) -> dict[str, Any] | None:
+def describe_out_of_distribution(cohort: Cohort, sample_id: str) -> dict[str, Any] | None:
     """How far out among the training people the person's age, head size and regional measurements lie."""
     if cohort.prepared is None or sample_id not in cohort.people.index:
         return None
@@ -63,7 +63,7 @@ def describe_familiarity(cohort: Cohort, sample_id: str) -> dict[str, Any] | Non
     table = table.assign(age=cohort.people["age"], tiv_ml=cohort.people["tiv_ml"])
     splits = cohort.headline.splits
     training = table.index.intersection(splits.index[splits["split"] == "train"]).difference([sample_id])
-    found = judge_familiarity(table.loc[training].to_numpy(float), table.loc[sample_id].to_numpy(float))
+    found = score_out_of_distribution(table.loc[training].to_numpy(float), table.loc[sample_id].to_numpy(float))
     if found is None:
         return None
     where = f"further out than {100 * found.share:.0f} % of {found.n} training people"
@@ -155,7 +155,7 @@ def probability_section(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The probability of each modality that is there, with the notes that say how to read it."""
     if withheld:
-        return {"withheld": withheld, "figure": None, "notes": [], "rows": [], "familiarity": None}, {}
+        return {"withheld": withheld, "figure": None, "notes": [], "rows": [], "out_of_distribution": None}, {}
     rows = _rows(cohort, sample_id)
     absent = [m for m in MODALITIES[:2] if m not in {row.modality for row in rows}]
     data = {
@@ -164,7 +164,7 @@ def probability_section(
         "rows": [{"title": row.title, "percent": f"{100 * row.value:.0f}"} for row in rows],
         "missing": [MODALITY_TITLES[m] for m in absent] if rows else [],
         "calibrated": is_calibrated(cohort.headline),
-        "familiarity": describe_familiarity(cohort, sample_id) if rows else None,
+        "out_of_distribution": describe_out_of_distribution(cohort, sample_id) if rows else None,
         "restated": restate(cohort, rows),
         "first-note": _first_note(cohort, sample_id),
         "notes": _notes(cohort, sample_id),

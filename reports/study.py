@@ -293,8 +293,8 @@ def _list_tuning(tuning: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "method": method_title(row.method),
-            "gamma_l": f"{row.gamma_l:g}",
-            "gamma_u": f"{row.gamma_u:g}",
+            "lr_labeled": f"{row.lr_labeled:g}",
+            "lr_unlabeled": f"{row.lr_unlabeled:g}",
             "loss": "failed" if math.isnan(row.validation_log_loss) else f"{row.validation_log_loss:.3f}",
             "chosen": row.chosen == "yes",
         }

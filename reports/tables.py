@@ -91,19 +91,19 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
     return f"Regional measurements: {sites}; values are {covariates}."
 
 
-WARM_TASKS = {
+PRETEXT_TASKS = {
     "targets": "to predict the regional measurements of their own scan",
     "cross_modal": "to predict those of the other scan",
     "murauer": "to be like simulated people, whose labels are all known",
 }
 
 
-def describe_warm_start(metrics: dict[str, Any]) -> str:
+def describe_pretraining(metrics: dict[str, Any]) -> str:
     """One sentence: what the networks learned before the labels of this cohort; empty where they learned nothing."""
-    start = metrics.get("warm_start")
+    start = metrics.get("pretraining")
     if not start:
         return ""
-    tasks = " and ".join(WARM_TASKS.get(task, task) for task in start["tasks"])
+    tasks = " and ".join(PRETEXT_TASKS.get(task, task) for task in start["tasks"])
     learned = f"first learned, from all training people without their labels, {tasks}"
     return f"Networks for {metrics['features']} {learned}."
 
@@ -111,28 +111,28 @@ def describe_warm_start(metrics: dict[str, Any]) -> str:
 def describe_gain(runs: Sequence[Run]) -> str:
     """A sentence for each TCGM whose weights are older than its first step on the gain; empty where there is none.
 
-    Comparing it with CE says nothing of the gain: it is CE, wherever CE kept the weights of the same round.
+    Comparing it with CE says nothing of the gain: it is CE, wherever CE kept the weights of the same step.
     """
     sentences = []
     for run in runs:
-        if run.metrics["method"] != "tcgm" or "best_round" not in run.metrics:
+        if run.metrics["method"] != "tcgm" or "best_step" not in run.metrics:
             continue
-        best, begin = run.metrics["best_round"], run.metrics["unlabeled_from"]
+        best, begin = run.metrics["best_step"], run.metrics["unlabeled_from"]
         if begin is not None and best >= begin:
             continue
         features = run.metrics["features"]
         rivals = [other for other in runs if (other.metrics["method"], other.metrics["features"]) == ("ce", features)]
         same = any(other.predictions.equals(run.predictions) for other in rivals)
-        when = f"before the gain begins at round {begin}" if begin is not None else "and the gain never began"
+        when = f"before the gain begins at step {begin}" if begin is not None else "and the gain never began"
         what = "TCGM and CE are the same classifier here" if same else "nothing of the gain is in this TCGM"
-        sentences.append(f"{features.capitalize()}: validation chose round {best}, {when}: {what}.")
+        sentences.append(f"{features.capitalize()}: validation chose step {best}, {when}: {what}.")
     return " ".join(sentences)
 
 
 def describe_adjustments(runs: list[Run]) -> str:
     """Those sentences for every kind of run, each once."""
     sentences = [describe_adjustment(run.metrics["features"], run.adjustment) for run in runs]
-    sentences += [describe_warm_start(run.metrics) for run in runs]
+    sentences += [describe_pretraining(run.metrics) for run in runs]
     return " ".join(dict.fromkeys(filter(None, sentences)))
 
 
@@ -223,9 +223,9 @@ def _row(
 
 
 def tabulate_metrics(
-    runs: list[Run], bars: list[dict[str, Any]], headline: Run
+    runs: list[Run], baselines: list[dict[str, Any]], headline: Run
 ) -> tuple[list[dict[str, str]], list[ForestRow]]:
-    """Every run and bar on the test split, and Bayes where the truth is known; the same as rows of the AUC figure."""
+    """Every run and baseline on the test split, Bayes where the truth is known; and the same for the AUC figure."""
     table, forest = [], []
     for modality, all_scores in gather_scores(runs).items():
         bayes = ((headline.metrics.get("bayes") or {}).get(modality) or {}).get("auc")
@@ -238,17 +238,17 @@ def tabulate_metrics(
             table.append(_row(title, "run", modality, values, interval, str(len(scores.converter))))
             if limits and values.get("auc") is not None:
                 forest.append(ForestRow(title, modality, "run", values["auc"], *limits))
-        for bar in bars:
-            if bar["modality"] != modality or bar["split"] not in ("test", "exact"):
+        for baseline in baselines:
+            if baseline["modality"] != modality or baseline["split"] not in ("test", "exact"):
                 continue
-            if bar["split"] == "exact":  # known from how simulated people were made, not judged on any
-                if bar["auc"] != bayes:
-                    table.append(_row(bar["bar"], "bayes", modality, bar))
+            if baseline["split"] == "exact":  # known from how simulated people were made, not judged on any
+                if baseline["auc"] != bayes:
+                    table.append(_row(baseline["baseline"], "bayes", modality, baseline))
                 continue
-            title = f"{bar['bar']} (labels: {bar['labels']})"
-            table.append(_row(title, "bar", modality, bar, n=str(bar.get("n", ""))))
-            if bar.get("auc") is not None:
-                forest.append(ForestRow(title, modality, "bar", float(bar["auc"])))
+            title = f"{baseline['baseline']} (labels: {baseline['labels']})"
+            table.append(_row(title, "baseline", modality, baseline, n=str(baseline.get("n", ""))))
+            if baseline.get("auc") is not None:
+                forest.append(ForestRow(title, modality, "baseline", float(baseline["auc"])))
         if bayes is not None:
             table.append(_row("Bayes (knows how the data were made)", "bayes", modality, {"auc": bayes}))
             forest.append(ForestRow("Bayes", modality, "bayes", float(bayes)))
@@ -261,15 +261,17 @@ def _check_auc(run: Run, modality: str, stated: float | None, found: float) -> N
         warnings.warn(f"{place} does not follow from predictions.tsv, which gives {found:.3f}", stacklevel=2)
 
 
-def tabulate_evaluation(runs: list[Run], bars: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """AUC by modality on the separate evaluation set, a row per run and bar; empty where there is none."""
+def tabulate_external(runs: list[Run], baselines: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """AUC by modality on the external test set, a row per run and baseline; empty where there is none."""
     rows: dict[str, dict[str, str]] = {}
     for run in runs:
-        for modality, values in run.metrics.get("evaluation", {}).items():
+        for modality, values in run.metrics.get("external", {}).items():
             rows.setdefault(run.title, {})[modality] = fixed(values.get("auc"), 3)
-    for bar in bars:
-        if bar["split"] == "evaluation":
-            rows.setdefault(f"{bar['bar']} (labels: {bar['labels']})", {})[bar["modality"]] = fixed(bar["auc"], 3)
+    for baseline in baselines:
+        if baseline["split"] == "external":
+            rows.setdefault(f"{baseline['baseline']} (labels: {baseline['labels']})", {})[baseline["modality"]] = fixed(
+                baseline["auc"], 3
+            )
     return [{"name": name} | {m: values.get(m, "–") for m in MODALITIES} for name, values in rows.items()]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from adni_tcgm.processes import process_pool
-from reports.cohort import load_bars, write_cohort
+from reports.cohort import load_baselines, write_cohort
 from reports.gathering import Cohort, gather_cohort
 from reports.interactive import write_page
 from reports.records import Prepared, Run, choose_headline, find_prepared, load_prepared, load_run
@@ -126,7 +126,7 @@ def write_reports(
     destination: Path,
     *,
     prepared: Path | None = None,
-    bars: Path | None = None,
+    baselines: Path | None = None,
     subject_reports: SubjectChoice = 8,
     jobs: int = 1,
     prevalence: float | None = None,
@@ -140,7 +140,7 @@ def write_reports(
     run_dirs: run folders of one cohort; whether it is simulated stands in their metrics.
     prepared: the prepared folder; None takes the one that the first run names, and without any, pages that need no
         image are written and say what is missing.
-    bars: folder or file with `bars.json`; None or a missing file leaves the bars out.
+    baselines: folder or file with `baselines.json`; None or a missing file leaves the baselines out.
     subject_reports: `all` test people, `none`, or a number of them, those with raw scans first.
     jobs: processes over subjects.
     subjects: sample ids (or participants) that get a report, instead of `subject_reports`.
@@ -164,7 +164,9 @@ def write_reports(
     destination = Path(destination)
     summary = Reports()
     if "pdf" in kinds:
-        summary.attempt("cohort", write_cohort, cohort, load_bars(Path(bars) if bars else None), destination)
+        summary.attempt(
+            "cohort", write_cohort, cohort, load_baselines(Path(baselines) if baselines else None), destination
+        )
     people = _write_subjects(cohort, chosen, destination, min(jobs, len(chosen)), kinds)
     reports = Reports(summary.written + people.written, summary.failures | people.failures)
     for name, message in reports.failures.items():

@@ -261,20 +261,20 @@ def test_somebody_of_the_evaluation_set_who_also_trains_is_caught(cohort: Cohort
     splits = cohort.splits()
     judge = replace(splits.test, sample_ids=[f"other-{i}" for i in range(20)], groups=())
     judge = judge.with_inputs({name: -values for name, values in judge.inputs.items()})
-    audit_splits(splits, strict=True, evaluation=judge)
+    audit_splits(splits, strict=True, external=judge)
     judge.inputs["mri"][4] = splits.train.inputs["mri"][7]
     with pytest.raises(
-        LeakError, match="mri of 'sub-007_ses-M000' in train is the same as that of 'other-4' in evaluation"
+        LeakError, match="mri of 'sub-007_ses-M000' in train is the same as that of 'other-4' in external"
     ):
-        audit_splits(splits, strict=True, evaluation=judge)
+        audit_splits(splits, strict=True, external=judge)
 
 
 def test_volumes_with_a_margin_are_compared_with_those_without(cohort: Cohort) -> None:
     splits = cohort.splits()
     few = splits.train.select(torch.arange(9))
-    for judges, copies in ((few, 9), (splits.test, 0)):
-        judges = judges.with_inputs(judges.inputs | {"mri": judges.inputs["mri"][:, :, 2:-2, 2:-2, 2:-2]})
-        assert len(find_copies({"train": splits.train, "evaluation": judges}, "mri", 0)[1]) == copies
+    for external, copies in ((few, 9), (splits.test, 0)):
+        external = external.with_inputs(external.inputs | {"mri": external.inputs["mri"][:, :, 2:-2, 2:-2, 2:-2]})
+        assert len(find_copies({"train": splits.train, "external": external}, "mri", 0)[1]) == copies
 
 
 def test_elsewhere_than_with_brains_a_sample_that_is_there_twice_is_a_warning(cohort: Cohort) -> None:
@@ -331,7 +331,7 @@ def test_training_sees_no_test_row_and_no_hidden_label(cohort: Cohort) -> None:
 
 
 def test_a_method_trains_on_sealed_splits_as_on_open_ones(cohort: Cohort) -> None:
-    splits, config = cohort.splits(), TrainConfig(rounds=4, validate_every=2, device="cpu")
+    splits, config = cohort.splits(), TrainConfig(steps=4, validate_every=2, device="cpu")
     splits = replace(splits, modalities=splits.modalities[2:])
     for part in SIZES:
         batch = getattr(splits, part)

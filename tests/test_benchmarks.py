@@ -1,4 +1,4 @@
-"""The known answer, small: four people through the whole registration path, coarsely; and how it is judged."""
+"""The ground truth, small: four people through the whole registration path, coarsely; and how it is judged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.known_answers import compare, compare_sides, gray_matter_ratio, icc_a1, known_answers, round_trip_mm
+from benchmarks.ground_truth import compare, compare_sides, compare_with_truth, gray_matter_ratio, icc_a1, round_trip_mm
 from preprocessing.cohort.run import Recipe
 from preprocessing.ledger import write_image
 from preprocessing.steps import register, template
@@ -67,7 +67,7 @@ def test_modulated_grey_matter_is_weighed_against_the_native_count(tmp_path: Pat
 
 @pytest.mark.slow
 def test_registration_finds_the_volumes_and_uptake_that_were_put_in(tmp_path: Path) -> None:
-    result = known_answers(tmp_path, subjects=4, jobs=2, recipe=Recipe(syn_iterations=COARSE_ITERATIONS))
+    result = compare_with_truth(tmp_path, subjects=4, jobs=2, recipe=Recipe(syn_iterations=COARSE_ITERATIONS))
     assert result["subjects"] == 4
     assert result["hippocampal volume"]["r"] > 0.8
     assert result["meta-ROI SUVR"]["r"] > 0.9

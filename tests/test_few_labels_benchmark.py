@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from adni_tcgm.datasets.adni import AdniConfig, load, read_people
-from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.datasets.adni_baselines import compute_baselines
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.storage import split_table
 from benchmarks import few_labels
@@ -37,16 +37,16 @@ def made_up_run(out: Path, seed: int, learner: str, method: str, label_rate: flo
             {"sample_id": PEOPLE, "label": label, "log_p_calibrated_converter": scores, "log_p_calibrated_stable": 0.0}
         )
         table = table.sample(frac=1, random_state=len(learner + method))
-        tables += [table.assign(split=split, modality=modality) for split in ("evaluation", "test")]
+        tables += [table.assign(split=split, modality=modality) for split in ("external", "test")]
         tables[-1]["log_p_calibrated_converter"] = 0.0
     return SimpleNamespace(predictions=pd.concat(tables))
 
 
 def test_differences_are_those_of_the_same_people_and_seed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(few_labels, "run_of", made_up_run)
-    bar = np.random.default_rng(5).random(40)
+    baseline = np.random.default_rng(5).random(40)
     # In the order that is asked for, which is that of the first learner's run.
-    by_name = dict(zip(PEOPLE, bar, strict=True))
+    by_name = dict(zip(PEOPLE, baseline, strict=True))
     monkeypatch.setattr(
         few_labels, "bar_scores", lambda out, seed, run, people: {"mean z": np.array([by_name[p] for p in people])}
     )
@@ -62,7 +62,7 @@ def test_differences_are_those_of_the_same_people_and_seed(monkeypatch: pytest.M
             auc(seed, "regions", "tcgm", "pet") - auc(seed, "regions", "ce", "pet") for seed in range(3)
         ],
         "TCGM, all: voxels:both - regions": [first[seed] - auc(seed, "regions", "tcgm") for seed in range(3)],
-        "TCGM, all: voxels:both - mean z": [value - binary_auc(LABELS, bar) for value in first],
+        "TCGM, all: voxels:both - mean z": [value - binary_auc(LABELS, baseline) for value in first],
     }
     for name, values in expected.items():
         assert found[name].estimate == pytest.approx(np.mean(values)), name
@@ -70,17 +70,17 @@ def test_differences_are_those_of_the_same_people_and_seed(monkeypatch: pytest.M
 
 def test_bars_by_person_are_the_bars_that_are_reported(tmp_path: Path) -> None:
     cohort = write_prepared(tmp_path / "cohort-3" / "prepared", people=30, pool=2, raw=4, maps=True)
-    judges = write_prepared(tmp_path / "evaluation" / "prepared", people=20, pool=0, raw=4, maps=True, seed=1)
+    external = write_prepared(tmp_path / "external" / "prepared", people=20, pool=0, raw=4, maps=True, seed=1)
     config = AdniConfig(str(cohort.path), features="regions", label_rate=0.4)
     splits = load(config, 3)
-    people, _ = read_people(judges.path)
+    people, _ = read_people(external.path)
     labels = people.status.map({"stable": 0, "converter": 1}).to_numpy()
     run = SimpleNamespace(splits=split_table(splits))
     found = bar_scores(tmp_path, 3, run, people.sample_id.tolist())
     reported = {
-        row["bar"]: row["auc"]
-        for row in compute_bars(config, splits, cohort.path, judges.path)
-        if row["split"] == "evaluation" and row["labels"] in ("visible", "none")
+        row["baseline"]: row["auc"]
+        for row in compute_baselines(config, splits, cohort.path, external.path)
+        if row["split"] == "external" and row["labels"] in ("visible", "none")
     }
     seen = ~np.isnan(found["mean z"])
     assert binary_auc(labels[seen], found["mean z"][seen]) == reported["mean of the two deficit z-scores"]

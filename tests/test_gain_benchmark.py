@@ -114,7 +114,7 @@ def test_clusters_are_judged_whatever_their_names() -> None:
 
 def test_the_objective_tells_swapped_classes_apart_only_where_labels_show() -> None:
     splits = load(TINY, 0)
-    fitted = fit(TCGM(LINEAR), splits, replace(TRAIN, rounds=120))
+    fitted = fit(TCGM(LINEAR), splits, replace(TRAIN, steps=120))
     fitted.prior = torch.full((4,), 0.25).log()
     hidden = replace(splits, train=replace(splits.train, labels=torch.full_like(splits.train.labels, UNLABELED)))
     before, before_hidden = objective(fitted, splits), objective(fitted, hidden)

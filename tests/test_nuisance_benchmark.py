@@ -63,7 +63,7 @@ def test_the_limit_is_that_of_the_rule_that_knows_the_severities() -> None:
 
 
 @pytest.mark.parametrize("kind", ["scanner", "age"])
-def test_without_the_means_of_strata_little_of_the_nuisance_is_left(kind: str) -> None:
+def test_without_the_means_of_nuisance_groups_little_of_the_nuisance_is_left(kind: str) -> None:
     splits = draw_splits(Design(nuisance=kind, people=4000), seed=0, validation=0)
     left = within_class(take_means_out(splits).test, 1)
     # Within a quartile, age still varies.
@@ -85,12 +85,12 @@ def test_validation_people_change_nobody_else_and_labels_stay_hidden() -> None:
     assert (with_them.train.labels != UNLABELED).sum() == 18 and len(without.validation) == 0
 
 
-@pytest.mark.parametrize("method, scheme", [("CE", CrossEntropy), ("TCGM", TCGM), ("TCGM within strata", TCGM)])
-@pytest.mark.parametrize("choice", ["validation", "last round"])
+@pytest.mark.parametrize("method, scheme", [("CE", CrossEntropy), ("TCGM", TCGM), ("TCGM within groups", TCGM)])
+@pytest.mark.parametrize("choice", ["validation", "last step"])
 def test_runs_side_by_side_are_the_runs_of_the_trainer(
     monkeypatch: pytest.MonkeyPatch, method: str, scheme: type, choice: str
 ) -> None:
-    config = replace(nuisance.TRAIN, rounds=40, warm_up_rounds=5, gamma_l=5e-2, gamma_u=5e-2)
+    config = replace(nuisance.TRAIN, steps=40, supervised_steps=5, lr_labeled=5e-2, lr_unlabeled=5e-2)
     monkeypatch.setattr(nuisance, "TRAIN", config)
     designs = [Design(r, "scanner", people=60, labels=config.batch_size_labeled, judges=50) for r in (0.0, 0.3)]
     runs = stack_runs(designs, range(2))
@@ -99,7 +99,7 @@ def test_runs_side_by_side_are_the_runs_of_the_trainer(
     found = log_posteriors(weights, biases, runs.test)
 
     splits = draw_splits(designs[1], 1, VALIDATION if choice == "validation" else 0)
-    learner = scheme(MLPConfig(), within_strata=True) if "strata" in method else scheme(MLPConfig())
+    learner = scheme(MLPConfig(), within_nuisance_groups=True) if "groups" in method else scheme(MLPConfig())
     expected = predict(fit(learner, splits, replace(config, seed=1)), splits.test)
     for modality, values in zip(EFFECTS, found[place], strict=True):
         torch.testing.assert_close(values, expected[modality], atol=1e-4, rtol=1e-4)

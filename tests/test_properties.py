@@ -19,7 +19,7 @@ from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, apportion, draw_split
 from adni_tcgm.datasets.transforms import transformed
 from adni_tcgm.privacy import DAY, without_days
 from adni_tcgm.tables import to_tsv
-from adni_tcgm.tcgm.aggregator import aggregate, label_prior, strata_priors
+from adni_tcgm.tcgm.aggregator import aggregate, label_prior, nuisance_group_priors
 from adni_tcgm.tcgm.batch import UNLABELED
 from adni_tcgm.tcgm.gain import total_correlation_gain
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at
@@ -129,8 +129,8 @@ def test_priors_are_distributions_that_leave_no_class_out(labels, smoothing):
     labels = torch.tensor(labels, dtype=torch.int64)
     prior = label_prior(labels, 4, smoothing)
     assert float(prior.sum()) == pytest.approx(1, abs=1e-5) and bool((prior > 0).all())
-    strata = [str(i % 3) for i in range(len(labels))]
-    for found in strata_priors(labels, strata, prior).values():
+    nuisance_groups = [str(i % 3) for i in range(len(labels))]
+    for found in nuisance_group_priors(labels, nuisance_groups, prior).values():
         assert float(found.sum()) == pytest.approx(1, abs=1e-5) and bool((found > 0).all())
 
 

@@ -39,10 +39,10 @@ def test_a_step_of_either_loop_moves_every_network_of_its_own(monkeypatch) -> No
     people = train_step.draw_people(4, crop=16)
     assert people.inputs["mri"].shape == (4, 1, 22, 22, 22)
     assert train_step.monai_loop(people, 16, 2, "cpu")() > 0
-    round_ = train_step.our_round(people, 16, 2, "cpu", "ce", precision="bfloat16")
-    training = round_.__self__
+    step = train_step.our_step(people, 16, 2, "cpu", "ce", precision="bfloat16")
+    training = step.__self__
     before = {name: value.clone() for name, value in training.model.named_parameters()}
-    round_()
+    step()
     assert training.losses_l.values and not training.losses_u.values  # CE takes no unlabeled step
     assert all(not torch.equal(value, before[name]) for name, value in training.model.named_parameters())
 
@@ -73,9 +73,9 @@ def test_every_convolution_of_the_network_is_timed_once_for_each_modality(monkey
 
 def test_slopes_of_a_linear_cost_are_one_and_kept_throughput_is_relative_to_the_fewest() -> None:
     rows = [
-        {"what": "people", "size": n, "round_s": 1 + n / 10_000, "pass_s": n, "prediction_s": n} for n in (300, 5000)
+        {"what": "people", "size": n, "step_s": 1 + n / 10_000, "pass_s": n, "prediction_s": n} for n in (300, 5000)
     ]
-    rows += [{"what": what, "size": n, "round_s": 3 * n} for what in ("modalities", "batch") for n in (2, 4, 8)]
+    rows += [{"what": what, "size": n, "step_s": 3 * n} for what in ("modalities", "batch") for n in (2, 4, 8)]
     table = pd.DataFrame(rows)
     assert scale.slopes(table).slope.tolist() == pytest.approx([1, 1, 1, 1])
     assert scale.throughput_kept(table) == pytest.approx(1.03 / 1.5)
@@ -85,7 +85,7 @@ def test_people_are_kept_in_half_the_memory_and_trained_on_in_float32() -> None:
     splits = scale.draw_people(8, 2, "hippocampi")
     assert splits.train.inputs["view0"].dtype == torch.float16
     training = scale.training_of(splits, "hippocampi", 4)
-    batch = next(training.stream_u)
+    batch = next(training.unlabeled_sampler)
     assert batch.inputs["view0"].dtype == torch.float32 and batch.inputs["view0"].shape == (4, 1, 48, 32, 32)
     assert set(scale.predict(training.fitted, splits.train)) == {"view0", "view1", "all"}
 
@@ -128,9 +128,9 @@ def test_the_runs_of_a_study_are_the_papers_network_from_scratch_where_they_are_
     sets = ["train.precision=bfloat16"]
     arguments = argparse.Namespace(config="adni_voxels_gpu", prepared=tmp_path, out=tmp_path, device="cpu", set=sets)
     settings = study.settings_for(arguments, ("tcgm", 0.5, 3))
-    assert (settings.network, settings.warm_start, settings.data.label_rate) == ("paper", "none", 0.5)
+    assert (settings.network, settings.pretraining, settings.data.label_rate) == ("paper", "none", 0.5)
     train = settings.train_for("tcgm")
-    assert (train.rounds, train.batch_size_labeled, train.precision) == (600, 12, "bfloat16")
+    assert (train.steps, train.batch_size_labeled, train.precision) == (600, 12, "bfloat16")
     started = pipelines.run.parse_arguments(study.options_of(arguments, ("tcgm", 0.5, 3)))
     name = run_name(pipelines.run.settings_of(started), started.method, started.seed)
     assert started.out / "runs" / name == study.folder_of(arguments, ("tcgm", 0.5, 3))
@@ -155,7 +155,7 @@ def test_the_gpu_table_has_every_figure_of_every_step(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(train_step, "seconds_of_convolutions", lambda *_: 0.5)
     monkeypatch.setattr(train_step, "count_gflop", lambda *_: 1000.0)
     monkeypatch.setattr(train_step, "ceilings", lambda _: {"float32": 1000.0, "bfloat16": 4000.0, "copy": 2e-6})
-    for loop in ("monai_loop", "our_round"):
+    for loop in ("monai_loop", "our_step"):
         monkeypatch.setattr(train_step, loop, lambda *_, **__: lambda: torch.zeros(500) + 1)
     rows = {what: value for what, value, _ in gpu.steps(tmp_path, argparse.Namespace())}
     ours = {what.rpartition(": ")[2]: value for what, value in rows.items() if "CE, bfloat16" in what}

@@ -91,7 +91,7 @@ def arguments(tmp_path: Path) -> dict:
         "run_dir": tmp_path / "out" / "runs" / "regions-tcgm-r0.1-s0",
         "fitted": Fitted(nn.Linear(3, 2), [{"round": 10, "gain": 0.1, "validation_loss": float("nan"), "extra": 1}]),
         "splits": Splits(modalities, CLASSES, batch("a"), batch("b"), batch("00"), rows),
-        "config": {"train": {"gamma_u": 1e-3}, "seed": 0},
+        "config": {"train": {"lr_unlabeled": 1e-3}, "seed": 0},
         "metrics": metrics(),
         "predictions": predictions(),
         "norms": pd.DataFrame([{"modality": "mri", "feature": "x", "mean": 0.1, "sd": 2.0, "n": 2}]),
@@ -137,7 +137,7 @@ def test_weights_of_another_model_are_refused(arguments):
 
 def test_numbers_like_1e_3_come_back_from_yaml_as_numbers(arguments):
     text = (save_run(**arguments) / "config.yaml").read_text()
-    assert yaml.safe_load(text)["train"]["gamma_u"] == 0.001
+    assert yaml.safe_load(text)["train"]["lr_unlabeled"] == 0.001
 
 
 def test_tuples_of_a_config_are_written_as_lists(arguments):

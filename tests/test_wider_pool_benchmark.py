@@ -56,14 +56,14 @@ def test_every_arm_has_the_same_judges_and_labels_and_the_pool_that_it_names(coh
 def test_the_prior_of_people_without_mci_is_that_of_their_diagnoses(cohorts: Path) -> None:
     settings = settings_of(ARMS["+ CN and AD, prior of their own"], write_tables(cohorts, 0, range(2)), "none")
     assert settings.method("tcgm").priors == {"beyond": [4, 2]}
-    assert settings.method("tcgm").within_strata
+    assert settings.method("tcgm").within_nuisance_groups
     plain = settings_of(ARMS["+ CN and AD, prior of the labels"], write_tables(cohorts, 0, range(2)), "none")
-    assert plain.method("tcgm").priors == {} and not plain.method("tcgm").within_strata
+    assert plain.method("tcgm").priors == {} and not plain.method("tcgm").within_nuisance_groups
 
 
 def test_an_arm_is_judged_on_people_who_never_train(cohorts: Path) -> None:
-    judges = write_prepared(cohorts / "evaluation" / "prepared", people=10, pool=0, raw=2, seed=9)
+    external = write_prepared(cohorts / "external" / "prepared", people=10, pool=0, raw=2, seed=9)
     folders = write_tables(cohorts, 0, range(2))
-    people, scores, trained = judge(settings_of(ARMS["CE"], folders, "none"), "ce", 0, judges.path)
+    people, scores, trained = judge(settings_of(ARMS["CE"], folders, "none"), "ce", 0, external.path)
     assert len(people) == 10 and set(scores) == {"mri", "pet", "all"} and len(scores["all"]) == 10
     assert trained == len(load(settings_of(ARMS["CE"], folders, "none").data, 0).train)

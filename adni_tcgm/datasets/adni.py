@@ -37,9 +37,9 @@ POOL = ("censored", "died", "short_follow_up", "reverter")
 UNKNOWN = ("no_diagnosis", "unknown_visit")
 UNUSED = ("not_mci", *UNKNOWN, "cn", "ad")
 # People without MCI train without a label, too, where a config asks for them. They are another population, of another
-# class prior, and make a stratum of their own.
+# class prior, and make a nuisance group of their own.
 BEYOND = ("cn", "ad")
-STRATA = {False: "mci", True: "beyond"}
+POPULATIONS = {False: "mci", True: "beyond"}
 NUISANCE_GROUPS = ("site", "field_strength")
 # Further visits of people, where a manifest has them: one visit of a person has a label.
 VISITS = "visits"
@@ -55,9 +55,9 @@ class AdniConfig:
     chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
     folds: 0 draws 60/20/20 anew for each seed; K tests each group once in seeds 0 to K - 1 (`datasets.folds`).
 
-    pool: who trains without a label, of POOL, of "cn" and "ad" (a stratum, "beyond", whose class prior the gain must be
-    told: `methods.tcgm.priors`), and "visits". One visit gives a person's label: the earliest labeled one with both
-    modalities, else the earliest; the other labeled ones are "visits", left out unless named here.
+    pool: who trains without a label, of POOL, of "cn" and "ad" (a nuisance group, "beyond", whose class prior the gain
+    must be told: `methods.tcgm.priors`), and "visits". One visit gives a person's label: the earliest labeled one with
+    both modalities, else the earliest; the other labeled ones are "visits", left out unless named here.
 
     targets: regional measurements that encoders of voxels may learn to predict without any label: "signature" or "all"
     (as in `regions`, volumes over head size), or "none".
@@ -68,7 +68,8 @@ class AdniConfig:
     nobody stay as they are. adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL
     instead of over head size.
 
-    strata: the manifest's column whose groups `methods.tcgm.within_strata` compares within: "site" or "field_strength".
+    nuisance_groups: the manifest's column whose groups `methods.tcgm.within_nuisance_groups` compares within: "site" or
+        "field_strength".
 
     source_labels: "cn_ad": CN and AD people of the manifest teach as stable and converter, too (`Splits.source`,
     `train.source_weight`), all of them, whatever the label rate; those of a group in validation or test do not.
@@ -86,13 +87,13 @@ class AdniConfig:
     targets: str = "none"
     pool: tuple[str, ...] = POOL
     folds: int = 0
-    strata: str = "none"
+    nuisance_groups: str = "none"
     source_labels: str = "none"
 
     def __post_init__(self) -> None:
         choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
         choices |= {"harmonize": ("none", *ALIGNMENTS), "adjust": ("none", "tiv_age_sex")}
-        choices |= {"targets": ("none", "signature", "all"), "strata": ("none", *NUISANCE_GROUPS)}
+        choices |= {"targets": ("none", "signature", "all"), "nuisance_groups": ("none", *NUISANCE_GROUPS)}
         choices |= {"source_labels": ("none", "cn_ad")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -171,7 +172,7 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     for name in SHARES:
         of_split = np.flatnonzero(split == name)
         whole = slice(of_split[0], of_split[-1] + 1)
-        parts[name] = _batch(people, inputs, present, labels, whole, targets, config.strata)
+        parts[name] = _batch(people, inputs, present, labels, whole, targets, config.nuisance_groups)
     shapes = [
         Modality(name, tuple(values.shape[1:]), signs_of(features[name], name)) for name, values in inputs.items()
     ]
@@ -214,7 +215,7 @@ def _prepared_batch(
     _adjust(inputs, present, adjustment, people, features)
     _warn_of_other_sites(present, adjustment, people)
     standardize(inputs, present, norms, features)
-    return _batch(people, inputs, present, _class_index(people), slice(None), nuisance=config.strata)
+    return _batch(people, inputs, present, _class_index(people), slice(None), nuisance=config.nuisance_groups)
 
 
 def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:
@@ -442,15 +443,15 @@ def _batch(
         present=torch.tensor(present[rows]),
         labels=torch.tensor(labels[rows]),
         groups=chosen.group_id.tolist(),
-        strata=_strata(people, chosen, nuisance),
+        nuisance_groups=_nuisance_groups(people, chosen, nuisance),
         targets={name: values[rows] for name, values in (targets or {}).items()},
     )
 
 
-def _strata(people: pd.DataFrame, chosen: pd.DataFrame, nuisance: str) -> list[str]:
+def _nuisance_groups(people: pd.DataFrame, chosen: pd.DataFrame, nuisance: str) -> list[str]:
     """The population of each person, where there is more than one, and the nuisance group, where one is named."""
     several = people.status.isin(BEYOND).any()
-    populations = [STRATA[status in BEYOND] if several else "" for status in chosen.status]
+    populations = [POPULATIONS[status in BEYOND] if several else "" for status in chosen.status]
     groups = read_covariates(chosen)[nuisance].tolist() if nuisance != "none" else [""] * len(chosen)
     named = [", ".join(filter(None, pair)) for pair in zip(populations, groups, strict=True)]
     return named if several or nuisance != "none" else []

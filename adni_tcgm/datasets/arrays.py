@@ -29,7 +29,8 @@ class ArraysConfig:
     views: modality -> name of its array; in a folder, of the file without its ending.
     labels: name of the array of labels, numbers or text; negative, NaN or empty: unknown.
     split: array of "train", "validation", "test" or "" (left out). groups: samples that no split may separate.
-    strata: a nuisance that samples share, such as site or speaker. None: 60/20/20, each sample its own group, none.
+    nuisance_groups: a nuisance that samples share, such as site or speaker.
+    None: 60/20/20, each sample its own group, no nuisance.
     In a folder, a .tsv file `NAME.tsv` gives its columns as arrays called NAME.COLUMN, and all of its numeric columns
     together as NAME. Several tables are lined up by the column that names the samples in each of them: `ids`, else
     `sample_id`, else the one that all share; `rows: aligned` says that row k of every table is the same sample.
@@ -42,7 +43,7 @@ class ArraysConfig:
     labels: str = "labels"
     split: str | None = None
     groups: str | None = None
-    strata: str | None = None
+    nuisance_groups: str | None = None
     ids: str | None = None
     rows: str = "by_id"
     transform: str | dict = "zscore"
@@ -112,7 +113,7 @@ def read(config: ArraysConfig) -> Arrays:
         if sample_ids is not None
         else [str(row) for row in range(size)],
         groups=column(config.groups, "the groups"),
-        strata=column(config.strata, "the strata"),
+        nuisance_groups=column(config.nuisance_groups, "the nuisance groups"),
         split=column(config.split, "the split"),
     )
 
@@ -147,7 +148,7 @@ def _existing(path: Path) -> Path:
 def _read_path(config: ArraysConfig) -> Mapping[str, Matrix]:
     path = Path(config.path)
     if _existing(path).is_dir():
-        more = (config.labels, config.split, config.groups, config.strata)
+        more = (config.labels, config.split, config.groups, config.nuisance_groups)
         used = {name for name in (*config.views.values(), *more) if name is not None}
         return read_folder(path, used, config.ids, config.rows == "aligned")
     try:

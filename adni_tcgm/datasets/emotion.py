@@ -56,7 +56,7 @@ def load(config: EmotionConfig, seed: int) -> Splits:
     """Train, validation and test utterances, labels hidden, every feature standardized by the training ones.
 
     The seed draws the labels that are shown, the split or the part of it that is not given, and the stand-in.
-    Speakers or videos are also the strata of the gain within strata. Raises FileNotFoundError where the path is missing
+    Speakers or videos are also the nuisance groups. Raises FileNotFoundError where the path is missing
     and ValueError naming the file and what does not fit.
     """
     arrays = _arrays(config, read(config, seed), seed)

@@ -21,9 +21,9 @@ class Arrays:
 
     views: modality -> (N, …) features or counts. labels: (N,) index into `classes`, or UNLABELED. sample_ids: N names.
     present: (N, M) bool; None: a row of a view that is NaN throughout is a sample without that modality.
-    groups: N names that no split separates; None: every sample is its own. strata: N names of a nuisance that samples
-    share, such as site or speaker; None: there is none. split: N of "train", "validation", "test" or "" (left out);
-    None: drawn.
+    groups: N names that no split separates; None: every sample is its own. nuisance_groups: N names of a nuisance that
+    samples share, such as site or speaker; None: there is none. split: N of "train", "validation", "test" or "" (left
+    out); None: drawn.
     """
 
     views: Mapping[str, Matrix]
@@ -32,12 +32,17 @@ class Arrays:
     sample_ids: Sequence[str]
     present: np.ndarray | None = None
     groups: Sequence[str] | None = None
-    strata: Sequence[str] | None = None
+    nuisance_groups: Sequence[str] | None = None
     split: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         size = len(self.sample_ids)
-        columns = {"labels": self.labels, "groups": self.groups, "strata": self.strata, "split": self.split}
+        columns = {
+            "labels": self.labels,
+            "groups": self.groups,
+            "nuisance_groups": self.nuisance_groups,
+            "split": self.split,
+        }
         for name, values in (*self.views.items(), *columns.items()):
             rows = size if values is None else values.shape[0] if hasattr(values, "shape") else len(values)
             if rows != size:
@@ -102,7 +107,9 @@ def to_splits(
             present=torch.from_numpy(present[rows]),
             labels=torch.from_numpy(labels[rows]),
             groups=[str(groups[row]) for row in rows],
-            strata=[str(arrays.strata[row]) for row in rows] if arrays.strata is not None else (),
+            nuisance_groups=[str(arrays.nuisance_groups[row]) for row in rows]
+            if arrays.nuisance_groups is not None
+            else (),
         )
     names = ["" if label == UNLABELED else arrays.classes[label] for label in known]
     rows = [

@@ -27,34 +27,36 @@ class TCGM(ClassifierPerModality):
     gain_weight: factor of the gain; 0 is exactly the baseline CE. In alternating steps Adam undoes most of it, so that
         there the learning rate of the unlabeled step sets how far the gain goes.
     gain_half: how many visible labels halve the factor (`fading_weight`); None: it does not depend on them.
-    within_strata: agreement is compared with chance within each stratum of the batch (site, speaker, …), so that what a
-        stratum's samples share is no longer rewarded; needs batches with some twenty samples of a stratum.
-    priors: stratum -> its class prior (C numbers), known from elsewhere, for samples of another population than the
-        labeled ones. Their posteriors are then the classifiers' moved to that prior, h_c q_c / p_c, as is right where
-        the classes look the same in both populations and only their shares differ. Needs within_strata.
+    within_nuisance_groups: agreement is compared with chance within each group of the batch (site, speaker, …), so that
+        what a group's samples share is no longer rewarded; needs batches with some twenty samples of a group.
+    priors: nuisance group -> its class prior (C numbers), known from elsewhere, for samples of another population than
+        the labeled ones. Their posteriors are then the classifiers' moved to that prior, h_c q_c / p_c, as is right
+        where the classes look the same in both populations and only their shares differ. Needs within_nuisance_groups.
     """
 
     gain_weight: float = 1.0
     gain_half: float | None = None
-    within_strata: bool = False
+    within_nuisance_groups: bool = False
     priors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         fading_weight(self.gain_weight, self.gain_half, 0)
-        if self.priors and not self.within_strata:
-            raise ValueError(f"priors name {', '.join(self.priors)}, but within_strata is off: no gain would use them")
+        if self.priors and not self.within_nuisance_groups:
+            raise ValueError(
+                f"priors name {', '.join(self.priors)}, but within_nuisance_groups is off: no gain would use them"
+            )
         for name, values in self.priors.items():
             if min(values) <= 0:
                 raise ValueError(f"the prior of {name!r} is {list(values)}; each class needs more than 0")
 
     @property
     def shares_batches(self) -> bool:
-        return not self.within_strata
+        return not self.within_nuisance_groups
 
     def build(self, spec: Spec) -> ModalityClassifiers:
         model = super().build(spec)
         model.gain_weight = fading_weight(self.gain_weight, self.gain_half, spec.labels)
-        model.strata_log_prior = dict(spec.strata_log_prior)
+        model.group_log_prior = dict(spec.group_log_prior)
         model.known_log_prior = {}
         for name, values in self.priors.items():
             if len(values) != len(spec.classes):
@@ -71,8 +73,8 @@ class TCGM(ClassifierPerModality):
         if self.gain_weight == 0:
             return None
         log_posteriors = model.log_posteriors(batch)
-        if self.within_strata:
-            gain = _gain_within_strata(model, log_posteriors, batch)
+        if self.within_nuisance_groups:
+            gain = _gain_within_groups(model, log_posteriors, batch)
         else:
             # All processes must know of the same gaps: those that share a batch count them.
             nothing_missing = batch.complete and not is_sharing()
@@ -85,20 +87,22 @@ def move_to_prior(log_posteriors: Tensor, log_prior: Tensor, other_log_prior: Te
     return (log_posteriors + other_log_prior - log_prior).log_softmax(-1)
 
 
-def _gain_within_strata(model: ModalityClassifiers, log_posteriors: Tensor, batch: MultimodalBatch) -> Tensor:
-    """The mean of the strata's gains, each with the class prior of its stratum, weighted by their share of the batch.
+def _gain_within_groups(model: ModalityClassifiers, log_posteriors: Tensor, batch: MultimodalBatch) -> Tensor:
+    """The mean of the groups' gains, each with the class prior of its group, weighted by their share of the batch.
 
-    A lower bound of the total correlation given the stratum. A stratum with fewer samples than modalities adds nothing.
+    A lower bound of the total correlation given the group. A group with fewer samples than modalities adds nothing.
     """
-    if not batch.strata:
-        raise ValueError("within_strata is set, but the samples have no strata; name them in the data configuration")
+    if not batch.nuisance_groups:
+        raise ValueError(
+            "within_nuisance_groups is set, but the samples have no nuisance groups; name them in data.nuisance_groups"
+        )
     gain = log_posteriors[:0].sum()
-    for name in dict.fromkeys(batch.strata):
-        here = torch.tensor([stratum == name for stratum in batch.strata], device=log_posteriors.device)
+    for name in dict.fromkeys(batch.nuisance_groups):
+        here = torch.tensor([group == name for group in batch.nuisance_groups], device=log_posteriors.device)
         count = int(here.sum())
         if count >= len(log_posteriors):
             seen = log_posteriors[:, here]
-            log_prior = model.strata_log_prior.get(name, model.log_prior).to(log_posteriors.device)
+            log_prior = model.group_log_prior.get(name, model.log_prior).to(log_posteriors.device)
             if name in model.known_log_prior:
                 log_prior = model.known_log_prior[name].to(log_posteriors.device)
                 seen = move_to_prior(seen, model.log_prior, log_prior)

@@ -34,14 +34,17 @@ def label_prior(labels: Tensor, classes: int, smoothing: float = 1.0) -> Tensor:
     return smoothed / smoothed.sum()
 
 
-def strata_priors(labels: Tensor, strata: Sequence[str], prior: Tensor, strength: float = 20.0) -> dict[str, Tensor]:
-    """Class prior (C,) of each stratum, shrunk to the global `prior` as if `strength` more samples had shown that.
+def nuisance_group_priors(
+    labels: Tensor, nuisance_groups: Sequence[str], prior: Tensor, strength: float = 20.0
+) -> dict[str, Tensor]:
+    """Class prior (C,) of each nuisance group, shrunk to `prior` as if `strength` more samples had shown that.
 
-    labels: (B,), negative where unlabeled; strata: B names, or none at all. A stratum without a label has the global.
+    labels: (B,), negative where unlabeled; nuisance_groups: B names, or none at all. A group without a label has the
+    global.
     """
     found = {}
-    for name in dict.fromkeys(strata):
-        here = labels[torch.tensor([stratum == name for stratum in strata])]
+    for name in dict.fromkeys(nuisance_groups):
+        here = labels[torch.tensor([group == name for group in nuisance_groups])]
         counts = torch.bincount(here[here >= 0], minlength=len(prior)).float()
         found[name] = (counts + strength * prior) / (counts.sum() + strength)
     return found

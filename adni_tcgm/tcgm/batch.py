@@ -34,9 +34,9 @@ class MultimodalBatch:
     present: (B, M) bool, columns in the order of `inputs`; every sample has at least one modality.
     labels: (B,) int64, class index or UNLABELED.
     groups: B names; samples of one group (a person, an anatomy, a speaker) never straddle two splits.
-    strata: B names of a nuisance that samples share (a site, a scanner, a speaker), or empty.
+    nuisance_groups: B names of a nuisance that samples share (a site, a scanner, a speaker), or empty.
     targets: modality name -> (B, T) float32, what is known of that modality without any label, standardized over the
-        training samples, NaN where unknown; or empty. A warm start learns to predict them (`tcgm.warm_start`).
+        training samples, NaN where unknown; or empty. Pretraining learns to predict them (`pretraining.pretext`).
     """
 
     sample_ids: Sequence[str]
@@ -44,7 +44,7 @@ class MultimodalBatch:
     present: Tensor
     labels: Tensor
     groups: Sequence[str] = field(default=())
-    strata: Sequence[str] = field(default=())
+    nuisance_groups: Sequence[str] = field(default=())
     targets: dict[str, Tensor] = field(default_factory=dict)
     # Whether every sample is known to have every modality; to look it up on a GPU would wait for what is queued there.
     complete: bool = field(init=False, default=False)
@@ -80,7 +80,7 @@ class MultimodalBatch:
             present=self.present[index],
             labels=self.labels[index],
             groups=[self.groups[i] for i in order] if self.groups else (),
-            strata=[self.strata[i] for i in order] if self.strata else (),
+            nuisance_groups=[self.nuisance_groups[i] for i in order] if self.nuisance_groups else (),
             targets={name: values[index] for name, values in self.targets.items()},
         )
         return chosen._known_complete(self.complete)
@@ -117,7 +117,7 @@ def join(batches: Sequence[MultimodalBatch]) -> MultimodalBatch:
         present=torch.cat([batch.present for batch in batches]),
         labels=torch.cat([batch.labels for batch in batches]),
         groups=[name for batch in batches for name in batch.groups],
-        strata=[name for batch in batches for name in batch.strata],
+        nuisance_groups=[name for batch in batches for name in batch.nuisance_groups],
         targets={name: torch.cat([batch.targets[name] for batch in batches]) for name in first.targets},
     )
 

@@ -1,7 +1,7 @@
 """Encoders that learned before the labels came in, and any method on top of what they say.
 
 An encoder is a network for each modality whose outputs are its representation: a few numbers that mean something, since
-they were trained to predict something (`tcgm.warm_start`). A method then learns from these numbers instead of the
+they were trained to predict something (`pretraining.pretext`). A method then learns from these numbers instead of the
 inputs. Encoders stay as they are, so they are asked once.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.state import Journal
+from adni_tcgm.tcgm.checkpoint import CheckpointStore
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, Method, TrainConfig, fit
 
 CHUNK = 32
@@ -93,13 +93,13 @@ def fit_encoded(
     config: TrainConfig,
     augment: Augmentation | None = None,
     progress: str | None = None,
-    journal: Journal | None = None,
+    checkpoint: CheckpointStore | None = None,
 ) -> Fitted:
     """Train a method on what the encoders say of the fixed view of each sample."""
     train, validation = (encode(encoders, batch, augment) for batch in (splits.train, splits.validation))
     source = None if splits.source is None else encode(encoders, splits.source, augment)
     represented = replace(splits, modalities=encoders.modalities, train=train, validation=validation, source=source)
-    fitted = fit(method, represented, config, None, progress, journal)
+    fitted = fit(method, represented, config, None, progress, checkpoint)
     model = EncodedModel(deepcopy(encoders).to(next(fitted.model.parameters()).device), fitted.model)
     found = replace(fitted, model=model.eval(), modalities=splits.modalities, augment=augment)
     return replace(found, method=Encoded(method))  # type: ignore[arg-type]

@@ -121,10 +121,10 @@ def average_gradients(model: nn.Module) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def seed_round(seed: int, round_: int) -> None:
+def seed_step(seed: int, step: int) -> None:
     """Dropout must not be the same in every share. The first process keeps the one generator that resuming restores."""
     if rank() > 0:
-        torch.manual_seed(hash((seed, round_, rank())) % 2**63)
+        torch.manual_seed(hash((seed, step, rank())) % 2**63)
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):

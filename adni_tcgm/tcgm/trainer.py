@@ -1,4 +1,4 @@
-"""Training with few labels: a labeled and an unlabeled step in each round (paper section 4.3)."""
+"""Training with few labels: a labeled and an unlabeled loss in each step (paper section 4.3)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,20 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from tqdm import tqdm
 
-from adni_tcgm.tcgm.aggregator import label_prior, strata_priors
+from adni_tcgm.tcgm.aggregator import label_prior, nuisance_group_priors
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.checkpoint import (
+    Best,
+    Checkpoint,
+    CheckpointStore,
+    Losses,
+    optimizer_tensors,
+    put_below,
+    random_state,
+    restore_optimizer,
+    restore_random,
+    take_below,
+)
 from adni_tcgm.tcgm.execution import (
     arithmetic,
     choose_device,
@@ -32,25 +44,13 @@ from adni_tcgm.tcgm.precision import Probe, choose_precision, probe_batches
 from adni_tcgm.tcgm.processes import (
     average_gradients,
     rank,
-    seed_round,
+    seed_step,
     share,
     share_statistics,
     sharing,
     world,
 )
-from adni_tcgm.tcgm.state import (
-    Best,
-    Journal,
-    Losses,
-    State,
-    optimizer_tensors,
-    put_below,
-    random_state,
-    restore_optimizer,
-    restore_random,
-    take_below,
-)
-from adni_tcgm.tcgm.stream import Augmentation, BatchStream, stream_batches
+from adni_tcgm.tcgm.sampler import Augmentation, BatchSampler, sample_batches
 from adni_tcgm.tcgm.validation import predict, tempered_log_loss, validate
 
 __all__ = [
@@ -64,7 +64,7 @@ __all__ = [
     "fit",
     "frozen_running_statistics",
     "predict",
-    "stream_batches",
+    "sample_batches",
     "tempered_log_loss",
     "validate",
     "viewed_modalities",
@@ -78,7 +78,7 @@ class Part:
     """A part of the objective: a loss, the batches that it is taken of, and where its values are kept."""
 
     loss_of: Callable[[MultimodalBatch], Tensor | None]
-    stream: BatchStream
+    sampler: BatchSampler
     losses: Losses
 
 
@@ -86,14 +86,14 @@ class Part:
 class Spec:
     """What a method must know to build its model.
 
-    log_prior: (C,) log class prior from the visible labels; strata_log_prior: the same within each stratum, if any.
+    log_prior: (C,) log class prior from the visible labels; group_log_prior: the same within each nuisance group.
     labels: how many are visible. orientation: as in `TrainConfig`.
     """
 
     modalities: Sequence[Modality]
     classes: Sequence[str]
     log_prior: Tensor
-    strata_log_prior: Mapping[str, Tensor] = field(default_factory=dict)
+    group_log_prior: Mapping[str, Tensor] = field(default_factory=dict)
     labels: int = 0
     orientation: float = 0.0
 
@@ -124,12 +124,12 @@ class Method(Protocol):
 class TrainConfig:
     """How long and how fast to train; batch size and rates default to the paper's for ADNI.
 
-    schedule: "joint", each round one step on labeled loss + ridge + unlabeled loss, with the rate gamma_l; or the
-        paper's "alternating", a labeled step and an unlabeled one, with their own rates and Adam moments, so that a
-        factor of the unlabeled loss hardly counts.
-    rounds: with an unlabeled loss after `warm_up_rounds`. The warm-up is there because classifiers that still output
-        the prior have a gain of zero with zero gradient.
-    gamma_l, gamma_u: learning rates of the labeled and the unlabeled step.
+    schedule: "joint", each step one update by labeled loss + ridge + unlabeled loss, with the rate lr_labeled; or the
+        paper's "alternating", a labeled and an unlabeled update a step, with their own rates and Adam moments, so that
+        a factor of the unlabeled loss hardly counts.
+    steps: with an unlabeled loss after the first `supervised_steps`, which are there because classifiers that still
+        output the prior have a gain of zero with zero gradient.
+    lr_labeled, lr_unlabeled: learning rates of the labeled and the unlabeled update, γ_l and γ_u of the paper.
     ridge: τ in τ/n Σ (w - w0)² over all weights that are no biases, n visible labels; a part of the labeled loss, so
         that it fades as labels grow.
     orientation: where a modality names the signs of its features (`Modality.signs`) and its classifier is linear, w0 is
@@ -151,16 +151,16 @@ class TrainConfig:
     """
 
     schedule: str = "alternating"
-    rounds: int = 300
+    steps: int = 300
     batch_size_labeled: int = 12
     batch_size_unlabeled: int = 12
-    gamma_l: float = 1e-3
-    gamma_u: float = 1e-3
+    lr_labeled: float = 1e-3
+    lr_unlabeled: float = 1e-3
     weight_decay: float = 0.0
     ridge: float = 0.0
     orientation: float = 0.0
     source_weight: float = 1.0
-    warm_up_rounds: int = 20
+    supervised_steps: int = 20
     validate_every: int = 10
     patience: int | None = None
     prior_smoothing: float = 1.0
@@ -172,7 +172,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
+        for name in ("steps", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.schedule not in SCHEDULES:
@@ -202,15 +202,15 @@ class Fitted:
     prior: Tensor
     history: list[dict[str, float]]
     config: TrainConfig
-    best_round: int
+    best_step: int
     augment: Augmentation | None = None
     execution: dict[str, Any] = field(default_factory=dict)
 
     @property
     def unlabeled_from(self) -> int | None:
-        """The first round with an unlabeled step; weights of an earlier one are those of labels alone. None: none."""
+        """The first step with an unlabeled loss; weights of an earlier one are those of labels alone. None: none."""
         took_one = any(not isnan(row["loss_unlabeled"]) for row in self.history)
-        return self.config.warm_up_rounds + 1 if took_one else None
+        return self.config.supervised_steps + 1 if took_one else None
 
 
 def fit(
@@ -219,15 +219,15 @@ def fit(
     config: TrainConfig,
     augment: Augmentation | None = None,
     progress: str | None = None,
-    journal: Journal | None = None,
+    checkpoint: CheckpointStore | None = None,
 ) -> Fitted:
     """Train `method` on `splits.train` and keep the weights with the lowest validation loss: the mean, over "all" and
     each modality that the method predicts from, of the log-loss at its best temperature (`tempered_log_loss`). By "all"
     alone, single classifiers would be left half trained where together they are right early.
 
-    Without a labeled validation sample the weights of the last round stay. `progress` titles a progress bar. The same
+    Without a labeled validation sample the weights of the last step stay. `progress` titles a progress bar. The same
     seed gives the same weights on a CPU; the caller's global random state is left as it was.
-    journal: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
+    checkpoint: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
     weights, to the bit, of one that never was (on a CPU).
     """
     own_fit: Callable[[Splits, TrainConfig], Fitted] | None = getattr(method, "fit", None)
@@ -237,25 +237,25 @@ def fit(
     with (
         torch.random.fork_rng(),
         arithmetic(choose_device(config.device), config.deterministic),
-        tqdm(total=config.rounds, desc=progress, disable=hidden) as bar,
+        tqdm(total=config.steps, desc=progress, disable=hidden) as bar,
     ):
         training = Training(method, splits, config, augment)
-        state = journal.restore() if journal else None
-        if state is not None:
-            training.restore(state)
-            bar.update(training.round)
+        saved = checkpoint.restore() if checkpoint else None
+        if saved is not None:
+            training.restore(saved)
+            bar.update(training.step)
         while not training.done:
-            row = training.run_round()
+            row = training.run_step()
             bar.update()
-            if journal and row:
-                journal.record(row)
-            if journal and journal.is_due():
-                journal.save(training.state())
+            if checkpoint and row:
+                checkpoint.record(row)
+            if checkpoint and checkpoint.is_due():
+                checkpoint.save(training.checkpoint())
         return training.finish()
 
 
 class Training:
-    """One training between two rounds; `state` and `restore` hold everything that a round changes."""
+    """One training between two steps; `checkpoint` and `restore` hold everything that a step changes."""
 
     def __init__(self, method: Method, splits: Splits, config: TrainConfig, augment: Augmentation | None) -> None:
         self.method, self.config, self.device = method, config, choose_device(config.device)
@@ -267,25 +267,29 @@ class Training:
         if (splits.validation.labels == UNLABELED).any():
             self.validation = splits.validation.select(splits.validation.labels != UNLABELED)
         prior = label_prior(train.labels, len(splits.classes), config.prior_smoothing).log()
-        by_stratum = {name: p.log() for name, p in strata_priors(train.labels, train.strata, prior.exp()).items()}
-        # A labeled sample is an unlabeled one too: the second stream draws from all of the training samples.
+        by_group = {
+            name: p.log() for name, p in nuisance_group_priors(train.labels, train.nuisance_groups, prior.exp()).items()
+        }
+        # A labeled sample is an unlabeled one too: the second sampler draws from all of the training samples.
         labeled, samples = (train.labels != UNLABELED).nonzero().squeeze(1), place(train, self.device)
-        self.stream_l = BatchStream(samples, config.batch_size_labeled, augment, seed=2 * config.seed, rows=labeled)
-        self.stream_u = BatchStream(samples, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
+        self.labeled_sampler = BatchSampler(
+            samples, config.batch_size_labeled, augment, seed=2 * config.seed, rows=labeled
+        )
+        self.unlabeled_sampler = BatchSampler(samples, config.batch_size_unlabeled, augment, seed=2 * config.seed + 1)
 
         torch.manual_seed(config.seed)
         seen = viewed_modalities(splits.modalities, train, augment)
-        spec = Spec(seen, splits.classes, prior, by_stratum, len(labeled), config.orientation)
+        spec = Spec(seen, splits.classes, prior, by_group, len(labeled), config.orientation)
         self.model = method.build(spec).to(self.device)
         self.micro_batch = config.micro_batch
         self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer_l, self.optimizer_u = (
-            Adam(weights, rate, weight_decay=config.weight_decay) for rate in (config.gamma_l, config.gamma_u)
+            Adam(weights, rate, weight_decay=config.weight_decay) for rate in (config.lr_labeled, config.lr_unlabeled)
         )
         self.source = self._source_parts(splits.source, prior.exp()) if splits.source is not None else []
-        self.best, self.round, self.start = Best(), 0, perf_counter()
+        self.best, self.step, self.start = Best(), 0, perf_counter()
         self.losses_l, self.losses_u = Losses("labeled"), Losses("unlabeled")
 
     def _source_parts(self, source: MultimodalBatch, prior: Tensor) -> list[Part]:
@@ -294,11 +298,11 @@ class Training:
         for index, share_of_class in enumerate(prior.tolist()):
             rows = (source.labels.cpu() == index).nonzero().squeeze(1)
             seed = -1000 - len(prior) * self.config.seed - index
-            stream = BatchStream(source, self.config.batch_size_labeled, self.augment, seed=seed, rows=rows)
+            sampler = BatchSampler(source, self.config.batch_size_labeled, self.augment, seed=seed, rows=rows)
             weight = self.config.source_weight * share_of_class
             if len(rows) and weight:
                 loss_of = partial(self._weighted_loss, weight)
-                parts.append(Part(loss_of, stream, Losses("source")))
+                parts.append(Part(loss_of, sampler, Losses("source")))
         return parts
 
     def _weighted_loss(self, weight: float, batch: MultimodalBatch) -> Tensor:
@@ -317,7 +321,11 @@ class Training:
             )
         probe = Probe()
         if self.device.type == "cpu" and self.precision == torch.bfloat16:
-            sizes = [-(-stream.size // world()) for stream in (self.stream_l, self.stream_u) if stream.size]
+            sizes = [
+                -(-sampler.size // world())
+                for sampler in (self.labeled_sampler, self.unlabeled_sampler)
+                if sampler.size
+            ]
             probe = probe_batches(self.model, self._look_at, sizes)
         if probe.fault is not None:
             self.precision = torch.float32
@@ -336,7 +344,7 @@ class Training:
 
     def _look_at(self, size: int) -> None:
         """A forward pass of the first `size` training samples, cut to what the networks see."""
-        batch = self.stream_u.samples.select(torch.arange(size))
+        batch = self.unlabeled_sampler.samples.select(torch.arange(size))
         if self.augment is not None:
             batch = self.augment.center(batch)
         with torch.autocast(self.device.type, self.precision):
@@ -345,25 +353,25 @@ class Training:
     @property
     def done(self) -> bool:
         patience = self.config.patience
-        return self.round >= self.config.rounds or (patience is not None and self.best.waited >= patience)
+        return self.step >= self.config.steps or (patience is not None and self.best.waited >= patience)
 
-    def run_round(self) -> dict[str, float] | None:
-        """A labeled step and, after the warm-up, an unlabeled one; a row of the history where one is due."""
-        self.round += 1
+    def run_step(self) -> dict[str, float] | None:
+        """A labeled update and, after the supervised steps, an unlabeled one; a row of the history where one is due."""
+        self.step += 1
         self.model.train()
-        seed_round(self.config.seed, self.round)
+        seed_step(self.config.seed, self.step)
         labeled, unlabeled = [], []
-        if len(self.stream_l.rows):
-            labeled.append(Part(self._labeled_loss, self.stream_l, self.losses_l))
+        if len(self.labeled_sampler.rows):
+            labeled.append(Part(self._labeled_loss, self.labeled_sampler, self.losses_l))
         labeled += self.source
-        if self.round > self.config.warm_up_rounds:
-            unlabeled.append(Part(self._unlabeled_loss, self.stream_u, self.losses_u))
+        if self.step > self.config.supervised_steps:
+            unlabeled.append(Part(self._unlabeled_loss, self.unlabeled_sampler, self.losses_u))
         if self.config.schedule == "joint":
-            self._step(labeled + unlabeled, self.optimizer_l)
+            self._update(labeled + unlabeled, self.optimizer_l)
         else:
-            self._step(labeled, self.optimizer_l)
-            self._step(unlabeled, self.optimizer_u)
-        if self.round % self.config.validate_every == 0 or self.round == self.config.rounds:
+            self._update(labeled, self.optimizer_l)
+            self._update(unlabeled, self.optimizer_u)
+        if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
             return self._validate()
         return None
 
@@ -377,14 +385,14 @@ class Training:
             for name, p in self.model.named_parameters()
             if p.requires_grad and p.ndim > 1
         )
-        return loss + self.config.ridge / len(self.stream_l.rows) * squares
+        return loss + self.config.ridge / len(self.labeled_sampler.rows) * squares
 
     def _unlabeled_loss(self, batch: MultimodalBatch) -> Tensor | None:
         return self.method.unlabeled_loss(self.model, batch)
 
-    def _step(self, parts: Sequence[Part], optimizer: Adam) -> None:
+    def _update(self, parts: Sequence[Part], optimizer: Adam) -> None:
         """One step of the optimizer on the sum of the parts' losses, each on a batch of its own."""
-        batches = [share(next(part.stream)).to(self.device) for part in parts]
+        batches = [share(next(part.sampler)).to(self.device) for part in parts]
         random = random_state(self.device)
         while True:
             try:
@@ -398,7 +406,7 @@ class Training:
                 torch.cuda.empty_cache()
         for part, loss in zip(parts, losses, strict=True):
             if loss is not None:
-                part.losses.add(self.round, loss)
+                part.losses.add(self.step, loss)
         if any(loss is not None for loss in losses):
             average_gradients(self.model)
             optimizer.step()
@@ -412,7 +420,7 @@ class Training:
         losses = []
         for part, batch in zip(parts, batches, strict=True):
             # Backward inside, too: a method may compute its forward pass again there.
-            frozen = part.stream is self.stream_u
+            frozen = part.sampler is self.unlabeled_sampler
             with sharing(), frozen_running_statistics(self.model) if frozen else nullcontext():
                 with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                     loss = part.loss_of(batch)
@@ -427,37 +435,38 @@ class Training:
         if smaller is None or world() > 1 or not set_micro_batch(self.model, smaller):
             raise error
         self.micro_batch = self.execution["micro_batch"] = smaller
-        self.execution["out_of_memory"].append({"round": self.round, "micro_batch": smaller})
+        self.execution["out_of_memory"].append({"step": self.step, "micro_batch": smaller})
 
     def _validate(self) -> dict[str, float]:
         losses = {"loss_labeled": self.losses_l.take_mean(), "loss_unlabeled": self.losses_u.take_mean()}
         scores = validate(self.fitted, self.validation)
-        rates = {"lr_l": self.config.gamma_l, "lr_u": self.config.gamma_u}
+        rates = {"lr_l": self.config.lr_labeled, "lr_u": self.config.lr_unlabeled}
         seconds = perf_counter() - self.start
-        row = {"round": self.round, **losses, **scores, **rates, "seconds": seconds}
+        # The contract of history.tsv calls a step a round.
+        row = {"round": self.step, **losses, **scores, **rates, "seconds": seconds}
         self.fitted.history.append(row)
-        self.best.update(self.model, self.round, scores["validation_loss"])
+        self.best.update(self.model, self.step, scores["validation_loss"])
         return row
 
     def finish(self) -> Fitted:
         self.fitted.execution = self.execution
-        self.fitted.best_round = self.best.load_into(self.model.eval(), otherwise=self.round)
+        self.fitted.best_step = self.best.load_into(self.model.eval(), otherwise=self.step)
         return self.fitted
 
-    def state(self) -> State:
-        best = self.best.state()
+    def checkpoint(self) -> Checkpoint:
+        best = self.best.checkpoint()
         parts = {
             "model": self.model.state_dict(),
             "best": best.tensors,
             "optimizer_l": optimizer_tensors(self.optimizer_l),
             "optimizer_u": optimizer_tensors(self.optimizer_u),
-            "stream_l": self.stream_l.state(),
-            "stream_u": self.stream_u.state(),
+            "labeled_sampler": self.labeled_sampler.state(),
+            "unlabeled_sampler": self.unlabeled_sampler.state(),
             "random": random_state(self.device),
         }
-        parts |= {f"source{number}": part.stream.state() for number, part in enumerate(self.source)}
+        parts |= {f"source{number}": part.sampler.state() for number, part in enumerate(self.source)}
         values = {
-            "round": self.round,
+            "step": self.step,
             "seconds": perf_counter() - self.start,
             "history": self.fitted.history,
             "losses_l": self.losses_l.read(),
@@ -465,27 +474,27 @@ class Training:
             "best": best.values,
             "execution": self.execution,
         }
-        return State({k: v for name, part in parts.items() for k, v in put_below(name, part).items()}, values)
+        return Checkpoint({k: v for name, part in parts.items() for k, v in put_below(name, part).items()}, values)
 
-    def restore(self, state: State) -> None:
-        tensors, values = state.tensors, state.values
+    def restore(self, checkpoint: Checkpoint) -> None:
+        tensors, values = checkpoint.tensors, checkpoint.values
         self.model.load_state_dict(take_below("model", tensors))
         # On the training's device: the optimizers see to that themselves.
         best = {name: value.to(self.device) for name, value in take_below("best", tensors).items()}
         self.best.restore(best, values["best"])
         restore_optimizer(self.optimizer_l, take_below("optimizer_l", tensors))
         restore_optimizer(self.optimizer_u, take_below("optimizer_u", tensors))
-        self.stream_l.restore(take_below("stream_l", tensors))
-        self.stream_u.restore(take_below("stream_u", tensors))
+        self.labeled_sampler.restore(take_below("labeled_sampler", tensors))
+        self.unlabeled_sampler.restore(take_below("unlabeled_sampler", tensors))
         for number, part in enumerate(self.source):
-            part.stream.restore(take_below(f"source{number}", tensors))
+            part.sampler.restore(take_below(f"source{number}", tensors))
         restore_random(take_below("random", tensors), self.device)
         before, here = values["execution"], {name: self.execution[name] for name in ("precision", "bfloat16_fault")}
         same = before["precision"] == here["precision"]
         self.execution = before | here | {"processes": world(), "deterministic": before["deterministic"] and same}
         self.micro_batch = self.execution["micro_batch"]
         set_micro_batch(self.model, self.micro_batch)
-        self.round, self.start = values["round"], perf_counter() - values["seconds"]
+        self.step, self.start = values["step"], perf_counter() - values["seconds"]
         self.fitted.history[:] = values["history"]
         self.losses_l.values, self.losses_u.values = values["losses_l"], values["losses_u"]
 

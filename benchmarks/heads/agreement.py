@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from benchmarks.known_answers import icc_a1
+from benchmarks.ground_truth import icc_a1
 
 COLUMNS = (
     "judge",

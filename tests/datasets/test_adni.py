@@ -178,7 +178,7 @@ def test_missing_pet_is_absent_and_zero(prepared):
 
 
 def test_an_evaluation_folder_is_standardized_by_the_norms_of_training(prepared, tmp_path):
-    other = write_prepared(tmp_path / "evaluation", seed=1, shift=1.0)
+    other = write_prepared(tmp_path / "external", seed=1, shift=1.0)
     config = regions(prepared)
     splits = load(config, 0)
     batch = load_people(config, splits.norms, other.path)
@@ -191,7 +191,7 @@ def test_an_evaluation_folder_is_standardized_by_the_norms_of_training(prepared,
 
 
 def test_an_evaluation_folder_has_labels_for_stable_and_converting_people_only(prepared, tmp_path):
-    other = write_prepared(tmp_path / "evaluation", seed=1)
+    other = write_prepared(tmp_path / "external", seed=1)
     config = regions(prepared)
     batch = load_people(config, load(config, 0).norms, other.path)
     truth = dict(zip(other.manifest.participant_id + "_ses-M000", other.manifest.label, strict=True))

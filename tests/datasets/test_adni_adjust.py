@@ -322,10 +322,10 @@ def test_small_sites_of_a_field_strength_are_one_group_and_a_smaller_rest_is_non
     assert found == {"big": "big", "one": "small sites, 1.5 T", "two": "small sites, 1.5 T"}
 
 
-def test_strata_are_the_named_column_of_the_manifest(scanned):
-    splits = load(config(scanned, strata="site"), 0)
-    assert list(splits.test.strata) == [sites_of(scanned)[name] for name in splits.test.sample_ids]
-    assert not load(config(scanned), 0).test.strata
+def test_nuisance_groups_are_the_named_column_of_the_manifest(scanned):
+    splits = load(config(scanned, nuisance_groups="site"), 0)
+    assert list(splits.test.nuisance_groups) == [sites_of(scanned)[name] for name in splits.test.sample_ids]
+    assert not load(config(scanned), 0).test.nuisance_groups
 
 
 def test_where_no_site_has_twenty_people_nothing_is_taken_out_and_that_is_said(prepared):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from adni_tcgm.datasets.adni import BEYOND, POOL, AdniConfig, load
-from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.datasets.adni_baselines import compute_baselines
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch
 from tests.datasets.conftest import PreparedFolder, write_prepared
 
@@ -44,11 +44,11 @@ def unpack(batch: MultimodalBatch) -> tuple[list[str], list[int]]:
     return list(batch.sample_ids), batch.labels.tolist()
 
 
-def test_another_population_is_a_stratum_of_its_own_and_a_single_one_is_none(mixed):
+def test_another_population_is_a_nuisance_group_of_its_own_and_a_single_one_is_none(mixed):
     plain, wide = load(regions(mixed), 0), load(regions(mixed, (*POOL, *BEYOND)), 0)
-    assert list(plain.train.strata) == []
+    assert list(plain.train.nuisance_groups) == []
     expected = ["beyond" if 30 <= int(name[4:8]) < 40 else "mci" for name in wide.train.sample_ids]
-    assert wide.train.strata == expected and set(wide.test.strata) == {"mci"}
+    assert wide.train.nuisance_groups == expected and set(wide.test.nuisance_groups) == {"mci"}
 
 
 def test_a_smaller_pool_leaves_the_others_out_and_counts_them(mixed):
@@ -91,8 +91,8 @@ def test_bars_are_computed_on_a_wide_pool(tmp_path: Path):
     folder.manifest.loc[folder.manifest.index[20:24], "label"] = ["cn", "ad"] * 2
     folder.write_manifest()
     config = regions(folder, (*POOL, *BEYOND))
-    rows = compute_bars(replace(config, features="voxels"), load(replace(config, label_rate=1.0), 0), folder.path)
-    assert {row["bar"] for row in rows} >= {"linear SVM on voxels", "mean of the two deficit z-scores"}
+    rows = compute_baselines(replace(config, features="voxels"), load(replace(config, label_rate=1.0), 0), folder.path)
+    assert {row["baseline"] for row in rows} >= {"linear SVM on voxels", "mean of the two deficit z-scores"}
 
 
 def test_one_visit_of_a_person_is_labeled_the_earliest_with_both_scans_whatever_the_manifest_says(prepared):

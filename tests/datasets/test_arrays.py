@@ -46,14 +46,14 @@ def test_npz_mat_and_folder_give_the_same_splits(tmp_path):
     assert (splits[0].train.labels != UNLABELED).sum() == 3
 
 
-def test_a_given_split_groups_and_strata_are_kept(tmp_path):
+def test_a_given_split_groups_and_nuisance_groups_are_kept(tmp_path):
     split = np.repeat(["train", "validation", "test", ""], [20, 10, 15, 5])
     speaker = np.array([f"s{i // 5}" for i in range(50)])
     path = write_npz(tmp_path, part=split, who=speaker)
-    splits = load(config(path, split="part", groups="who", strata="who"), seed=0)
+    splits = load(config(path, split="part", groups="who", nuisance_groups="who"), seed=0)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (20, 10, 15)
     assert splits.train.sample_ids == [str(i) for i in range(20)]
-    assert splits.test.strata == list(speaker[30:45]) and splits.rows[0].group_id == "s0"
+    assert splits.test.nuisance_groups == list(speaker[30:45]) and splits.rows[0].group_id == "s0"
     speaker[25] = "s0"
     with pytest.raises(ValueError, match="group 's0' is in train and in validation"):
         load(config(write_npz(tmp_path, part=split, who=speaker), split="part", groups="who"), seed=0)

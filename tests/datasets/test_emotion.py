@@ -71,7 +71,7 @@ def assert_same(one: Splits, other: Splits) -> None:
     assert one.rows == other.rows
     for part in ("train", "validation", "test"):
         a, b = getattr(one, part), getattr(other, part)
-        assert (a.sample_ids, a.groups, a.strata) == (b.sample_ids, b.groups, b.strata)
+        assert (a.sample_ids, a.groups, a.nuisance_groups) == (b.sample_ids, b.groups, b.nuisance_groups)
         torch.testing.assert_close(a.labels, b.labels)
         torch.testing.assert_close(a.present, b.present)
         for name, values in a.inputs.items():
@@ -235,7 +235,7 @@ def test_nobody_is_in_two_splits(split: str) -> None:
     splits = emotion.load(config(split=split), 0)
     people = [set(part.groups) for part in (splits.train, splits.validation, splits.test)]
     assert sum(map(len, people)) == len(set.union(*people)) == 10
-    assert splits.train.strata == splits.train.groups
+    assert splits.train.nuisance_groups == splits.train.groups
 
 
 def test_a_given_split_through_a_speaker_is_refused_with_the_way_out(tmp_path: Path, arrays) -> None:

@@ -15,7 +15,7 @@ from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig, fit
 
-CONFIG = TrainConfig(schedule="joint", rounds=60, batch_size_labeled=100, gamma_l=0.05, ridge=1.0, warm_up_rounds=0)
+CONFIG = TrainConfig(schedule="joint", steps=60, batch_size_labeled=100, lr_labeled=0.05, ridge=1.0, supervised_steps=0)
 PRIOR = np.log([0.5, 0.5])
 
 

@@ -51,7 +51,7 @@ def train(where: dict[str, np.ndarray]):
     parts = [plant(samples, seed, where) for seed, samples in enumerate((96, 24, 24))]
     splits = Splits([Modality(name, (1, *SHAPE)) for name in ("mri", "pet")], ("stable", "converter"), *parts)
     method = CrossEntropy(DenseNet3DConfig(blocks=(2, 2), growth=6, init=6))
-    config = TrainConfig(rounds=40, batch_size_labeled=24, gamma_l=1e-2, validate_every=40, device="cpu")
+    config = TrainConfig(steps=40, batch_size_labeled=24, lr_labeled=1e-2, validate_every=40, device="cpu")
     return fit(method, splits, config).model.classifiers, parts[2], splits.train
 
 

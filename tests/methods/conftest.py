@@ -12,7 +12,7 @@ from adni_tcgm.methods.method import Method, Spec
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig, fit, predict
 
-TOY = {"rounds": 150, "batch_size_unlabeled": 64, "gamma_l": 1e-2, "gamma_u": 1e-2}
+TOY = {"steps": 150, "batch_size_unlabeled": 64, "lr_labeled": 1e-2, "lr_unlabeled": 1e-2}
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_it_learns_an_interaction_that_no_single_view_shows() -> None:
         return MultimodalBatch([str(i) for i in range(size)], inputs, torch.ones(size, 2, dtype=torch.bool), labels)
 
     splits = Splits([Modality("a", (3,)), Modality("b", (3,))], ("no", "yes"), draw(300), draw(100), draw(300))
-    config = TrainConfig(rounds=300, batch_size_labeled=64, gamma_l=1e-2)
+    config = TrainConfig(steps=300, batch_size_labeled=64, lr_labeled=1e-2)
 
     def accuracy(method: Method) -> float:
         predicted = predict(fit(method, splits, config), splits.test)["all"].argmax(1)

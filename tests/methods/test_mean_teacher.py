@@ -110,11 +110,11 @@ def test_what_stands_in_absent_rows_changes_nothing(
 
 
 def test_without_consistency_and_memory_it_is_the_baseline_to_the_last_bit(gaussian_toy: Callable[..., Splits]) -> None:
-    splits, config = gaussian_toy(labeled=20), TrainConfig(rounds=30)
+    splits, config = gaussian_toy(labeled=20), TrainConfig(steps=30)
     off = predict(fit(MeanTeacher(MLPConfig(), consistency=0, decay=0), splits, config), splits.test)
     baseline = predict(fit(CrossEntropy(MLPConfig()), splits, config), splits.test)
     assert all(torch.equal(off[name], baseline[name]) for name in baseline)
-    on = predict(fit(MeanTeacher(MLPConfig()), splits, replace(config, rounds=40)), splits.test)
+    on = predict(fit(MeanTeacher(MLPConfig()), splits, replace(config, steps=40)), splits.test)
     assert not torch.equal(on["all"], baseline["all"])
 
 

@@ -25,7 +25,7 @@ def draw_batch(modalities: int, seed: int = 0) -> MultimodalBatch:
     inputs = {f"m{m}": 2 * torch.randn((len(NAMES), 4), generator=generator) for m in range(modalities)}
     nobody = torch.full((len(NAMES),), UNLABELED)
     present = torch.ones(len(NAMES), modalities, dtype=torch.bool)
-    return MultimodalBatch([str(i) for i in range(len(NAMES))], inputs, present, nobody, strata=NAMES)
+    return MultimodalBatch([str(i) for i in range(len(NAMES))], inputs, present, nobody, nuisance_groups=NAMES)
 
 
 def spec_for(modalities: int) -> Spec:
@@ -48,7 +48,7 @@ def brute_force(posteriors: Tensor, prior: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("modalities", [2, 3])
 def test_two_prior_groups_gain_the_weighted_mean_of_brute_force_under_the_prior_of_each(modalities: int) -> None:
-    batch, method = draw_batch(modalities), TCGM(MLPConfig(), within_strata=True, priors={"there": OTHER})
+    batch, method = draw_batch(modalities), TCGM(MLPConfig(), within_nuisance_groups=True, priors={"there": OTHER})
     model = method.build(spec_for(modalities))
     h = model.log_posteriors(batch).exp().detach()
     there, other = torch.tensor([name == "there" for name in NAMES]), torch.tensor(OTHER)
@@ -58,9 +58,9 @@ def test_two_prior_groups_gain_the_weighted_mean_of_brute_force_under_the_prior_
     torch.testing.assert_close(method.unlabeled_loss(model, batch).detach(), -expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_group_with_the_prior_of_the_labels_is_a_stratum_like_any_other() -> None:
+def test_a_group_with_the_prior_of_the_labels_is_a_nuisance_group_like_any_other() -> None:
     batch = draw_batch(2)
-    plain = TCGM(MLPConfig(), within_strata=True)
+    plain = TCGM(MLPConfig(), within_nuisance_groups=True)
     named = replace(plain, priors={"there": tuple(PRIOR.tolist())})
     losses = [method.unlabeled_loss(method.build(spec_for(2)), batch) for method in (plain, named)]
     torch.testing.assert_close(*losses)
@@ -74,7 +74,7 @@ def test_moved_to_another_prior_the_exact_posterior_is_that_of_the_other_populat
 
 
 def test_classifiers_that_say_the_prior_of_the_labels_gain_nothing_in_either_group() -> None:
-    method, batch = TCGM(MLPConfig(), within_strata=True, priors={"there": OTHER}), draw_batch(2)
+    method, batch = TCGM(MLPConfig(), within_nuisance_groups=True, priors={"there": OTHER}), draw_batch(2)
     model = method.build(spec_for(2))
     for classifier in model.classifiers.values():
         for parameter in classifier.parameters():
@@ -86,15 +86,15 @@ def test_classifiers_that_say_the_prior_of_the_labels_gain_nothing_in_either_gro
 def test_priors_need_not_sum_to_one() -> None:
     batch, losses = draw_batch(2), []
     for values in (OTHER, [7 * value for value in OTHER]):
-        method = TCGM(MLPConfig(), within_strata=True, priors={"there": values})
+        method = TCGM(MLPConfig(), within_nuisance_groups=True, priors={"there": values})
         losses.append(method.unlabeled_loss(method.build(spec_for(2)), batch))
     torch.testing.assert_close(*losses)
 
 
 def test_priors_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(ValueError, match="within_strata is off"):
+    with pytest.raises(ValueError, match="within_nuisance_groups is off"):
         TCGM(MLPConfig(), priors={"there": OTHER})
     with pytest.raises(ValueError, match="the prior of 'there' is \\[1, 0\\]; each class needs more than 0"):
-        TCGM(MLPConfig(), within_strata=True, priors={"there": [1, 0]})
+        TCGM(MLPConfig(), within_nuisance_groups=True, priors={"there": [1, 0]})
     with pytest.raises(ValueError, match="has 2 numbers; there are 3 classes"):
-        TCGM(MLPConfig(), within_strata=True, priors={"there": [0.5, 0.5]}).build(spec_for(2))
+        TCGM(MLPConfig(), within_nuisance_groups=True, priors={"there": [0.5, 0.5]}).build(spec_for(2))

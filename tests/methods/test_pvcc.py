@@ -121,7 +121,7 @@ def test_it_fits_without_any_validation_label(gaussian_toy: Callable[..., Splits
     nobody = replace(splits.validation, labels=torch.full_like(splits.validation.labels, UNLABELED))
     fitted = PVCC(MLPConfig(), iterations=2).fit(replace(splits, validation=nobody), TrainConfig())
     assert predict(fitted, splits.test)["all"].isfinite().all()
-    assert (fitted.history, fitted.best_round) == ([], 0)
+    assert (fitted.history, fitted.best_step) == ([], 0)
 
 
 def test_it_keeps_the_settings_with_the_lowest_loss_on_validation_and_draws_nothing(

@@ -19,7 +19,7 @@ from adni_tcgm.tcgm.gain import total_correlation_gain
 from adni_tcgm.tcgm.trainer import TrainConfig, fit, predict
 
 TINY_DENSENET = DenseNet3DConfig(blocks=(1, 1), growth=4, init=4, bottleneck=2)
-QUICK = TrainConfig(rounds=8, warm_up_rounds=2, validate_every=4, batch_size_labeled=4, batch_size_unlabeled=6)
+QUICK = TrainConfig(steps=8, supervised_steps=2, validate_every=4, batch_size_labeled=4, batch_size_unlabeled=6)
 
 
 def gaussian_splits(labeled: int, seed: int) -> Splits:
@@ -94,7 +94,7 @@ def test_the_unlabeled_loss_is_the_weighted_negative_gain_and_reads_no_label() -
 
 
 def test_ten_labels_of_a_thousand_take_it_far_above_the_baseline_on_gaussian_views() -> None:
-    config = TrainConfig(rounds=300, batch_size_unlabeled=64, gamma_l=1e-2, gamma_u=1e-2)
+    config = TrainConfig(steps=300, batch_size_unlabeled=64, lr_labeled=1e-2, lr_unlabeled=1e-2)
     for seed in range(2):
         splits = gaussian_splits(labeled=10, seed=seed)
         accuracy = {}
@@ -111,7 +111,7 @@ def test_samples_without_pet_train_the_mri_classifier_and_get_a_prediction(metho
     config = replace(QUICK, batch_size_labeled=20)
     fitted = fit(method, splits, config)
     only_complete = replace(splits, train=splits.train.select(torch.arange(10)))
-    without_them = fit(method, only_complete, replace(config, warm_up_rounds=100))
+    without_them = fit(method, only_complete, replace(config, supervised_steps=100))
     mri = "classifiers.mri.head.weight"
     assert not torch.equal(fitted.model.state_dict()[mri], without_them.model.state_dict()[mri])
 
@@ -127,24 +127,24 @@ def test_a_classifier_whose_modality_nobody_has_keeps_its_first_weights_and_stat
     splits = volume_splits(labeled=4)
     present = splits.train.present & torch.tensor([True, False])
     splits = replace(splits, train=replace(splits.train, present=present))
-    one_round, many_rounds = (
-        fit(TCGM(TINY_DENSENET), splits, replace(QUICK, rounds=rounds, validate_every=rounds)).model.classifiers
-        for rounds in (1, 8)
+    one_step, many_steps = (
+        fit(TCGM(TINY_DENSENET), splits, replace(QUICK, steps=steps, validate_every=steps)).model.classifiers
+        for steps in (1, 8)
     )
-    for name, value in many_rounds["pet"].state_dict().items():
-        assert torch.equal(value, one_round["pet"].state_dict()[name])
-    assert not torch.equal(many_rounds["mri"].head.weight, one_round["mri"].head.weight)
+    for name, value in many_steps["pet"].state_dict().items():
+        assert torch.equal(value, one_step["pet"].state_dict()[name])
+    assert not torch.equal(many_steps["mri"].head.weight, one_step["mri"].head.weight)
 
 
 def test_running_statistics_follow_every_labeled_step_and_no_unlabeled_one() -> None:
-    fitted = fit(TCGM(TINY_DENSENET), volume_splits(), replace(QUICK, warm_up_rounds=0))
+    fitted = fit(TCGM(TINY_DENSENET), volume_splits(), replace(QUICK, supervised_steps=0))
     counts = {int(value) for name, value in fitted.model.state_dict().items() if name.endswith("num_batches_tracked")}
-    assert counts == {fitted.best_round}
+    assert counts == {fitted.best_step}
 
 
 def test_a_prediction_does_not_depend_on_the_other_samples_and_changes_nothing() -> None:
     splits = volume_splits()
-    fitted = fit(TCGM(TINY_DENSENET), splits, replace(QUICK, rounds=5))
+    fitted = fit(TCGM(TINY_DENSENET), splits, replace(QUICK, steps=5))
     before = {name: value.clone() for name, value in fitted.model.state_dict().items()}
     together, alone = predict(fitted, splits.test), predict(fitted, splits.test.select(torch.tensor([3])))
     for name, log_posterior in alone.items():
@@ -178,7 +178,7 @@ def test_each_modality_can_have_a_network_of_its_own() -> None:
 
 def test_permuting_modalities_or_class_names_permutes_the_results_and_nothing_else() -> None:
     splits = gaussian_splits(labeled=20, seed=0)
-    config = TrainConfig(rounds=60, warm_up_rounds=5, batch_size_unlabeled=64, gamma_l=1e-2, gamma_u=1e-2)
+    config = TrainConfig(steps=60, supervised_steps=5, batch_size_unlabeled=64, lr_labeled=1e-2, lr_unlabeled=1e-2)
     expected = predict(fit(TCGM(MLPConfig()), splits, config), splits.test)
 
     def turned(batch: MultimodalBatch) -> MultimodalBatch:
@@ -204,28 +204,28 @@ def test_permuting_modalities_or_class_names_permutes_the_results_and_nothing_el
         torch.testing.assert_close(found[name], value[:, order], atol=1e-4, rtol=1e-4)
 
 
-def with_strata(splits: Splits, names: list[str]) -> Splits:
+def with_nuisance_groups(splits: Splits, names: list[str]) -> Splits:
     def named(batch: MultimodalBatch) -> MultimodalBatch:
-        return replace(batch, strata=[names[i % len(names)] for i in range(len(batch))])
+        return replace(batch, nuisance_groups=[names[i % len(names)] for i in range(len(batch))])
 
     return replace(splits, train=named(splits.train), validation=named(splits.validation))
 
 
-def test_one_stratum_with_the_global_prior_is_no_stratum() -> None:
-    splits = with_strata(gaussian_splits(labeled=20, seed=0), ["only"])
+def test_one_nuisance_group_with_the_global_prior_changes_nothing() -> None:
+    splits = with_nuisance_groups(gaussian_splits(labeled=20, seed=0), ["only"])
     prior = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     model = TCGM(MLPConfig()).build(Spec(splits.modalities, splits.classes, prior, {"only": prior}))
     within, plain = (
-        TCGM(MLPConfig(), within_strata=flag).unlabeled_loss(model, splits.train) for flag in (True, False)
+        TCGM(MLPConfig(), within_nuisance_groups=flag).unlabeled_loss(model, splits.train) for flag in (True, False)
     )
     torch.testing.assert_close(within, plain)
 
 
-def test_within_strata_the_gain_is_the_weighted_mean_of_those_of_the_strata_with_their_own_priors() -> None:
-    splits = with_strata(gaussian_splits(labeled=200, seed=0), ["a", "a", "b"])
+def test_within_nuisance_groups_the_gain_is_the_weighted_mean_of_the_groups_gains_with_their_priors() -> None:
+    splits = with_nuisance_groups(gaussian_splits(labeled=200, seed=0), ["a", "a", "b"])
     priors = {"a": torch.tensor([0.4, 0.3, 0.2, 0.1]).log(), "b": torch.tensor([0.1, 0.2, 0.3, 0.4]).log()}
     spec = Spec(splits.modalities, splits.classes, torch.full((4,), 0.25).log(), priors)
-    method, batch = TCGM(MLPConfig(), within_strata=True), splits.train.select(torch.arange(60))
+    method, batch = TCGM(MLPConfig(), within_nuisance_groups=True), splits.train.select(torch.arange(60))
     model = method.build(spec)
     log_posteriors = model.log_posteriors(batch)
     in_a = torch.arange(60) % 3 < 2
@@ -234,11 +234,11 @@ def test_within_strata_the_gain_is_the_weighted_mean_of_those_of_the_strata_with
         for name, rows, share in (("a", in_a, 2 / 3), ("b", ~in_a, 1 / 3))
     )
     torch.testing.assert_close(method.unlabeled_loss(model, batch), -by_hand)
-    with pytest.raises(ValueError, match="the samples have no strata"):
-        method.unlabeled_loss(model, replace(batch, strata=()))
+    with pytest.raises(ValueError, match="the samples have no nuisance groups"):
+        method.unlabeled_loss(model, replace(batch, nuisance_groups=()))
 
 
-def test_a_nuisance_shared_within_strata_misleads_the_plain_gain_more_than_the_one_within_strata() -> None:
+def test_a_nuisance_shared_within_groups_misleads_the_plain_gain_more_than_the_one_within_groups() -> None:
     """Both views show the site three times as strongly as the class."""
     generator = Generator().manual_seed(0)
 
@@ -249,14 +249,16 @@ def test_a_nuisance_shared_within_strata_misleads_the_plain_gain_more_than_the_o
             values[:, 0] += 1.2 * labels
             values[:, 1] += 4.0 * site
         visible = torch.where(torch.arange(size) < shown, labels, UNLABELED)
-        ids, strata = [str(i) for i in range(size)], [str(s) for s in site.tolist()]
-        return MultimodalBatch(ids, inputs, torch.ones(size, 3, dtype=torch.bool), visible, strata=strata)
+        ids, nuisance_groups = [str(i) for i in range(size)], [str(s) for s in site.tolist()]
+        return MultimodalBatch(
+            ids, inputs, torch.ones(size, 3, dtype=torch.bool), visible, nuisance_groups=nuisance_groups
+        )
 
     modalities = [Modality(name, (4,)) for name in ("one", "two", "three")]
     splits = Splits(modalities, ("no", "yes"), draw(600, 12), draw(100, 100), draw(2000, 2000))
-    config = TrainConfig(rounds=300, batch_size_unlabeled=200, gamma_l=1e-2, gamma_u=1e-2)
+    config = TrainConfig(steps=300, batch_size_unlabeled=200, lr_labeled=1e-2, lr_unlabeled=1e-2)
     accuracy = {}
     for within in (False, True):
-        fitted = fit(TCGM(MLPConfig(), within_strata=within), splits, config)
+        fitted = fit(TCGM(MLPConfig(), within_nuisance_groups=within), splits, config)
         accuracy[within] = (predict(fitted, splits.test)["all"].argmax(1) == splits.test.labels).float().mean().item()
     assert accuracy[True] > accuracy[False] + 0.05, accuracy

@@ -15,7 +15,7 @@ from adni_tcgm.tcgm.trainer import Spec, TrainConfig, fit, predict
 
 SIGNS = (-1.0, 1.0, -1.0)
 CONFIG = TrainConfig(
-    schedule="joint", rounds=60, warm_up_rounds=0, batch_size_labeled=999, batch_size_unlabeled=999, gamma_l=0.05
+    schedule="joint", steps=60, supervised_steps=0, batch_size_labeled=999, batch_size_unlabeled=999, lr_labeled=0.05
 )
 
 
@@ -83,7 +83,7 @@ def test_labels_of_another_population_teach_where_there_are_hardly_any_own():
 def test_a_source_whose_classes_are_unequal_does_not_move_the_prior():
     source = people(80, seed=7, shift=0.0)
     few = source.select(torch.cat([torch.arange(0, 80, 2), torch.tensor([1, 3])]))  # 40 of one class, 2 of the other
-    config = replace(CONFIG, ridge=1e3, rounds=200)
+    config = replace(CONFIG, ridge=1e3, steps=200)
     fitted = fit(CrossEntropy(MLPConfig()), splits(20, source=few), config)
     share = predict(fitted, splits(2).test)["all"].exp().mean(0)
     assert share[1].item() == pytest.approx(0.5, abs=0.05)

@@ -25,10 +25,10 @@ def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path
     folder.write_manifest()
     (folder.path / "dataset_description.json").write_text('{"Name": "SIMULATED"}')
     overrides = {"data.path": str(folder.path), "data.harmonize": harmonize, "data.adjust": "tiv_age_sex"}
-    rounds = {"train.rounds": 2, "train.warm_up_rounds": 1, "train.validate_every": 1, "data.label_rate": 0.5}
-    settings = load_settings("adni_regions", overrides | rounds)
+    steps = {"train.steps": 2, "train.supervised_steps": 1, "train.validate_every": 1, "data.label_rate": 0.5}
+    settings = load_settings("adni_regions", overrides | steps)
     others = write_prepared(tmp_path / "others", people=60, seed=1)
-    run_dir = train_run(tmp_path / "runs", settings, "ce", 0, evaluation=others.path, progress=False)
+    run_dir = train_run(tmp_path / "runs", settings, "ce", 0, external=others.path, progress=False)
     run = load_run(run_dir)
     stored = restore_adjustment(run)
     assert stored == adni.load(settings.data, 0).adjustment
@@ -43,7 +43,7 @@ def test_a_run_folder_holds_the_adjustment_that_its_people_went_through(tmp_path
 def test_people_who_train_may_not_judge_as_the_evaluation_set(tmp_path):
     folder = write_prepared(tmp_path / "prepared")
     (folder.path / "dataset_description.json").write_text('{"Name": "SIMULATED"}')
-    settings = load_settings("adni_regions", {"data.path": str(folder.path), "train.rounds": 2})
-    with pytest.raises(LeakError, match="mri of 'sub-.* in train is the same as that of 'sub-.* in evaluation"):
-        train_run(tmp_path / "runs", settings, "ce", 0, evaluation=folder.path, progress=False)
+    settings = load_settings("adni_regions", {"data.path": str(folder.path), "train.steps": 2})
+    with pytest.raises(LeakError, match="mri of 'sub-.* in train is the same as that of 'sub-.* in external"):
+        train_run(tmp_path / "runs", settings, "ce", 0, external=folder.path, progress=False)
     assert not (tmp_path / "runs" / "regions-ce-r0.1-s0").exists()

@@ -22,8 +22,8 @@ from reports.study import draw_label_rates, load_study
 
 METHODS = ("ce", "soft_hgr", "lmf", "tcgm")
 OTHERS = ("vat", "pairwise", "freematch", "mean_teacher")
-TINY = {"data.stand_in.scale": 0.04, "data.label_rate": 0.2, "train.rounds": 6}
-TINY |= {"train.warm_up_rounds": 2, "train.validate_every": 3}
+TINY = {"data.stand_in.scale": 0.04, "data.label_rate": 0.2, "train.steps": 6}
+TINY |= {"train.supervised_steps": 2, "train.validate_every": 3}
 FLAGS = [flag for key, value in TINY.items() if key != "data.label_rate" for flag in ("--set", f"{key}={value}")]
 
 
@@ -50,7 +50,7 @@ def test_networks_have_the_sizes_published_for_lmf(name, audio, video, text, dro
 def test_rates_and_batches_are_those_of_the_paper(name: str) -> None:
     for method in METHODS:
         train = load_settings(name, {}).train_for(method)
-        assert (train.gamma_u, train.gamma_l) == (1e-4, 1e-3)
+        assert (train.lr_unlabeled, train.lr_labeled) == (1e-4, 1e-3)
         assert train.batch_size_labeled == train.batch_size_unlabeled == 32
 
 
@@ -113,11 +113,11 @@ def test_the_command_runs_the_stand_in_and_says_simulated(tmp_path: Path, capsys
 def test_agreement_within_speakers_runs_and_differs(tmp_path: Path) -> None:
     weights = []
     for within in (False, True):
-        settings = load_settings("iemocap_angry", TINY | {"methods.tcgm.within_strata": within})
+        settings = load_settings("iemocap_angry", TINY | {"methods.tcgm.within_nuisance_groups": within})
         splits = settings.load(0)
-        assert set(splits.train.strata) == {"Ses01F", "Ses01M", "Ses02F", "Ses02M", "Ses03F", "Ses03M"}
+        assert set(splits.train.nuisance_groups) == {"Ses01F", "Ses01M", "Ses02F", "Ses02M", "Ses03F", "Ses03M"}
         train = replace(settings.train_for("tcgm"), batch_size_unlabeled=len(splits.train))
-        # The last round's weights, whichever are best on validation.
+        # The last step's weights, whichever are best on validation.
         splits = replace(splits, validation=splits.validation.select(torch.tensor([], dtype=torch.long)))
         weights.append(fit(settings.method("tcgm"), splits, train).model.state_dict())
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

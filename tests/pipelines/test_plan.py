@@ -16,15 +16,15 @@ def test_twice_the_people_cost_twice_and_two_jobs_half() -> None:
 
 
 def test_tcgm_costs_more_than_ce_by_its_unlabeled_steps() -> None:
-    settings = load_settings("adni_voxels_cpu", {"warm_starts.none.train.warm_up_rounds": 0, "warm_start": "none"})
+    settings = load_settings("adni_voxels_cpu", {"pretrainings.none.train.supervised_steps": 0, "pretraining": "none"})
     plan = Plan(0, 0, False, 0, 1)
     ce, tcgm = (plan.seconds([settings], [method])["training"] for method in ("ce", "tcgm"))
     assert tcgm == pytest.approx(2 * ce)
 
 
-def test_a_warm_start_of_the_grid_costs_a_tenth_of_a_densenet_from_scratch() -> None:
+def test_pretraining_of_the_grid_costs_a_tenth_of_a_densenet_from_scratch() -> None:
     plan, costs = Plan(0, 0, False, 0, 1), {}
     for name in ("none", "both"):
-        settings = load_settings("adni_voxels_cpu", {"warm_start": name})
+        settings = load_settings("adni_voxels_cpu", {"pretraining": name})
         costs[name] = plan.seconds([settings], ["tcgm"])["training"]
     assert 0 < costs["both"] < costs["none"] / 8

@@ -21,7 +21,7 @@ from preprocessing.subject.plan import Recipe
 from reports.new_person import write_new_person
 
 T1 = Path(__file__).parents[2] / "../shared/data/brains/t1/example_brain_t1.nii.gz"
-FAST = ["--set", "train.rounds=60", "--set", "train.warm_up_rounds=10", "--jobs", "1"]
+FAST = ["--set", "train.steps=60", "--set", "train.supervised_steps=10", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,14 @@ def test_the_same_measurements_give_the_same_probability_as_in_the_run(run_dir: 
         assert found[column].tolist() == pytest.approx(known[column].tolist(), abs=2e-6)
 
 
-@pytest.mark.parametrize(("method", "warm_start"), [("ce", "murauer"), ("pvcc", "none"), ("pvcc", "murauer")])
+@pytest.mark.parametrize(("method", "pretraining"), [("ce", "murauer"), ("pvcc", "none"), ("pvcc", "murauer")])
 def test_runs_begun_by_murauer_and_closed_form_ones_predict_again_as_they_did(
-    run_dir: Path, tmp_path: Path, method: str, warm_start: str
+    run_dir: Path, tmp_path: Path, method: str, pretraining: str
 ) -> None:
     prepared = run_dir.parents[1] / "prepared"
-    murauer = {"source": [str(prepared)], "source_rounds": 4, "rounds": 4, "latent": 8, "hidden": 8}
-    overrides = {"data.path": str(prepared), "data.label_rate": 0.3, "train.rounds": 4, "train.device": "cpu"}
-    overrides |= {"warm_start": warm_start, "warm_starts.murauer": murauer}
+    murauer = {"source": [str(prepared)], "source_steps": 4, "steps": 4, "latent": 8, "hidden": 8}
+    overrides = {"data.path": str(prepared), "data.label_rate": 0.3, "train.steps": 4, "train.device": "cpu"}
+    overrides |= {"pretraining": pretraining, "pretrainings.murauer": murauer}
     settings = load_settings("adni_regions", overrides)
     run = load_run(train_run(tmp_path / "runs", settings, method, 0, progress=False))
     known = run.predictions[(run.predictions.split == "test") & run.predictions.present]

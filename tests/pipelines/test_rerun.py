@@ -29,15 +29,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     views = {name: np.eye(2)[labels] + rng.standard_normal((60, 2)) for name in ("one", "two")}
     np.savez(folder / "data.npz", y=labels, **views)
     data = {"path": str(folder / "data.npz"), "views": {"one": "one", "two": "two"}, "labels": "y", "label_rate": 0.3}
-    rounds = {"rounds": 6, "warm_up_rounds": 2, "validate_every": 2, "gamma_l": "5e-2"}
-    config = {"dataset": "arrays", "data": data, "net": "mlp", "mlp": {"hidden": [8]}, "train": rounds}
+    steps = {"steps": 6, "supervised_steps": 2, "validate_every": 2, "lr_labeled": "5e-2"}
+    config = {"dataset": "arrays", "data": data, "net": "mlp", "mlp": {"hidden": [8]}, "train": steps}
     (folder / "mine.yaml").write_text(yaml.safe_dump(config))
     assert train([str(folder / "mine.yaml"), "--out", str(folder / "out")]) == 0
     prepared = write_prepared(folder / "out" / "prepared").path
     (prepared / "dataset_description.json").write_text('{"Name": "SIMULATED"}')
     short = [
         option
-        for value in ("rounds=6", "warm_up_rounds=2", "validate_every=2")
+        for value in ("steps=6", "supervised_steps=2", "validate_every=2")
         for option in ("--set", f"train.{value}")
     ]
     assert train(["adni_regions", "--data", str(prepared), "--out", str(folder / "out"), *short]) == 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from adni_tcgm.journal import FileJournal
+from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.storage import load_run
 from pipelines.config import METHODS, load_settings
 from pipelines.run import main
@@ -34,7 +34,13 @@ def config(tmp_path) -> Path:
         "dataset": "arrays",
         "data": {"path": str(tmp_path / "data.npz"), "views": {"left": "one", "right": "two"}, "labels": "y"},
         "net": "linear",
-        "train": {"rounds": 60, "warm_up_rounds": 40, "validate_every": 10, "gamma_l": "5e-2", "gamma_u": "1e-2"},
+        "train": {
+            "steps": 60,
+            "supervised_steps": 40,
+            "validate_every": 10,
+            "lr_labeled": "5e-2",
+            "lr_unlabeled": "1e-2",
+        },
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
     return tmp_path / "mine.yaml"
@@ -70,12 +76,12 @@ def test_a_second_call_trains_nothing_and_changed_data_or_settings_train_again(c
     assert stamp() == first
     run(config, "--set", "methods.vat.epsilon=3")  # another method's setting
     assert stamp() == first
-    run(config, "--set", "train.rounds=20")
+    run(config, "--set", "train.steps=20")
     second = stamp()
     assert second > first
     content = dict(np.load(config.parent / "data.npz"))
     np.savez(config.parent / "data.npz", **{**content, "one": content["one"] + 1})
-    run(config, "--set", "train.rounds=20")
+    run(config, "--set", "train.steps=20")
     assert stamp() > second
 
 
@@ -86,7 +92,7 @@ def test_by_the_austere_protocol_a_run_never_sees_a_validation_label(config, cap
     assert "no other label was looked at" in capsys.readouterr().out
     found = load_run(folder)
     assert found.metrics["protocol"] == "austere" and found.metrics["labels"]["validation"] == 0
-    assert found.metrics["best_round"] == 60  # nothing chose an earlier one
+    assert found.metrics["best_step"] == 60  # nothing chose an earlier one
     assert found.metrics["calibration"]["samples"] == found.metrics["labels"]["train_visible"]
     shown = found.splits[(found.splits.split == "train") & found.splits.label_visible].sample_id
     assert set(found.predictions[found.predictions.split == "cross_fitted"].sample_id) == set(shown)
@@ -105,12 +111,18 @@ def test_by_the_austere_protocol_a_run_never_sees_a_validation_label(config, cap
 
 
 def test_settings_of_a_method_reach_it_and_it_alone(config):
-    overrides = {"methods.tcgm.within_strata": True, "methods.tcgm.train.gamma_u": "3e-4", "data.strata": "site"}
+    overrides = {
+        "methods.tcgm.within_nuisance_groups": True,
+        "methods.tcgm.train.lr_unlabeled": "3e-4",
+        "data.nuisance_groups": "site",
+    }
     settings = load_settings(str(config), overrides)
-    assert settings.method("tcgm").within_strata and settings.train_for("tcgm").gamma_u == 3e-4
-    assert settings.train_for("ce").gamma_u == 1e-2
+    assert settings.method("tcgm").within_nuisance_groups and settings.train_for("tcgm").lr_unlabeled == 3e-4
+    assert settings.train_for("ce").lr_unlabeled == 1e-2
     folder = train_run(config.parent / "out" / "runs", settings, "tcgm", 0, progress=False)
-    assert load_run(folder).config["methods"] == {"tcgm": {"within_strata": True, "train": {"gamma_u": "3e-4"}}}
+    assert load_run(folder).config["methods"] == {
+        "tcgm": {"within_nuisance_groups": True, "train": {"lr_unlabeled": "3e-4"}}
+    }
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,7 @@ def test_mistakes_are_named_in_one_sentence(config, override, message, capsys):
 
 def test_a_dry_run_trains_nothing(config, capsys):
     assert run(config, "--dry-run") == 0
-    assert "60 rounds" in capsys.readouterr().out and not (config.parent / "out").exists()
+    assert "60 steps" in capsys.readouterr().out and not (config.parent / "out").exists()
 
 
 def test_the_example_of_the_documentation_runs_as_it_stands(tmp_path, monkeypatch):
@@ -179,18 +191,18 @@ def test_a_run_that_died_goes_on_and_leaves_nothing_but_its_folder(config, monke
     class Kill(BaseException):
         pass
 
-    saved = FileJournal.save
-    monkeypatch.setattr(FileJournal, "is_due", lambda self: True)
+    saved = CheckpointFile.save
+    monkeypatch.setattr(CheckpointFile, "is_due", lambda self: True)
 
-    def save_once(journal: FileJournal, state) -> None:
-        saved(journal, state)
-        if state.values["round"] == 50:
+    def save_once(checkpoint: CheckpointFile, state) -> None:
+        saved(checkpoint, state)
+        if state.values["step"] == 50:
             raise Kill
 
-    monkeypatch.setattr(FileJournal, "save", save_once)
+    monkeypatch.setattr(CheckpointFile, "save", save_once)
     with pytest.raises(Kill):
         run(config, "--set", "train.validate_every=60")
     assert [folder.name for folder in runs_of(config)] == [".mine-tcgm-r0.1-s0.unfinished"]
-    run(config, "--set", "train.validate_every=60")  # round 50 is not saved again: it is behind us
+    run(config, "--set", "train.validate_every=60")  # step 50 is not saved again: it is behind us
     (folder,) = runs_of(config)
     assert (folder / "predictions.tsv").read_bytes() == undisturbed

@@ -15,7 +15,7 @@ from pipelines.run_adni import main
 from pipelines.truth import Truth
 from reports.writing import Reports
 
-FAST = ["--set", "train.rounds=60", "--set", "train.warm_up_rounds=10", "--jobs", "1"]
+FAST = ["--set", "train.steps=60", "--set", "train.supervised_steps=10", "--jobs", "1"]
 
 
 def arguments(out: Path, *more: str) -> list[str]:
@@ -70,13 +70,13 @@ def test_second_call_trains_nothing_and_another_seed_trains_anew(trained: Path) 
 def test_another_setting_replaces_the_run(trained: Path) -> None:
     run = trained / "runs" / "regions-ce-r0.3-s0" / "metrics.json"
     before = run.stat().st_mtime_ns
-    assert main(arguments(trained, "--stage", "train", "--method", "ce", "--set", "train.gamma_l=0.02")) == 0
+    assert main(arguments(trained, "--stage", "train", "--method", "ce", "--set", "train.lr_labeled=0.02")) == 0
     assert run.stat().st_mtime_ns > before
 
 
 def test_bars_stand_beside_the_runs(trained: Path) -> None:
-    bars = json.loads((trained / "runs" / "bars-r0.3-s0" / "bars.json").read_text())
-    names = {bar["bar"] for bar in bars}
+    baselines = json.loads((trained / "runs" / "baselines-r0.3-s0" / "baselines.json").read_text())
+    names = {baseline["baseline"] for baseline in baselines}
     assert {"linear SVM on voxels", "mean of the two deficit z-scores", "logistic, age + sex + TIV"} <= names
     assert {"signature mean", "ridge logistic, signature regions"} <= names
     assert any(name.startswith("Bayes") for name in names)
@@ -133,7 +133,7 @@ def test_missing_data_is_one_sentence_and_exit_code_two(tmp_path: Path, capsys: 
     assert message.startswith("error: ") and "nowhere" in message and "Traceback" not in message
 
 
-def test_weights_of_a_round_before_the_gain_are_those_of_ce_and_the_summary_says_so(
+def test_weights_of_a_step_before_the_gain_are_those_of_ce_and_the_summary_says_so(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every validation is made worse than the one before, so that the first is chosen."""
@@ -141,18 +141,18 @@ def test_weights_of_a_round_before_the_gain_are_those_of_ce_and_the_summary_says
     monkeypatch.setattr(
         trainer, "validate", lambda fitted, *_: validate(fitted, *_) | {"validation_loss": float(len(fitted.history))}
     )
-    rounds = {"rounds": 12, "warm_up_rounds": 10, "validate_every": 2}
-    more = [text for name, value in rounds.items() for text in ("--set", f"train.{name}={value}")]
+    steps = {"steps": 12, "supervised_steps": 10, "validate_every": 2}
+    more = [text for name, value in steps.items() for text in ("--set", f"train.{name}={value}")]
     call = arguments(trained, "--stage", "train", "--seed", "0", "--set", "protocol=paper", *more)
     assert main(call) == 0
     runs = {name: load_run(trained / "runs" / f"regions-{name}-r0.3-s0") for name in ("tcgm", "ce")}
-    best, begin = (runs["tcgm"].metrics[name] for name in ("best_round", "unlabeled_from"))
-    assert best == runs["ce"].metrics["best_round"] == 2 and begin == 11
+    best, begin = (runs["tcgm"].metrics[name] for name in ("best_step", "unlabeled_from"))
+    assert best == runs["ce"].metrics["best_step"] == 2 and begin == 11
     assert runs["ce"].metrics["unlabeled_from"] is None
     pd.testing.assert_frame_equal(runs["tcgm"].predictions, runs["ce"].predictions)
     capsys.readouterr()
     assert main([*call, "--stage", "report", "--subject-reports", "none"]) == 0
-    sentence = f"validation chose round {best}, before the gain begins at round 11: TCGM and CE are the same classifier"
+    sentence = f"validation chose step {best}, before the gain begins at step 11: TCGM and CE are the same classifier"
     assert sentence in capsys.readouterr().out
     pages = PdfReader(trained / "reports" / "cohort.pdf").pages
     assert sentence in " ".join(" ".join(page.extract_text() for page in pages).split())

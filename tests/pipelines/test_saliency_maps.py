@@ -55,14 +55,14 @@ def voxel_run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("prepared", "truth"):
         shutil.copytree(cohort / name, out / name)
     arguments = ["--out", str(out), "--features", "voxels", "--label-rate", "0.3", "--stage", "train", "--jobs", "1"]
-    assert run_adni([*arguments, "--set", "train.rounds=1", "--set", "warm_starts.both.rounds=4"]) == 0
+    assert run_adni([*arguments, "--set", "train.steps=1", "--set", "pretrainings.both.steps=4"]) == 0
     return out / "runs" / "voxels-tcgm-r0.3-s0"
 
 
-def test_a_restored_run_with_a_warm_start_predicts_as_it_did(voxel_run: Path):
+def test_a_restored_run_with_pretraining_predicts_as_it_did(voxel_run: Path):
     run = load_run(voxel_run)
     settings = settings_of(run, run.prepared_path)
-    assert settings.warm_start == "both"
+    assert settings.pretraining == "both"
     people = adni.load_people(replace(settings.data, margin=0), run.norms, run.prepared_path)
     known = run.predictions[run.predictions.split == "test"].set_index(["sample_id", "modality"])
     names = [name for name in people.sample_ids if (name, "all") in known.index]
@@ -116,7 +116,7 @@ def test_a_run_on_regions_says_what_each_region_adds(cohort: Path, tmp_path: Pat
     shutil.copytree(cohort / "prepared", tmp_path / "prepared")
     shutil.copytree(cohort / "truth", tmp_path / "truth")
     arguments = ["--out", str(tmp_path), "--features", "regions", "--stage", "train", "--jobs", "1", "--method", "ce"]
-    assert run_adni([*arguments, "--set", "train.rounds=1", "--label-rate", "0.3"]) == 0
+    assert run_adni([*arguments, "--set", "train.steps=1", "--label-rate", "0.3"]) == 0
     run = load_run(tmp_path / "runs" / "regions-ce-r0.3-s0")
     sample_id = run.splits[run.splits.split == "test"].sample_id.iloc[0]
     folder = write_saliency(run, run.prepared_path, run.path / "saliency", [sample_id])[0]

@@ -61,7 +61,7 @@ def write_run(
 def fake_run(task: Task) -> Path:
     """Stands in for a training: writes a run, unless the method is vat, which fails."""
     if task.method == "vat":
-        raise ValueError("labeled loss of round 7 is nan")
+        raise ValueError("labeled loss of step 7 is nan")
     folder = task.runs / f"{task.method}-r{task.label_rate:g}-s{task.seed}"
     if not folder.exists():
         correct = {"tcgm": 0.9, "ce": 0.5}.get(task.method, 0.4) + 0.1 * (task.seed % 2)
@@ -94,7 +94,7 @@ def config(tmp_path: Path) -> Path:
     views = {name: labels[:, None] + generator.normal(0, 0.5, (60, 3)) for name in ("left", "right")}
     np.savez(tmp_path / "toy.npz", labels=labels, **views)
     data = {"path": str(tmp_path / "toy.npz"), "views": {name: name for name in views}}
-    train = {"rounds": 4, "warm_up_rounds": 1, "validate_every": 2, "gamma_l": 0.01, "gamma_u": 0.005}
+    train = {"steps": 4, "supervised_steps": 1, "validate_every": 2, "lr_labeled": 0.01, "lr_unlabeled": 0.005}
     file = tmp_path / "toy.yaml"
     file.write_text(yaml.safe_dump({"dataset": "arrays", "data": data, "net": "linear", "train": train}))
     return file
@@ -116,7 +116,7 @@ def test_a_failing_run_is_an_outcome_and_stops_no_other(config, tmp_path):
     tasks = [task_of(config, tmp_path / "runs", method, seed) for seed in (0, 1) for method in ("vat", "ce")]
     outcomes = run_grid(tasks, jobs=2, train=fake_run)
     assert [outcome.task for outcome in outcomes] == tasks
-    assert [outcome.failure for outcome in outcomes] == ["labeled loss of round 7 is nan", None] * 2
+    assert [outcome.failure for outcome in outcomes] == ["labeled loss of step 7 is nan", None] * 2
     assert [load_run(o.run_dir).metrics["seed"] for o in outcomes if o.run_dir] == [0, 1]
 
 
@@ -163,26 +163,26 @@ def test_an_interrupted_study_says_how_to_go_on(config, tmp_path, monkeypatch, c
 
 
 def test_the_configured_rates_come_first_of_at_most_four():
-    for train in (TrainConfig(gamma_l=1e-2, gamma_u=1e-4), TrainConfig(gamma_l=1e-3, gamma_u=3e-3)):
+    for train in (TrainConfig(lr_labeled=1e-2, lr_unlabeled=1e-4), TrainConfig(lr_labeled=1e-3, lr_unlabeled=3e-3)):
         pairs = candidates("tcgm", train)
-        assert pairs[0] == Rates(train.gamma_l, train.gamma_u)
+        assert pairs[0] == Rates(train.lr_labeled, train.lr_unlabeled)
         assert len(pairs) == len(set(pairs)) == 4
 
 
 def test_every_pair_of_the_paper_can_be_chosen_from_equal_rates():
     for pair in (Rates(1e-2, 1e-4), Rates(1e-3, 1e-4), Rates(1e-3, 1e-3)):
-        assert pair in candidates("tcgm", TrainConfig(gamma_l=pair.gamma_l, gamma_u=pair.gamma_l))
+        assert pair in candidates("tcgm", TrainConfig(lr_labeled=pair.lr_labeled, lr_unlabeled=pair.lr_labeled))
 
 
 def test_a_smaller_labeled_rate_is_always_tried():
-    pairs = candidates("tcgm", TrainConfig(gamma_l=1e-2, gamma_u=3e-3))
-    assert min(pair.gamma_l for pair in pairs) == 1e-3
+    pairs = candidates("tcgm", TrainConfig(lr_labeled=1e-2, lr_unlabeled=3e-3))
+    assert min(pair.lr_labeled for pair in pairs) == 1e-3
 
 
 def test_methods_without_an_unlabeled_step_vary_the_labeled_rate_alone():
-    pairs = candidates("ce", TrainConfig(gamma_l=1e-2, gamma_u=5e-3))
-    assert [pair.gamma_l for pair in pairs] == [0.01, 0.1, 0.001, 0.0001]
-    assert {pair.gamma_u for pair in pairs} == {0.005}
+    pairs = candidates("ce", TrainConfig(lr_labeled=1e-2, lr_unlabeled=5e-3))
+    assert [pair.lr_labeled for pair in pairs] == [0.01, 0.1, 0.001, 0.0001]
+    assert {pair.lr_unlabeled for pair in pairs} == {0.005}
 
 
 def test_a_method_without_gradient_steps_is_not_tuned():
@@ -203,7 +203,7 @@ def test_the_lowest_validation_log_loss_is_chosen_and_every_pair_listed(config, 
     assert list(table["chosen"]) == ["no", "yes", "no", "no"]
     assert list(table["validation_log_loss"])[:2] == [0.5, 0.3]
     assert table["failure"].iloc[2] == "the loss is nan"
-    assert chosen_overrides(table) == {"methods.tcgm.train.gamma_l": 0.01, "methods.tcgm.train.gamma_u": 0.1}
+    assert chosen_overrides(table) == {"methods.tcgm.train.lr_labeled": 0.01, "methods.tcgm.train.lr_unlabeled": 0.1}
 
 
 def test_tuning_never_reads_the_test_split(config, tmp_path):
@@ -227,7 +227,7 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
     def train(task):
         folder = task.runs / f"{task.method}-{task.label_rate}-{task.seed}"
         # The smaller the labeled rate, the better on validation.
-        loss = task.settings.train_for(task.method).gamma_l
+        loss = task.settings.train_for(task.method).lr_labeled
         return write_run(folder, task.method, task.seed, 0.5, task.label_rate, log_loss=loss)
 
     grid = FakeGrid(train)
@@ -236,7 +236,7 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
     tuned = [task for task in grid.tasks if task.seed == 1000]
     assert {task.method for task in tuned} == {"ce", "tcgm"}
     assert {(task.label_rate, task.settings.data.label_rate) for task in tuned} == {(0.1, 0.1)}
-    found = {(t.method, t.settings.train_for(t.method).gamma_l) for t in grid.tasks if t.seed == 0}
+    found = {(t.method, t.settings.train_for(t.method).lr_labeled) for t in grid.tasks if t.seed == 0}
     assert found == {("ce", 0.0001), ("tcgm", 0.001), ("pvcc", 0.01)}
     chosen = pd.read_csv(tmp_path / "out" / "tuning.tsv", sep="\t").query("chosen == 'yes'")
     assert list(chosen["method"]) == ["ce", "tcgm"]
@@ -351,15 +351,15 @@ def test_a_study_writes_every_table_and_report(config, tmp_path):
     assert about["simulated"]
 
 
-def test_warm_starts_are_compared_side_by_side(config, tmp_path, capsys):
+def test_pretrainings_are_compared_side_by_side(config, tmp_path, capsys):
     values = yaml.safe_load(config.read_text())
-    values["warm_starts"] = {
-        "other_view": {"tasks": ["cross_modal"], "components": 2, "rounds": 20},
-        "murauer": {"source": [values["data"]["path"]], "components": 2, "source_rounds": 5, "rounds": 5},
+    values["pretrainings"] = {
+        "other_view": {"tasks": ["cross_modal"], "components": 2, "steps": 20},
+        "murauer": {"source": [values["data"]["path"]], "components": 2, "source_steps": 5, "steps": 5},
     }
     config.write_text(yaml.safe_dump(values))
     out, flags = tmp_path / "out", ("--methods", "ce,tcgm", "--seeds", "1", "--device", "cpu")
-    flags += ("--warm-starts", "none,other_view,murauer")
+    flags += ("--pretrainings", "none,other_view,murauer")
     assert call(config, out, *flags, grid=FakeGrid(train_alone)) == 0
     table = pd.read_csv(out / "table.tsv", sep="\t")
     everybody = ["ce", "tcgm", "ce, other_view", "tcgm, other_view", "ce, murauer", "tcgm, murauer"]
@@ -367,7 +367,7 @@ def test_warm_starts_are_compared_side_by_side(config, tmp_path, capsys):
     assert set(pd.read_csv(out / "differences.tsv", sep="\t").method) == {*everybody} - {"tcgm"}
     assert "TCGM, other_view" in (out / "table.md").read_text(encoding="utf-8")
     begun = {
-        f.parts[-3]: load_run(f.parent).metrics["warm_start"]
+        f.parts[-3]: load_run(f.parent).metrics["pretraining"]
         for f in (out / "runs" / "other_view").rglob("metrics.json")
     }
     assert begun == {"other_view": {"name": "other_view", "net": "linear", "tasks": ["cross_modal"]}}
@@ -379,14 +379,14 @@ def test_warm_starts_are_compared_side_by_side(config, tmp_path, capsys):
 def test_failed_runs_are_listed_counted_and_make_the_command_fail(config, tmp_path, capsys):
     def train(task):
         if task.method == "ce" and task.seed == 1:
-            raise ValueError("labeled loss of round 7 is nan")
+            raise ValueError("labeled loss of step 7 is nan")
         return fake_run(task)
 
     flags = ("--methods", "ce,tcgm", "--seeds", "3")
     assert call(config, tmp_path / "out", *flags, grid=FakeGrid(train)) == 1
     failures = pd.read_csv(tmp_path / "out" / "failures.tsv", sep="\t")
     assert failures[["method", "label_rate", "seed", "reason"]].values.tolist() == [
-        ["ce", 0.1, 1, "labeled loss of round 7 is nan"]
+        ["ce", 0.1, 1, "labeled loss of step 7 is nan"]
     ]
     table = pd.read_csv(tmp_path / "out" / "table.tsv", sep="\t")
     assert table.groupby("method")["n"].unique().map(list).to_dict() == {"ce": [2], "tcgm": [3]}
@@ -418,11 +418,11 @@ def test_a_dry_run_trains_nothing_and_prints_labels_and_seconds(config, tmp_path
 
 def test_the_data_flag_and_set_reach_every_run(config, tmp_path):
     grid = FakeGrid()
-    flags = ("--methods", "ce", "--seeds", "1", "--data", str(tmp_path / "x.npz"), "--set", "train.rounds=7")
+    flags = ("--methods", "ce", "--seeds", "1", "--data", str(tmp_path / "x.npz"), "--set", "train.steps=7")
     call(config, tmp_path / "out", *flags, grid=grid)
     (task,) = grid.tasks
     assert task.settings.data.path == str(tmp_path / "x.npz")
-    assert task.settings.train.rounds == 7
+    assert task.settings.train.steps == 7
 
 
 @pytest.mark.parametrize(
@@ -441,5 +441,5 @@ def test_wrong_flags_are_refused_by_name(config, capsys, flags, message):
 
 
 def test_a_wrong_setting_is_one_sentence(config, capsys):
-    assert study.main([str(config), "--set", "train.round=3"]) == 2
-    assert "unknown key 'round'; did you mean 'rounds'?" in capsys.readouterr().err
+    assert study.main([str(config), "--set", "train.step=3"]) == 2
+    assert "unknown key 'step'; did you mean 'steps'?" in capsys.readouterr().err

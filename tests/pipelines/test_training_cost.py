@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adni_tcgm.journal import FileJournal
+from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.method import Spec
 from adni_tcgm.methods.tcgm import TCGM
@@ -19,7 +19,7 @@ from pipelines import training_cost
 from pipelines.training_cost import Estimate, describe_volumes, estimate
 
 NET = DenseNet3DConfig(blocks=(2, 2), growth=8, init=8)
-CONFIG = TrainConfig(rounds=100, warm_up_rounds=50, batch_size_labeled=8, batch_size_unlabeled=8, device="cpu")
+CONFIG = TrainConfig(steps=100, supervised_steps=50, batch_size_labeled=8, batch_size_unlabeled=8, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_unlabeled_step_takes_time_and_no_more_memory_than_the_labeled_one(s
 
 
 def test_an_estimate_changes_nothing_of_the_training_after_it(splits) -> None:
-    config = replace(CONFIG, rounds=3, warm_up_rounds=1, validate_every=3)
+    config = replace(CONFIG, steps=3, supervised_steps=1, validate_every=3)
     before = fit(TCGM(NET), splits, config).model.state_dict()
     state = torch.get_rng_state()
     estimate(TCGM(NET), splits, config, None)
@@ -98,9 +98,9 @@ def test_volumes_that_may_not_fit_are_told_of() -> None:
 
 def test_tensorboard_holds_every_finite_number_of_the_history(tmp_path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    journal = FileJournal(tmp_path / "state", "key", tensorboard=tmp_path / "board")
-    journal.record({"round": 5, "gain": 0.25, "validation_loss": float("nan")})
-    journal.record({"round": 10, "gain": 0.5, "validation_loss": 0.7})
+    checkpoint = CheckpointFile(tmp_path / "state", "key", tensorboard=tmp_path / "board")
+    checkpoint.record({"round": 5, "gain": 0.25, "validation_loss": float("nan")})
+    checkpoint.record({"round": 10, "gain": 0.5, "validation_loss": 0.7})
     log = events.EventAccumulator(str(tmp_path / "board"))
     log.Reload()
     assert [(e.step, e.value) for e in log.Scalars("gain")] == [(5, 0.25), (10, 0.5)]

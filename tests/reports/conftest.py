@@ -1,4 +1,4 @@
-"""A tiny cohort in the file contract: a prepared folder with smooth random maps, four runs and their bars."""
+"""A tiny cohort in the file contract: a prepared folder with smooth random maps, four runs and their baselines."""
 
 from __future__ import annotations
 
@@ -150,21 +150,31 @@ def write_run(folder: Path, table: pd.DataFrame, simulated: bool, generator: np.
     (folder / "prepared.json").write_text(json.dumps({"path": "../../prepared", "manifest_sha256": manifest}))
 
 
-def write_bars(folder: Path) -> None:
+def write_baselines(folder: Path) -> None:
     folder.mkdir(parents=True)
     rows = [
-        {"bar": bar, "labels": labels, "modality": modality, "split": "test", "auc": 0.7, "accuracy": 0.66, "n": 12}
-        for bar, labels in (
+        {
+            "baseline": baseline,
+            "labels": labels,
+            "modality": modality,
+            "split": "test",
+            "auc": 0.7,
+            "accuracy": 0.66,
+            "n": 12,
+        }
+        for baseline, labels in (
             ("linear SVM on voxels", "visible"),
             ("linear SVM on voxels", "all"),
             ("zero labels", "none"),
         )
         for modality in ("mri", "pet", "all")
     ]
-    rows.append({"bar": "Bayes, two summaries", "labels": "truth", "modality": "all", "split": "exact", "auc": 0.86})
+    rows.append(
+        {"baseline": "Bayes, two summaries", "labels": "truth", "modality": "all", "split": "exact", "auc": 0.86}
+    )
     rows[-1] |= {"accuracy": None, "balanced_accuracy": None, "n": None}
-    rows.append(rows[0] | {"split": "evaluation", "auc": 0.741})
-    (folder / "bars.json").write_text(json.dumps([row | {"balanced_accuracy": 0.65} for row in rows]))
+    rows.append(rows[0] | {"split": "external", "auc": 0.741})
+    (folder / "baselines.json").write_text(json.dumps([row | {"balanced_accuracy": 0.65} for row in rows]))
 
 
 def build_outputs(root: Path, simulated: bool = True, change=None) -> Path:
@@ -176,7 +186,7 @@ def build_outputs(root: Path, simulated: bool = True, change=None) -> Path:
     write_prepared(root / "prepared", table, generator)
     for features, method in RUNS:
         write_run(root / "runs" / f"{features}-{method}-r0.1-s0", table, simulated, generator)
-    write_bars(root / "runs" / "bars-r0.1-s0")
+    write_baselines(root / "runs" / "baselines-r0.1-s0")
     return root
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.clinical_scores import clinical_section, compare, load_scores, split_bars
+from reports.clinical_scores import clinical_section, compare, load_scores, split_baselines
 from reports.cohort import describe_cohort
 from reports.gathering import gather_cohort
 from reports.records import load_prepared, load_run
@@ -76,12 +76,14 @@ def test_the_probability_of_the_run_is_not_changed_by_a_clinical_table(cohort):
 
 
 def test_bars_of_clinical_scores_stand_in_their_own_section(cohort):
-    rows = [{"bar": name, "labels": "visible", "modality": "all", "split": "test", "auc": 0.7} for name in ("a", "b")]
-    rows += [dict(rows[0], bar="clinical: age + sex + mmse"), dict(rows[0], bar="clinical + imaging")]
-    clinical, others = split_bars(rows)
-    assert [bar["bar"] for bar in others] == ["a", "b"]
+    rows = [
+        {"baseline": name, "labels": "visible", "modality": "all", "split": "test", "auc": 0.7} for name in ("a", "b")
+    ]
+    rows += [dict(rows[0], baseline="clinical: age + sex + mmse"), dict(rows[0], baseline="clinical + imaging")]
+    clinical, others = split_baselines(rows)
+    assert [baseline["baseline"] for baseline in others] == ["a", "b"]
     write_scores(cohort, mmse=telling(cohort))
-    shown = clinical_section(cohort, clinical)["bars"]
+    shown = clinical_section(cohort, clinical)["baselines"]
     assert [(row["name"], row["visible"], row["more"]) for row in shown] == [
         ("clinical scores", "0.70", "–"),
         ("clinical + imaging", "0.70", "–"),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.cohort import describe_cohort, load_bars
+from reports.cohort import describe_cohort, load_baselines
 from reports.gathering import gather_cohort
 from reports.overlays import difference_map
 from reports.records import load_prepared, load_run
@@ -18,7 +18,7 @@ from reports.tables import (
     count_flow,
     describe_adjustment,
     describe_gain,
-    describe_warm_start,
+    describe_pretraining,
     hide_small_cells,
     tabulate_metrics,
 )
@@ -27,7 +27,7 @@ from tests.reports.conftest import run_folders
 
 def describe(root) -> tuple[dict, dict]:
     cohort = gather_cohort([load_run(folder) for folder in run_folders(root)], load_prepared(root / "prepared"))
-    return describe_cohort(cohort, load_bars(root / "runs" / "bars-r0.1-s0"))
+    return describe_cohort(cohort, load_baselines(root / "runs" / "baselines-r0.1-s0"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def real(real_outputs) -> dict:
 
 def test_every_run_bar_and_bayes_stands_in_the_table_for_each_modality(simulated):
     kinds = pd.Series([row["kind"] for row in simulated["metrics"]]).value_counts()
-    assert kinds.to_dict() == {"run": 4 * 3, "bar": 3 * 3, "bayes": 3 + 1}
+    assert kinds.to_dict() == {"run": 4 * 3, "baseline": 3 * 3, "bayes": 3 + 1}
 
 
 def test_metrics_that_do_not_follow_from_the_predictions_are_warned_about(outputs):
@@ -53,7 +53,7 @@ def test_metrics_that_do_not_follow_from_the_predictions_are_warned_about(output
 
 
 def test_the_evaluation_set_has_a_table_of_its_own(simulated):
-    assert simulated["evaluation"] == [
+    assert simulated["external"] == [
         {"name": "linear SVM on voxels (labels: visible)", "mri": "0.741", "pet": "–", "all": "–"}
     ]
 
@@ -170,24 +170,24 @@ def test_an_empty_ledger_expects_what_was_prepared(outputs):
 
 def test_the_report_says_what_networks_learned_before_the_labels_and_nothing_where_they_learned_nothing():
     start = {"name": "both", "net": "grid", "tasks": ["targets", "cross_modal"]}
-    sentence = describe_warm_start({"features": "voxels", "warm_start": start})
+    sentence = describe_pretraining({"features": "voxels", "pretraining": start})
     assert "Networks for voxels first learned" in sentence and "without their labels" in sentence
     assert "of their own scan and to predict those of the other scan" in sentence
-    assert describe_warm_start({"features": "regions"}) == ""
+    assert describe_pretraining({"features": "regions"}) == ""
 
 
-def with_rounds(root, features: str, method: str, **rounds):
+def with_steps(root, features: str, method: str, **steps):
     run = load_run(root / "runs" / f"{features}-{method}-r0.1-s0")
-    run.metrics.update(rounds)
+    run.metrics.update(steps)
     return run
 
 
-def test_the_report_says_where_validation_chose_a_round_before_the_gain_and_tcgm_is_ce(outputs):
-    tcgm = with_rounds(outputs, "voxels", "tcgm", best_round=10, unlabeled_from=51)
-    ce = with_rounds(outputs, "voxels", "ce", best_round=10, unlabeled_from=None)
-    other = with_rounds(outputs, "regions", "tcgm", best_round=51, unlabeled_from=51)
+def test_the_report_says_where_validation_chose_a_step_before_the_gain_and_tcgm_is_ce(outputs):
+    tcgm = with_steps(outputs, "voxels", "tcgm", best_step=10, unlabeled_from=51)
+    ce = with_steps(outputs, "voxels", "ce", best_step=10, unlabeled_from=None)
+    other = with_steps(outputs, "regions", "tcgm", best_step=51, unlabeled_from=51)
     copy = replace(tcgm, metrics=tcgm.metrics | {"method": "ce", "unlabeled_from": None})
-    start = "Voxels: validation chose round 10, before the gain begins at round 51: "
+    start = "Voxels: validation chose step 10, before the gain begins at step 51: "
     assert describe_gain([tcgm, copy, other]) == start + "TCGM and CE are the same classifier here."
     assert describe_gain([tcgm, ce, other]) == start + "nothing of the gain is in this TCGM."
     assert describe_gain([other, ce]) == ""
@@ -195,9 +195,9 @@ def test_the_report_says_where_validation_chose_a_round_before_the_gain_and_tcgm
     assert data["unused_gain"] == start + "TCGM and CE are the same classifier here."
 
 
-def test_a_tcgm_whose_gain_never_began_is_named_and_runs_that_say_no_round_are_not(outputs):
-    never = with_rounds(outputs, "regions", "tcgm", best_round=40, unlabeled_from=None)
-    assert "validation chose round 40, and the gain never began" in describe_gain([never])
+def test_a_tcgm_whose_gain_never_began_is_named_and_runs_that_say_no_step_are_not(outputs):
+    never = with_steps(outputs, "regions", "tcgm", best_step=40, unlabeled_from=None)
+    assert "validation chose step 40, and the gain never began" in describe_gain([never])
     assert describe_gain([load_run(folder) for folder in run_folders(outputs)]) == ""
 
 

@@ -118,13 +118,13 @@ def test_a_probability_that_was_never_calibrated_says_so(outputs):
 
 def test_somebody_far_from_the_training_people_is_flagged(outputs):
     cohort = gather(outputs)
-    assert not probability_section(cohort, person(WITHOUT_PET), None)[0]["familiarity"]["flagged"]
+    assert not probability_section(cohort, person(WITHOUT_PET), None)[0]["out_of_distribution"]["flagged"]
     cohort.people.loc[person(WITHOUT_PET), "tiv_ml"] = 3000.0
-    assert probability_section(cohort, person(WITHOUT_PET), None)[0]["familiarity"]["flagged"]
+    assert probability_section(cohort, person(WITHOUT_PET), None)[0]["out_of_distribution"]["flagged"]
 
 
 def test_who_is_flagged_does_not_hang_on_any_label(outputs):
     cohort = gather(outputs)
-    before = probability_section(cohort, person(RAW), None)[0]["familiarity"]
+    before = probability_section(cohort, person(RAW), None)[0]["out_of_distribution"]
     cohort.headline.splits["label"] = np.where(cohort.headline.splits["label"] == "stable", "converter", "stable")
-    assert probability_section(cohort, person(RAW), None)[0]["familiarity"] == before
+    assert probability_section(cohort, person(RAW), None)[0]["out_of_distribution"] == before

@@ -46,9 +46,9 @@ def write_tables(folder: Path, methods=METHODS, simulated: bool = True, metric: 
     pd.DataFrame(differences, columns=columns).to_csv(folder / "differences.tsv", sep="\t", index=False)
     tuning = [["tcgm", 0.1, 1000, 0.01, u, loss, c, ""] for u, loss, c in ((0.01, 0.3, "yes"), (0.001, 0.4, "no"))]
     tuning.append(["tcgm", 0.1, 1000, 0.1, 0.1, np.nan, "no", "labeled loss is nan"])
-    columns = ["method", "label_rate", "seed", "gamma_l", "gamma_u", "validation_log_loss", "chosen", "failure"]
+    columns = ["method", "label_rate", "seed", "lr_labeled", "lr_unlabeled", "validation_log_loss", "chosen", "failure"]
     pd.DataFrame(tuning, columns=columns).to_csv(folder / "tuning.tsv", sep="\t", index=False)
-    failures = [["ce at label rate 0.1, seed 3", "ce", 0.1, 3, "labeled loss of round 7 is nan"]]
+    failures = [["ce at label rate 0.1, seed 3", "ce", 0.1, 3, "labeled loss of step 7 is nan"]]
     columns = ["run", "method", "label_rate", "seed", "reason"]
     pd.DataFrame(failures, columns=columns).to_csv(folder / "failures.tsv", sep="\t", index=False)
     budget = [
@@ -125,7 +125,7 @@ def test_the_pdf_names_methods_budget_failures_and_rates(pdf_text):
     for title in ("CE", "Soft-HGR", "PVCC †", "TCGM", "SIMULATED DATA", "38 of 40 runs finished"):
         assert title in pdf_text
     assert "30 visible labels among 300 training samples and 100 labeled validation samples" in pdf_text
-    assert "labeled loss of round 7 is nan" in pdf_text
+    assert "labeled loss of step 7 is nan" in pdf_text
     assert "Seed 1000, which the study does not use, at label rate 10 %" in pdf_text
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from adni_tcgm.tcgm.aggregator import aggregate, label_prior, strata_priors
+from adni_tcgm.tcgm.aggregator import aggregate, label_prior, nuisance_group_priors
 
 
 def draw(modalities: int, size: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,17 +65,17 @@ def test_a_prior_without_smoothing_or_with_an_unknown_class_is_an_error() -> Non
         label_prior(torch.tensor([0, 2]), classes=2)
 
 
-def test_a_stratum_has_its_own_prior_shrunk_to_the_global_one() -> None:
+def test_a_nuisance_group_has_its_own_prior_shrunk_to_the_global_one() -> None:
     prior = torch.tensor([0.5, 0.5])
-    found = strata_priors(torch.tensor([0] * 20 + [1, -1]), ["a"] * 20 + ["b", "c"], prior, strength=20)
+    found = nuisance_group_priors(torch.tensor([0] * 20 + [1, -1]), ["a"] * 20 + ["b", "c"], prior, strength=20)
     torch.testing.assert_close(found["a"], torch.tensor([0.75, 0.25]))
     torch.testing.assert_close(found["b"], torch.tensor([10 / 21, 11 / 21]))
     torch.testing.assert_close(found["c"], prior)
-    assert strata_priors(torch.tensor([0, 1]), (), prior) == {}
+    assert nuisance_group_priors(torch.tensor([0, 1]), (), prior) == {}
 
 
-def test_unless_told_otherwise_one_is_added_to_each_class_and_a_stratum_leans_on_20_samples() -> None:
+def test_unless_told_otherwise_one_is_added_to_each_class_and_a_nuisance_group_leans_on_20_samples() -> None:
     labels = torch.tensor([0, 0, 1])
     torch.testing.assert_close(label_prior(labels, 2), torch.tensor([3 / 5, 2 / 5]))
-    found = strata_priors(labels, ["a", "a", "b"], torch.tensor([0.5, 0.5]))
+    found = nuisance_group_priors(labels, ["a", "a", "b"], torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(found["a"], torch.tensor([12 / 22, 10 / 22]))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from adni_tcgm.journal import FileJournal
+from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.lmf import LMF
 from adni_tcgm.methods.method import Spec
@@ -27,7 +27,7 @@ from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit, predict
 
 DENSENET = DenseNet3DConfig(blocks=(1, 1), growth=4, init=4, bottleneck=2)
 LINEAR = MLPConfig(hidden=(8,), dropout=0.3)
-ROUNDS = TrainConfig(rounds=6, warm_up_rounds=1, validate_every=3, batch_size_labeled=6, batch_size_unlabeled=9)
+STEPS = TrainConfig(steps=6, supervised_steps=1, validate_every=3, batch_size_labeled=6, batch_size_unlabeled=9)
 
 
 def samples(size: int, shape: tuple[int, ...], seed: int = 0) -> MultimodalBatch:
@@ -104,8 +104,8 @@ def test_no_more_samples_than_the_micro_batch_go_through_a_network_at_a_time() -
 
 
 def test_a_second_forward_pass_does_not_count_in_the_running_statistics() -> None:
-    once = fit(CrossEntropy(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, micro_batch=6, rounds=3))
-    parts = fit(CrossEntropy(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, micro_batch=3, rounds=3))
+    once = fit(CrossEntropy(DENSENET), splits_of((8, 8, 8)), replace(STEPS, micro_batch=6, steps=3))
+    parts = fit(CrossEntropy(DENSENET), splits_of((8, 8, 8)), replace(STEPS, micro_batch=3, steps=3))
     for fitted, passes in ((once, 3), (parts, 6)):
         counts = {int(v) for name, v in fitted.model.state_dict().items() if name.endswith("num_batches_tracked")}
         assert counts == {passes}
@@ -117,16 +117,16 @@ def test_a_second_forward_pass_does_not_count_in_the_running_statistics() -> Non
 
 def test_out_of_memory_halves_the_micro_batch_until_it_fits_and_is_recorded() -> None:
     method = Crowded(TCGM(LINEAR), room=2, from_step=4)
-    fitted = fit(method, splits_of((5,)), ROUNDS)
+    fitted = fit(method, splits_of((5,)), STEPS)
     assert method.refused == [None, 3]
     assert fitted.execution["micro_batch"] == 2
-    assert fitted.execution["out_of_memory"] == [{"round": 3, "micro_batch": 3}, {"round": 3, "micro_batch": 2}]
+    assert fitted.execution["out_of_memory"] == [{"step": 3, "micro_batch": 3}, {"step": 3, "micro_batch": 2}]
     assert fitted.history[-1]["round"] == 6
 
 
 def test_a_step_that_ran_out_of_memory_is_taken_again_as_if_for_the_first_time() -> None:
-    splits, config = splits_of((5,)), replace(ROUNDS, micro_batch=3)
-    crowded = fit(Crowded(TCGM(LINEAR), room=3), splits, ROUNDS)  # from the first step on, in threes
+    splits, config = splits_of((5,)), replace(STEPS, micro_batch=3)
+    crowded = fit(Crowded(TCGM(LINEAR), room=3), splits, STEPS)  # from the first step on, in threes
     plain = fit(TCGM(LINEAR), splits, config)
     # The unlabeled batch of nine went in threes in both; the labeled one of six as well.
     assert crowded.execution["micro_batch"] == 3 and weights(crowded.model) == weights(plain.model)
@@ -134,20 +134,20 @@ def test_a_step_that_ran_out_of_memory_is_taken_again_as_if_for_the_first_time()
 
 def test_memory_that_does_not_do_for_one_sample_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        fit(Crowded(TCGM(LINEAR), room=0), splits_of((5,)), ROUNDS)
+        fit(Crowded(TCGM(LINEAR), room=0), splits_of((5,)), STEPS)
 
 
 def test_a_model_that_knows_no_micro_batches_refuses_them() -> None:
     assert not set_micro_batch(nn.Linear(2, 2), 3)
     with pytest.raises(ValueError, match="LMF knows no micro-batches"):
-        fit(LMF(EncoderConfig()), splits_of((5,)), replace(ROUNDS, micro_batch=2))
+        fit(LMF(EncoderConfig()), splits_of((5,)), replace(STEPS, micro_batch=2))
     with pytest.raises(ValueError, match="micro_batch is 0"):
         TrainConfig(micro_batch=0)
 
 
 def test_prediction_goes_on_with_smaller_chunks_where_memory_runs_out() -> None:
     splits = splits_of((5,))
-    fitted = fit(TCGM(LINEAR), splits, ROUNDS)
+    fitted = fit(TCGM(LINEAR), splits, STEPS)
     expected, sizes = predict(fitted, splits.test), []
 
     class Small:
@@ -178,7 +178,7 @@ def test_bfloat16_is_for_the_networks_alone_and_losses_gain_and_weights_stay_flo
 
     watching = Watching(method, room=99)
     del watching.build  # the class's own
-    config = replace(ROUNDS, precision="bfloat16", rounds=2, validate_every=5)
+    config = replace(STEPS, precision="bfloat16", steps=2, validate_every=5)
     fitted = fit(watching, replace(splits_of((8, 8, 8)), validation=samples(0, (8, 8, 8))), config)
     assert kinds == {"logits": {torch.bfloat16}, "features": {torch.bfloat16}}
     assert {value.dtype for value in fitted.model.parameters()} == {torch.float32}
@@ -189,7 +189,7 @@ def test_bfloat16_is_for_the_networks_alone_and_losses_gain_and_weights_stay_flo
 
 def test_bfloat16_trains_to_nearly_the_same_predictions_as_float32() -> None:
     splits = splits_of((8, 8, 8))
-    fits = [fit(TCGM(DENSENET), splits, replace(ROUNDS, precision=name)) for name in ("float32", "bfloat16")]
+    fits = [fit(TCGM(DENSENET), splits, replace(STEPS, precision=name)) for name in ("float32", "bfloat16")]
     if fits[1].execution["bfloat16_fault"]:
         pytest.skip(f"bfloat16 on this processor: {fits[1].execution['bfloat16_fault']}")
     exact, rough = (predict(fitted, splits.test) for fitted in fits)
@@ -216,33 +216,33 @@ def test_complete_samples_are_known_without_a_look_at_them_once_they_are_on_a_de
 
 
 @pytest.mark.parametrize("method", [CrossEntropy(DENSENET), SoftHGR(DENSENET), TCGM(DENSENET)])
-def test_a_round_of_complete_samples_never_waits_for_its_device(method, monkeypatch) -> None:
+def test_a_step_on_complete_samples_never_waits_for_its_device(method, monkeypatch) -> None:
     """The stand-in for a GPU is a device without values, on which every question for one is an error."""
     monkeypatch.setattr(trainer, "place", lambda samples, device: samples.to(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
-    config = replace(ROUNDS, rounds=100, validate_every=100, device="meta", precision="float32")
+    config = replace(STEPS, steps=100, validate_every=100, device="meta", precision="float32")
     training = Training(method, splits_of((12, 12, 12)), config, Augment3D.paper((8, 8, 8), margin=2))
     for _ in range(3):
-        training.run_round()
+        training.run_step()
     pending = training.losses_l.pending + training.losses_u.pending
-    assert len(pending) == (3 if isinstance(method, CrossEntropy) else 3 + 2)  # one round of warm-up
+    assert len(pending) == (3 if isinstance(method, CrossEntropy) else 3 + 2)  # one supervised step
     assert all(loss.device.type == "meta" for _, loss in pending)
 
 
 def test_only_networks_that_gain_by_it_are_compiled_and_only_when_asked(monkeypatch) -> None:
     compiled: list[str] = []
     monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
-    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1))
+    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(STEPS, steps=1))
     assert compiled == []
-    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1, compile=True))
-    fit(TCGM(LINEAR), splits_of((5,)), replace(ROUNDS, rounds=1, compile=True))
+    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(STEPS, steps=1, compile=True))
+    fit(TCGM(LINEAR), splits_of((5,)), replace(STEPS, steps=1, compile=True))
     assert compiled == ["DenseNet3D", "DenseNet3D"]
 
 
 def test_a_micro_batch_that_was_lowered_stays_low_after_a_kill(tmp_path) -> None:
-    splits, config = splits_of((5,)), replace(ROUNDS, rounds=4)
-    first = fit(Crowded(TCGM(LINEAR), room=3), splits, config, journal=FileJournal(tmp_path, "key", every_s=0))
-    again = fit(TCGM(LINEAR), splits, replace(config, rounds=6), journal=FileJournal(tmp_path, "key", every_s=0))
+    splits, config = splits_of((5,)), replace(STEPS, steps=4)
+    first = fit(Crowded(TCGM(LINEAR), room=3), splits, config, checkpoint=CheckpointFile(tmp_path, "key", every_s=0))
+    again = fit(TCGM(LINEAR), splits, replace(config, steps=6), checkpoint=CheckpointFile(tmp_path, "key", every_s=0))
     assert again.history[-1]["round"] == 6
     assert again.execution == first.execution and again.execution["micro_batch"] == 3
     assert again.model.micro_batch == 3
@@ -252,7 +252,7 @@ def test_a_micro_batch_that_was_lowered_stays_low_after_a_kill(tmp_path) -> None
 def test_compiled_networks_learn_what_the_others_learn() -> None:
     splits = splits_of((8, 8, 8))
     plain, compiled = (
-        predict(fit(TCGM(DENSENET), splits, replace(ROUNDS, rounds=3, compile=flag)), splits.test)
+        predict(fit(TCGM(DENSENET), splits, replace(STEPS, steps=3, compile=flag)), splits.test)
         for flag in (False, True)
     )
     for name, value in plain.items():

@@ -13,7 +13,7 @@ from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.tcgm import precision
 from adni_tcgm.tcgm.precision import Probe, probe_bfloat16
 from adni_tcgm.tcgm.trainer import fit
-from tests.tcgm.test_execution import DENSENET, ROUNDS, splits_of, weights
+from tests.tcgm.test_execution import DENSENET, STEPS, splits_of, weights
 
 CALLS = count(1)
 
@@ -79,11 +79,11 @@ def test_a_probe_leaves_the_model_and_the_random_state_alone() -> None:
 
 
 def test_where_bfloat16_is_wrong_training_is_that_of_float32_and_says_so(monkeypatch) -> None:
-    splits, rounds = splits_of((8, 8, 8)), replace(ROUNDS, rounds=3)
-    exact = fit(TCGM(DENSENET), splits, replace(rounds, precision="float32"))
+    splits, steps = splits_of((8, 8, 8)), replace(STEPS, steps=3)
+    exact = fit(TCGM(DENSENET), splits, replace(steps, precision="float32"))
     monkeypatch.setattr(precision, "probe_bfloat16", lambda model, forward: Probe("stem differs", False))
     with pytest.warns(UserWarning, match="float32 instead of bfloat16, .* computes wrongly: stem differs"):
-        fallen = fit(TCGM(DENSENET), splits, replace(rounds, precision="bfloat16"))
+        fallen = fit(TCGM(DENSENET), splits, replace(steps, precision="bfloat16"))
     assert weights(fallen.model) == weights(exact.model)
     assert fallen.execution["precision"] == "float32" and fallen.execution["bfloat16_fault"] == "stem differs"
     assert fallen.execution["deterministic"]
@@ -92,7 +92,7 @@ def test_where_bfloat16_is_wrong_training_is_that_of_float32_and_says_so(monkeyp
 def test_bfloat16_is_called_deterministic_only_where_it_repeats(monkeypatch) -> None:
     for repeatable in (True, False):
         monkeypatch.setattr(precision, "probe_bfloat16", lambda model, forward, r=repeatable: Probe(None, r))
-        fitted = fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1, precision="bfloat16"))
+        fitted = fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(STEPS, steps=1, precision="bfloat16"))
         assert fitted.execution["deterministic"] is repeatable and fitted.execution["precision"] == "bfloat16"
 
 
@@ -110,5 +110,5 @@ def test_every_layer_is_tried_in_the_shapes_of_both_batches(monkeypatch) -> None
         return Probe()
 
     monkeypatch.setattr(precision, "probe_bfloat16", watch)
-    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(ROUNDS, rounds=1, precision="bfloat16"))
+    fit(TCGM(DENSENET), splits_of((8, 8, 8)), replace(STEPS, steps=1, precision="bfloat16"))
     assert seen == [(6, 1, 8, 8, 8), (9, 1, 8, 8, 8)]

@@ -35,7 +35,7 @@ CASES = {
     "volumes, nobody on one side": (VOLUMES, (8, 8, 8), tuple(range(7))),
 }
 METHODS = {"ce": CrossEntropy, "tcgm": TCGM}
-ROUNDS = TrainConfig(rounds=12, warm_up_rounds=2, validate_every=4, batch_size_labeled=7, batch_size_unlabeled=11)
+STEPS = TrainConfig(steps=12, supervised_steps=2, validate_every=4, batch_size_labeled=7, batch_size_unlabeled=11)
 
 
 def samples(size: int, shape: tuple[int, ...], without_last: tuple[int, ...], seed: int = 0) -> MultimodalBatch:
@@ -78,7 +78,7 @@ def train() -> dict[str, Tensor]:
     train_, validation = samples(30, (5,), (3, 9, 20)), samples(12, (5,), (), seed=1)
     visible = torch.where(torch.arange(30) < 14, train_.labels, UNLABELED)
     splits = Splits([Modality(n, (5,)) for n in NAMES], tuple("abc"), replace(train_, labels=visible), validation, None)
-    fitted = fit(TCGM(LINEAR), splits, ROUNDS)
+    fitted = fit(TCGM(LINEAR), splits, STEPS)
     losses = torch.tensor([[row["loss_labeled"], row["loss_unlabeled"], row["gain"]] for row in fitted.history])
     return {**fitted.model.state_dict(), **predict(fitted, validation), "losses": losses}
 
@@ -100,7 +100,7 @@ def main(folder: str) -> None:
         results = in_all_cases()
         save_file({name: value.clone() for name, value in results.items()}, f"{folder}/{rank()}.safetensors")
         try:
-            fit(VAT(LINEAR), Splits([], (), samples(4, (5,), ()), samples(4, (5,), ()), None), ROUNDS)
+            fit(VAT(LINEAR), Splits([], (), samples(4, (5,), ()), samples(4, (5,), ()), None), STEPS)
         except ValueError as error:
             Path(folder, f"{rank()}.txt").write_text(str(error))
 

@@ -1,4 +1,4 @@
-"""The training loop: its streams of batches, its choice of weights, and what it must leave alone."""
+"""The training loop: its samplers of batches, its choice of weights, and what it must leave alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit, frozen_running_statistics, predict, tempered_log_loss
 
 LINEAR = MLPConfig()
-QUICK = TrainConfig(rounds=30, warm_up_rounds=5, validate_every=5, gamma_l=1e-2, gamma_u=1e-2)
+QUICK = TrainConfig(steps=30, supervised_steps=5, validate_every=5, lr_labeled=1e-2, lr_unlabeled=1e-2)
 
 
 def draw(part: str, size: int, labeled: int, seed: int) -> MultimodalBatch:
@@ -70,7 +70,7 @@ class Recorder:
 
 
 class Jitter:
-    """An augmentation of vectors, to see the stream that feeds it."""
+    """An augmentation of vectors, to see the sampler that feeds it."""
 
     def __call__(self, batch: MultimodalBatch, generator: Generator) -> MultimodalBatch:
         noise = torch.randn(batch.inputs["mri"].shape, generator=generator)
@@ -103,38 +103,38 @@ def test_history_has_exactly_the_columns_of_the_contract() -> None:
     columns = "round loss_labeled loss_unlabeled gain validation_loss validation_accuracy lr_l lr_u seconds"
     assert [" ".join(row) for row in fitted.history] == [columns] * 6
     assert [row["round"] for row in fitted.history] == [5, 10, 15, 20, 25, 30]
-    assert isnan(fitted.history[0]["loss_unlabeled"])  # still warming up
+    assert isnan(fitted.history[0]["loss_unlabeled"])  # none yet
     assert not isnan(fitted.history[1]["loss_unlabeled"])
     assert fitted.unlabeled_from == 6
 
 
-def test_the_labeled_stream_is_the_same_with_and_without_an_unlabeled_step() -> None:
+def test_the_labeled_sampler_is_the_same_with_and_without_an_unlabeled_step() -> None:
     without, with_step = Recorder(unlabeled_step=False), Recorder(unlabeled_step=True)
     fit(without, two_views(labeled=30), replace(QUICK, batch_size_unlabeled=20), Jitter())
     fit(with_step, two_views(labeled=30), QUICK, Jitter())
     for batch, other in zip(without.labeled, with_step.labeled, strict=True):
         assert batch.sample_ids == other.sample_ids
         assert torch.equal(batch.inputs["mri"], other.inputs["mri"])
-    assert (without.steps, with_step.steps) == (30, 30 + 25)  # five rounds of warm-up
+    assert (without.steps, with_step.steps) == (30, 30 + 25)  # five supervised steps
 
 
 def test_training_keeps_no_copy_of_its_samples() -> None:
     splits = two_views(labeled=30)
     training = Training(CrossEntropy(LINEAR), splits, QUICK, None)
-    assert training.stream_l.samples is training.stream_u.samples is splits.train
+    assert training.labeled_sampler.samples is training.unlabeled_sampler.samples is splits.train
     assert training.validation is splits.validation
     some = replace(splits, validation=draw("validation", 40, 25, seed=1))
-    assert training.stream_l.rows.tolist() == list(range(30))
+    assert training.labeled_sampler.rows.tolist() == list(range(30))
     assert len(Training(CrossEntropy(LINEAR), some, QUICK, None).validation) == 25
 
 
-def test_another_seed_draws_other_batches_and_no_two_streams_run_in_step() -> None:
+def test_another_seed_draws_other_batches_and_no_two_samplers_run_in_step() -> None:
     zero, one = Recorder(unlabeled_step=True), Recorder(unlabeled_step=True)
     for seed, method in enumerate((zero, one)):
-        fit(method, two_views(labeled=50), replace(QUICK, seed=seed, warm_up_rounds=0))
-    streams = [[batch.sample_ids for batch in stream] for m in (zero, one) for stream in (m.labeled, m.unlabeled)]
-    for i, stream in enumerate(streams):
-        assert all(ids != other_ids for other in streams[:i] for ids, other_ids in zip(stream, other, strict=True))
+        fit(method, two_views(labeled=50), replace(QUICK, seed=seed, supervised_steps=0))
+    samplers = [[batch.sample_ids for batch in sampler] for m in (zero, one) for sampler in (m.labeled, m.unlabeled)]
+    for i, sampler in enumerate(samplers):
+        assert all(ids != other_ids for other in samplers[:i] for ids, other_ids in zip(sampler, other, strict=True))
 
 
 def test_each_batch_holds_distinct_samples_and_every_sample_comes_up() -> None:
@@ -148,18 +148,18 @@ def test_each_batch_holds_distinct_samples_and_every_sample_comes_up() -> None:
 
 def test_the_weights_with_the_lowest_validation_log_loss_are_restored() -> None:
     splits = two_views(labeled=4)
-    fitted = fit(CrossEntropy(LINEAR), splits, replace(QUICK, rounds=200, gamma_l=0.1))
+    fitted = fit(CrossEntropy(LINEAR), splits, replace(QUICK, steps=200, lr_labeled=0.1))
     losses = {row["round"]: row["validation_loss"] for row in fitted.history}
-    assert fitted.best_round == min(losses, key=losses.get)
-    assert losses[fitted.best_round] < losses[200]  # it did overfit, so the last weights were not the best
+    assert fitted.best_step == min(losses, key=losses.get)
+    assert losses[fitted.best_step] < losses[200]  # it did overfit, so the last weights were not the best
     log_posteriors = predict(fitted, splits.validation)
     restored = sum(tempered_log_loss(values, splits.validation.labels) for values in log_posteriors.values()) / 3
-    assert len(log_posteriors) == 3 and restored == pytest.approx(losses[fitted.best_round], abs=1e-6)
+    assert len(log_posteriors) == 3 and restored == pytest.approx(losses[fitted.best_step], abs=1e-6)
 
 
 def test_training_stops_after_patience_validations_without_improvement() -> None:
-    fitted = fit(CrossEntropy(LINEAR), two_views(labeled=4), replace(QUICK, rounds=400, gamma_l=0.1, patience=3))
-    assert fitted.history[-1]["round"] == fitted.best_round + 3 * QUICK.validate_every
+    fitted = fit(CrossEntropy(LINEAR), two_views(labeled=4), replace(QUICK, steps=400, lr_labeled=0.1, patience=3))
+    assert fitted.history[-1]["round"] == fitted.best_step + 3 * QUICK.validate_every
 
 
 def test_training_mode_returns_after_each_validation_and_evaluation_mode_stays_at_the_end() -> None:
@@ -173,7 +173,7 @@ def test_without_validation_labels_the_last_weights_stay() -> None:
     splits = two_views()
     hidden = replace(splits.validation, labels=torch.full((40,), UNLABELED))
     fitted = fit(CrossEntropy(LINEAR), replace(splits, validation=hidden), QUICK)
-    assert fitted.best_round == 30
+    assert fitted.best_step == 30
     assert all(isnan(row["validation_loss"]) for row in fitted.history)
 
 
@@ -224,13 +224,13 @@ def test_an_unlabeled_pass_leaves_the_running_statistics_alone_but_normalizes_by
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_round() -> None:
     splits = two_views()
     splits.train.inputs["pet"][0, 0] = float("nan")  # train0 is labeled
-    with pytest.raises(FloatingPointError, match="labeled loss of round 1 is nan"):
+    with pytest.raises(FloatingPointError, match="labeled loss of step 1 is nan"):
         fit(CrossEntropy(LINEAR), splits, QUICK)
 
 
-def test_a_schedule_without_a_round_or_with_empty_batches_is_an_error() -> None:
-    with pytest.raises(ValueError, match="rounds is 0"):
-        TrainConfig(rounds=0)
+def test_a_schedule_without_a_step_or_with_empty_batches_is_an_error() -> None:
+    with pytest.raises(ValueError, match="steps is 0"):
+        TrainConfig(steps=0)
     with pytest.raises(ValueError, match="batch_size_unlabeled is -1"):
         TrainConfig(batch_size_unlabeled=-1)
 
@@ -258,7 +258,7 @@ def test_a_modality_is_judged_on_the_validation_samples_that_have_it() -> None:
     assert [row["validation_loss"] for row in losses[0]] == [row["validation_loss"] for row in losses[1]]
 
 
-def test_a_joint_round_is_one_step_along_the_sum_of_both_losses():
+def test_a_joint_step_is_one_update_along_the_sum_of_both_losses():
     class Halves:
         """Two losses whose sum has no gradient: a joint step stays where it is, alternating ones do not."""
 
@@ -278,9 +278,9 @@ def test_a_joint_round_is_one_step_along_the_sum_of_both_losses():
 
     def moved(schedule: str) -> tuple[bool, int]:
         method = Halves()
-        training = Training(method, two_views(), replace(QUICK, schedule=schedule, warm_up_rounds=0), None)
+        training = Training(method, two_views(), replace(QUICK, schedule=schedule, supervised_steps=0), None)
         before = weights(training.model)
-        training.run_round()
+        training.run_step()
         return weights(training.model) != before, method.steps
 
     assert moved("joint") == (False, 1)

@@ -3,7 +3,7 @@
 Truth and finding are Jacobians over the same atlas, so this shows self-consistency and not accuracy: whether a volume
 is that of the head's own structure is a question for `benchmarks.heads`.
 
-`python -m benchmarks.known_answers OUT --subjects 24`: hippocampal volume and SUVR against the truth, left against
+`python -m benchmarks.ground_truth OUT --subjects 24`: hippocampal volume and SUVR against the truth, left against
 right, transforms there and back, grey matter before and after modulation, and the same people written directly on the
 grid against the registered ones. `--anatomies DIR` gives the people real heads, so that their T1s are not made by
 warping the very template that they are registered to. What is finished is not done again.
@@ -181,7 +181,7 @@ def kinds_auc(registered: Path, direct: Path, column: str) -> float:
     return float(roc_auc_score(kind, scores))
 
 
-def known_answers(
+def compare_with_truth(
     out: Path,
     subjects: int,
     jobs: int,
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of real heads, e.g. 20 people's")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    result = known_answers(
+    result = compare_with_truth(
         arguments.out, arguments.subjects, arguments.jobs, arguments.seed, anatomies=arguments.anatomies
     )
     print(json.dumps(result, indent=1))

@@ -1,6 +1,6 @@
-"""A training kept on disk while it goes on: its state, to go on from after a kill, and its history, to look at.
+"""A training kept on disk while it goes on: a checkpoint, to go on from after a kill, and its history, to look at.
 
-The state is one safetensors file, its plain values as JSON in the header: it appears whole or not at all.
+The checkpoint is one safetensors file, its plain values as JSON in the header: it appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from safetensors.torch import save_file
 
 from adni_tcgm.files import whole_file
 from adni_tcgm.storage import history_table
-from adni_tcgm.tcgm.state import State
+from adni_tcgm.tcgm.checkpoint import Checkpoint
 
-STATE = "state.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.tsv"
 
 
-class FileJournal:
+class CheckpointFile:
     """Keeps one training in `folder`.
 
-    key: names the settings and data of the training; the state of another one is not read.
+    key: names the settings and data of the training; the checkpoint of another one is not read.
     every_s: seconds between two saves. What is kept decides when a kill costs work, never what comes out.
-    writes: false for the processes beside the first, which read the same state and write nothing.
+    writes: false for the processes beside the first, which read the same checkpoint and write nothing.
     tensorboard: a folder for TensorBoard's logs of the same rows, an optional package.
     """
 
@@ -46,9 +46,9 @@ class FileJournal:
         self.saved = monotonic()
         self.rows: list[Mapping[str, float]] = []
 
-    def restore(self) -> State | None:
-        """The state that was saved last. Raises ValueError where the file is damaged."""
-        file = self.folder / STATE
+    def restore(self) -> Checkpoint | None:
+        """The checkpoint that was saved last. Raises ValueError where the file is damaged."""
+        file = self.folder / CHECKPOINT
         if not file.is_file():
             return None
         try:
@@ -58,10 +58,12 @@ class FileJournal:
                     return None
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}: this is no state of a training ({error}); delete it to start anew") from error
+            raise ValueError(
+                f"{file}: this is no checkpoint of a training ({error}); delete it to start anew"
+            ) from error
         values = json.loads(header["values"])
         self.rows = list(values["history"])
-        return State(tensors, values)
+        return Checkpoint(tensors, values)
 
     def record(self, row: Mapping[str, float]) -> None:
         """Rewrites the table of all rows so far, a few kilobytes."""
@@ -81,11 +83,11 @@ class FileJournal:
     def is_due(self) -> bool:
         return self.writes and monotonic() - self.saved >= self.every_s
 
-    def save(self, state: State) -> None:
-        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.tensors.items()}
+    def save(self, checkpoint: Checkpoint) -> None:
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in checkpoint.tensors.items()}
         # Python's JSON: its floats survive to the last bit, infinity and NaN included.
-        header = {"key": self.key, "values": json.dumps(state.values)}
-        _replace(self.folder / STATE, lambda file: save_file(tensors, str(file), metadata=header))
+        header = {"key": self.key, "values": json.dumps(checkpoint.values)}
+        _replace(self.folder / CHECKPOINT, lambda file: save_file(tensors, str(file), metadata=header))
         self.saved = monotonic()
 
     def remove(self) -> None:

@@ -19,8 +19,8 @@ class Augmentation(Protocol):
     def center(self, batch: MultimodalBatch) -> MultimodalBatch: ...
 
 
-class BatchStream(Iterator[MultimodalBatch]):
-    """An endless iterator whose generators are its own, so that one stream never depends on another being read.
+class BatchSampler(Iterator[MultimodalBatch]):
+    """An endless iterator whose generators are its own, so that one sampler never depends on another being read.
 
     The order is drawn anew in each pass. What is left of a pass and fills no batch is dropped: the samples of a batch
     are distinct, as the gain requires. With fewer than `size` samples, a batch holds all of them.
@@ -64,8 +64,8 @@ class BatchStream(Iterator[MultimodalBatch]):
         self.views.set_state(state["views"])
 
 
-def stream_batches(
+def sample_batches(
     samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int
 ) -> Iterator[MultimodalBatch]:
-    """Batches without end; see `BatchStream`."""
-    return BatchStream(samples, size, augment, seed)
+    """Batches without end; see `BatchSampler`."""
+    return BatchSampler(samples, size, augment, seed)

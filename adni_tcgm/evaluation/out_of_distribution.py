@@ -13,7 +13,7 @@ SMALLEST_TRAINING = 20
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class OutOfDistribution:
     """`share`: the training people who lie nearer to the center than this person; `n` of them were compared."""
 
     share: float
@@ -21,7 +21,7 @@ class Familiarity:
     flagged: bool
 
 
-def judge_familiarity(training: np.ndarray, person: np.ndarray) -> Familiarity | None:
+def score_out_of_distribution(training: np.ndarray, person: np.ndarray) -> OutOfDistribution | None:
     """Mahalanobis distance (shrunken covariance, Ledoit & Wolf 2004) of one person among training people.
 
     training: (N, K) measurements, person: (K,); NaN where one is missing. Only what the person has is compared, with
@@ -40,4 +40,4 @@ def judge_familiarity(training: np.ndarray, person: np.ndarray) -> Familiarity |
     fitted = LedoitWolf(assume_centered=True).fit(standard)
     own = fitted.mahalanobis(((person[measured] - mean) / np.where(varies, sd, 1))[varies][None])[0]
     share = float((fitted.mahalanobis(standard) < own).mean())
-    return Familiarity(share, len(training), share >= FLAGGED_SHARE)
+    return OutOfDistribution(share, len(training), share >= FLAGGED_SHARE)

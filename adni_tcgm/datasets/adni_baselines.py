@@ -1,4 +1,4 @@
-"""The bars for brains: what simple, well-known predictors reach on the same split with the same labels."""
+"""The baselines for brains: what simple, well-known predictors reach on the same split with the same labels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from adni_tcgm.datasets.adni import (
 )
 from adni_tcgm.datasets.adni_maps import MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import summaries
-from adni_tcgm.evaluation.bars import (
+from adni_tcgm.evaluation.baselines import (
     LinearKernel,
-    bar_row,
+    baseline_row,
     logistic_scores,
     mean_z_scores,
     ridge_scores,
@@ -39,7 +39,8 @@ DEFICITS = ["hippocampus_ml", "meta_roi_suvr"]
 # People whose voxels are in memory at once.
 CHUNK = 200
 NUISANCE = ["age", "male", "tiv_ml"]
-# Of a table beside the manifest, where there is one. They make bars of their own and never enter an imaging classifier.
+# Of a table beside the manifest, where there is one. They make baselines of their own and never enter an imaging
+# classifier.
 CLINICAL_FILE = "clinical.tsv"
 CLINICAL = ("education", "apoe4", "mmse", "cdrsb", "adas13")
 
@@ -87,40 +88,40 @@ def read_clinical(prepared: Path) -> pd.DataFrame:
     return table[[name for name in CLINICAL if name in table]].set_index(index)
 
 
-def compute_bars(
+def compute_baselines(
     config: AdniConfig,
     splits: AdniSplits,
     prepared: str | Path,
-    evaluation: str | Path | None = None,
+    external: str | Path | None = None,
     bayes: Mapping[str, float] | None = None,
 ) -> list[dict]:
-    """Rows `bar labels modality features n_labels split n auc accuracy balanced_accuracy`.
+    """Rows `baseline labels modality features n_labels split n auc accuracy balanced_accuracy`.
 
-    splits: of the signature regions, measured and adjusted as the classifiers see them (of anything else, the bars on
+    splits: of the signature regions, measured and adjusted as the classifiers see them (of anything else, baselines on
     these regions are left out): their signed mean without any label, a ridge logistic regression, and one of CN against
     AD people ("cn_ad": where the manifest has such labels) that is applied to MCI.
-    Bars: linear SVM on standardized voxels (MRI, PET, both), logistic regression on hippocampal volume, meta-ROI proxy
-    and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size; where the
-    folder has clinical scores (`CLINICAL`), logistic regression on them, on imaging, and on both. `labels` says
+    Baselines: linear SVM on standardized voxels (MRI, PET, both), logistic regression on hippocampal volume, meta-ROI
+    proxy and age, the zero-label mean of the two deficit z-scores, logistic regression on age, sex and head size; where
+    the folder has clinical scores (`CLINICAL`), logistic regression on them, on imaging, and on both. `labels` says
     which were used: "visible" (those of the label rate), "visible+validation" (the paper's whole budget), "all"
-    (every training label, hidden ones too: what the data could give) or "none". Judged on the test split and, where
-    given, on the prepared folder `evaluation`. A single modality is judged on the people who have it; missing PET
+    (every training label, hidden ones too: what the data could give) or "none". Tested on the test split and, where
+    given, on the prepared folder `external`. A single modality is tested on the people who have it; missing PET
     stands at the training mean in a combination. bayes: name -> AUC, known only for simulated people.
     """
     prepared = Path(prepared)
     train = _from_rows(prepared, splits.rows, ("train", "validation"))
     judged = {"test": _from_rows(prepared, splits.rows, ("test",))}
-    if evaluation is not None:
-        people, _ = read_people(evaluation)
+    if external is not None:
+        people, _ = read_people(external)
         labels = people.status.map(_class_index).to_numpy()
-        judged["evaluation"] = _People(Path(evaluation), people, labels)
+        judged["external"] = _People(Path(external), people, labels)
     budgets = _label_budgets(train, splits.rows)
-    rows = [*_table_bars(train, judged, budgets), *_voxel_bars(config, train, judged, budgets)]
+    rows = [*_table_baselines(train, judged, budgets), *_voxel_baselines(config, train, judged, budgets)]
     if splits.modalities[0].signs:
-        rows += _signature_bars(config, splits, judged, evaluation)
+        rows += _signature_baselines(config, splits, judged, external)
     return rows + [
         {
-            "bar": f"Bayes, {name}",
+            "baseline": f"Bayes, {name}",
             "labels": "truth",
             "modality": "all",
             "features": "truth",
@@ -144,7 +145,7 @@ def _from_rows(prepared: Path, rows: list[SplitRow], parts: tuple[str, ...]) -> 
 
 
 def _label_budgets(train: _People, rows: list[SplitRow]) -> dict[str, np.ndarray]:
-    """Name -> (N,) class index or UNLABELED: which labels a bar may learn from."""
+    """Name -> (N,) class index or UNLABELED: which labels a baseline may learn from."""
     shown = {row.sample_id: row.label_visible for row in rows}
     visible = train.people.sample_id.map(shown).to_numpy(dtype=bool)
     training = (train.people.split == "train").to_numpy()
@@ -152,37 +153,37 @@ def _label_budgets(train: _People, rows: list[SplitRow]) -> dict[str, np.ndarray
     return {name: np.where(mask, train.labels, UNLABELED) for name, mask in chosen.items()}
 
 
-def _table_bars(
+def _table_baselines(
     train: _People, judged: dict[str, _People], budgets: dict[str, np.ndarray]
 ) -> Iterator[dict[str, object]]:
     # Means and SDs come from the training split, and from validation too where its labels are used.
     training = (train.people.split == "train").to_numpy()
     everything = train.table
     tables = {name: people.table for name, people in judged.items()}
-    bars = {"logistic, hippocampus + meta-ROI + age": SEVERITY, "logistic, age + sex + TIV": NUISANCE}
-    bars |= _clinical_bars([train, *judged.values()], everything)
-    for bar, columns in bars.items():
+    baselines = {"logistic, hippocampus + meta-ROI + age": SEVERITY, "logistic, age + sex + TIV": NUISANCE}
+    baselines |= _clinical_baselines([train, *judged.values()], everything)
+    for baseline, columns in baselines.items():
         for budget in ("visible", "visible+validation"):
             rows = training | (budgets[budget] >= 0)
             values = [table[columns].to_numpy() for table in tables.values()]
             scores = logistic_scores(everything[columns].to_numpy()[rows], budgets[budget][rows], values)
-            yield from _rows(bar, budget, budgets[budget], "all", "summaries", judged, scores)
+            yield from _rows(baseline, budget, budgets[budget], "all", "summaries", judged, scores)
     values = [table[DEFICITS].to_numpy() for table in tables.values()]
     scores = mean_z_scores(everything[DEFICITS].to_numpy()[training], (-1.0, -1.0), values)
     none = np.full(len(train.labels), UNLABELED)
     yield from _rows("mean of the two deficit z-scores", "none", none, "all", "summaries", judged, scores)
 
 
-def _signature_bars(
-    config: AdniConfig, splits: AdniSplits, judged: dict[str, _People], evaluation: str | Path | None
+def _signature_baselines(
+    config: AdniConfig, splits: AdniSplits, judged: dict[str, _People], external: str | Path | None
 ) -> Iterator[dict[str, object]]:
-    """Bars on the inputs of classifiers of regions: (N, 16) z-scores, 0 where a modality is absent."""
+    """Baselines on the inputs of classifiers of regions: (N, 16) z-scores, 0 where a modality is absent."""
     done = splits.adjustment
     regions = replace(config, features="regions", targets="none")
     regions = replace(regions, harmonize=done.harmonize, adjust=done.adjust) if done else regions
     batches = {"test": splits.test}
-    if evaluation is not None:
-        batches["evaluation"] = load_people(regions, splits.norms, evaluation, done)
+    if external is not None:
+        batches["external"] = load_people(regions, splits.norms, external, done)
     asked = {name: _in_order(batch, judged[name]) for name, batch in batches.items()}
     signs = {modality.name: np.array(modality.signs) for modality in splits.modalities}
     none = np.full(len(splits.train), UNLABELED)
@@ -201,12 +202,12 @@ def _signature_bars(
         source = load_source(regions, splits)
         budgets["cn_ad"] = (source, source.labels.numpy())
     for budget, (batch, labels) in budgets.items():
-        bar = "CN against AD, applied to MCI" if budget == "cn_ad" else "ridge logistic, signature regions"
+        baseline = "CN against AD, applied to MCI" if budget == "cn_ad" else "ridge logistic, signature regions"
         for modality in (*MODALITIES, "all"):
             usable = labels if modality == "all" else np.where(_has(batch, modality), labels, UNLABELED)
             tables = [_columns(each, modality) for each in asked.values()]
             scores = ridge_scores(_columns(batch, modality), usable, tables)
-            yield from _rows(bar, budget, usable, modality, "signature", judged, scores)
+            yield from _rows(baseline, budget, usable, modality, "signature", judged, scores)
 
 
 def _in_order(batch: MultimodalBatch, people: _People) -> MultimodalBatch:
@@ -232,8 +233,8 @@ def _signature_mean(batch: MultimodalBatch, signs: dict[str, np.ndarray], modali
     return (means * present).sum(0) / np.maximum(present.sum(0), 1)
 
 
-def _clinical_bars(folders: list[_People], everything: pd.DataFrame) -> dict[str, list[str]]:
-    """Bar -> columns: clinical scores alone, imaging alone, and both, where every folder has such scores."""
+def _clinical_baselines(folders: list[_People], everything: pd.DataFrame) -> dict[str, list[str]]:
+    """Baseline -> columns: clinical scores alone, imaging alone, and both, where every folder has such scores."""
     shared = [name for name in CLINICAL if all(name in people.clinical for people in folders)]
     known = [name for name in shared if everything[name].notna().any()]
     if not known:
@@ -243,7 +244,7 @@ def _clinical_bars(folders: list[_People], everything: pd.DataFrame) -> dict[str
     return {named: clinical, "imaging: hippocampus + meta-ROI": DEFICITS, "clinical + imaging": clinical + DEFICITS}
 
 
-def _voxel_bars(
+def _voxel_baselines(
     config: AdniConfig, train: _People, judged: dict[str, _People], budgets: dict[str, np.ndarray]
 ) -> Iterator[dict[str, object]]:
     training = (train.people.split == "train").to_numpy()
@@ -275,7 +276,7 @@ def _products(kernel: LinearKernel, people: _People, config: AdniConfig, modalit
 
 
 def _rows(
-    bar: str,
+    baseline: str,
     budget: str,
     used: np.ndarray,
     modality: str,
@@ -283,8 +284,8 @@ def _rows(
     judged: dict[str, _People],
     scores: list[np.ndarray | None],
 ) -> Iterator[dict[str, object]]:
-    names = {"bar": bar, "labels": budget, "modality": modality, "features": features}
+    names = {"baseline": baseline, "labels": budget, "modality": modality, "features": features}
     names["n_labels"] = int((used >= 0).sum())
     for (split, people), values in zip(judged.items(), scores, strict=True):
         having = None if modality == "all" else people.present(modality)
-        yield bar_row(people.labels, values, {**names, "split": split}, having)
+        yield baseline_row(people.labels, values, {**names, "split": split}, having)

@@ -1,4 +1,4 @@
-"""Bars that any learner has to clear: simple scores from kernels, small tables, or no labels at all.
+"""Baselines of any learner: simple scores from kernels, small tables, or no labels at all.
 
 Pure functions on arrays. A score is higher for class 1, and class 1 is predicted above 0.
 """
@@ -106,12 +106,12 @@ def mean_z_scores(training: np.ndarray, signs: Sequence[float], tables: Sequence
     return [np.nansum(score, axis=1) / count for score, count in zip(scores, counts, strict=True)]
 
 
-def bar_row(
+def baseline_row(
     labels: np.ndarray, scores: np.ndarray | None, names: Mapping[str, str | int], rows: np.ndarray | None = None
 ) -> dict[str, str | int | float | None]:
-    """One line of the table of bars: `names`, then n, auc, accuracy and balanced_accuracy over the labeled samples.
+    """A line of the table of baselines: `names`, then n, auc, accuracy and balanced_accuracy over the labeled samples.
 
-    rows: (n,) bool, the samples that are judged (those with the modality); None: all. Without scores: None.
+    rows: (n,) bool, the samples that count (those with the modality); None: all. Without scores: None.
     """
     chosen = (labels >= 0) if rows is None else (labels >= 0) & rows
     result = {**names, "n": int(chosen.sum()), "auc": None, "accuracy": None, "balanced_accuracy": None}

@@ -14,26 +14,26 @@ from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
-class State:
+class Checkpoint:
     """tensors: by name; values: what JSON can hold."""
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
 
 
-class Journal(Protocol):
-    """Keeps the state of one training, and what it reports, while it goes on."""
+class CheckpointStore(Protocol):
+    """Keeps the last checkpoint of one training, and what it reports, while it goes on."""
 
-    def restore(self) -> State | None:
-        """The state that was saved last; None where this training has none."""
+    def restore(self) -> Checkpoint | None:
+        """The checkpoint that was saved last; None where this training has none."""
 
     def record(self, row: Mapping[str, float]) -> None:
         """One more row of the history."""
 
     def is_due(self) -> bool:
-        """Whether the state should be saved now."""
+        """Whether a checkpoint should be saved now."""
 
-    def save(self, state: State) -> None: ...
+    def save(self, checkpoint: Checkpoint) -> None: ...
 
 
 def put_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Of the global generators; the learner draws from no others but those of its streams."""
+    """Of the global generators; the learner draws from no others but those of its samplers."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -88,17 +88,17 @@ class Losses:
     values: list[float] = field(default_factory=list)
     pending: list[tuple[int, Tensor]] = field(default_factory=list)
 
-    def add(self, round_: int, loss: Tensor) -> None:
-        self.pending.append((round_, loss.detach()))
+    def add(self, step: int, loss: Tensor) -> None:
+        self.pending.append((step, loss.detach()))
         if loss.device.type == "cpu":
             self.read()
 
     def read(self) -> list[float]:
-        """All of them; raises FloatingPointError naming the first round whose loss is not finite."""
-        for round_, loss in self.pending:
+        """All of them; raises FloatingPointError naming the first step whose loss is not finite."""
+        for step, loss in self.pending:
             value = loss.item()
             if not isfinite(value):
-                what = f"{self.title} loss of round {round_} is {value}"
+                what = f"{self.title} loss of step {step} is {value}"
                 raise FloatingPointError(f"{what}; lower the learning rate or look for missing values in the inputs")
             self.values.append(value)
         self.pending.clear()
@@ -113,25 +113,25 @@ class Best:
     """The weights with the lowest validation loss so far."""
 
     def __init__(self) -> None:
-        self.loss, self.round, self.waited = inf, 0, 0
+        self.loss, self.step, self.waited = inf, 0, 0
         self.weights: dict[str, Tensor] | None = None
 
-    def update(self, model: nn.Module, round_: int, loss: float) -> None:
+    def update(self, model: nn.Module, step: int, loss: float) -> None:
         self.waited += 1
         if loss < self.loss:
             weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            self.loss, self.round, self.weights, self.waited = loss, round_, weights, 0
+            self.loss, self.step, self.weights, self.waited = loss, step, weights, 0
 
     def load_into(self, model: nn.Module, otherwise: int) -> int:
-        """Load them and return their round, or leave the model as it is and return `otherwise`."""
+        """Load them and return their step, or leave the model as it is and return `otherwise`."""
         if self.weights is None:
             return otherwise
         model.load_state_dict(self.weights)
-        return self.round
+        return self.step
 
-    def state(self) -> State:
-        return State(self.weights or {}, {"loss": self.loss, "round": self.round, "waited": self.waited})
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.weights or {}, {"loss": self.loss, "step": self.step, "waited": self.waited})
 
     def restore(self, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
-        self.loss, self.round, self.waited = values["loss"], values["round"], values["waited"]
+        self.loss, self.step, self.waited = values["loss"], values["step"], values["waited"]
         self.weights = tensors or None

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from adni_tcgm.datasets.adni import AdniConfig, AdniSplits, load
-from adni_tcgm.datasets.adni_bars import compute_bars
+from adni_tcgm.datasets.adni_baselines import compute_baselines
 from adni_tcgm.datasets.adni_regions import META_ROI, SIGNATURE, summaries
 from preprocessing.steps import template
 from preprocessing.steps.regions import META_ROI_REGION
@@ -18,36 +18,38 @@ def splits(prepared_maps) -> AdniSplits:
 
 
 @pytest.fixture(scope="module")
-def bars(prepared_maps, splits) -> pd.DataFrame:
+def baselines(prepared_maps, splits) -> pd.DataFrame:
     config = AdniConfig(str(prepared_maps.path), label_rate=0.5)
     return pd.DataFrame(
-        compute_bars(config, splits, prepared_maps.path, evaluation=prepared_maps.path, bayes={"summaries": 0.8})
+        compute_baselines(config, splits, prepared_maps.path, external=prepared_maps.path, bayes={"summaries": 0.8})
     )
 
 
-def test_every_bar_is_there_for_test_and_evaluation(bars):
-    measured = bars[bars.split != "exact"]
-    found = set(measured[["bar", "labels", "modality"]].itertuples(index=False, name=None))
+def test_every_baseline_is_there_for_the_test_split_and_the_external_test_set(baselines):
+    measured = baselines[baselines.split != "exact"]
+    found = set(measured[["baseline", "labels", "modality"]].itertuples(index=False, name=None))
     svm = {
         ("linear SVM on voxels", x, m) for x in ("visible", "visible+validation", "all") for m in ("mri", "pet", "all")
     }
     severity = "logistic, hippocampus + meta-ROI + age"
     tables = {
-        (bar, x, "all") for bar in (severity, "logistic, age + sex + TIV") for x in ("visible", "visible+validation")
+        (baseline, x, "all")
+        for baseline in (severity, "logistic, age + sex + TIV")
+        for x in ("visible", "visible+validation")
     }
     assert found == svm | tables | {("mean of the two deficit z-scores", "none", "all")}
-    assert (measured.groupby(["bar", "labels", "modality"]).split.agg(set) == {"test", "evaluation"}).all()
+    assert (measured.groupby(["baseline", "labels", "modality"]).split.agg(set) == {"test", "external"}).all()
 
 
-def test_bars_find_the_planted_signal_and_not_where_there_is_none(bars):
-    auc = bars[bars.split == "evaluation"].set_index(["bar", "labels", "modality"]).auc
+def test_baselines_find_the_planted_signal_and_not_where_there_is_none(baselines):
+    auc = baselines[baselines.split == "external"].set_index(["baseline", "labels", "modality"]).auc
     assert auc["linear SVM on voxels", "all", "mri"] > 0.75
     assert auc["mean of the two deficit z-scores", "none", "all"] > 0.75
     assert 0.2 < auc["logistic, age + sex + TIV", "visible", "all"] < 0.8
 
 
-def test_a_bar_counts_the_labels_it_saw_and_the_people_it_was_judged_on(bars, splits):
-    rows = bars[bars.split == "evaluation"].set_index(["bar", "labels", "modality"])
+def test_a_baseline_counts_the_labels_it_saw_and_the_people_it_was_tested_on(baselines, splits):
+    rows = baselines[baselines.split == "external"].set_index(["baseline", "labels", "modality"])
     svm = rows.loc["linear SVM on voxels"]
     assert svm.n_labels["visible", "all"] == 6 and svm.n_labels["visible+validation", "all"] == 10
     assert svm.n_labels["all", "all"] == 12
@@ -58,8 +60,8 @@ def test_a_bar_counts_the_labels_it_saw_and_the_people_it_was_judged_on(bars, sp
     assert svm.n["all", "mri"] == 20 and svm.n["all", "pet"] == 16 and svm.n["all", "all"] == 20
 
 
-def test_the_bayes_limit_is_passed_on(bars):
-    assert bars[bars.split == "exact"][["bar", "auc"]].to_numpy().tolist() == [["Bayes, summaries", 0.8]]
+def test_the_bayes_limit_is_passed_on(baselines):
+    assert baselines[baselines.split == "exact"][["baseline", "auc"]].to_numpy().tolist() == [["Bayes, summaries", 0.8]]
 
 
 def test_the_meta_roi_proxy_is_the_row_that_preprocessing_writes():
@@ -89,8 +91,8 @@ def test_clinical_scores_beside_the_manifest_make_bars_of_their_own(prepared_map
     mmse = [25 + 3 * (label == "stable") + i % 2 for i, label in enumerate(prepared_maps.manifest.label)]
     write_scores(folder, prepared_maps.manifest, mmse=mmse, apoe4="")
     config = AdniConfig(str(folder), label_rate=0.5)
-    found = pd.DataFrame(compute_bars(config, splits, folder))
-    auc = found[(found.labels == "visible+validation") & (found.split == "test")].set_index("bar").auc
+    found = pd.DataFrame(compute_baselines(config, splits, folder))
+    auc = found[(found.labels == "visible+validation") & (found.split == "test")].set_index("baseline").auc
     assert auc["clinical: age + sex + mmse"] > auc["logistic, age + sex + TIV"]
     assert {"imaging: hippocampus + meta-ROI", "clinical + imaging"} <= set(auc.index)
 

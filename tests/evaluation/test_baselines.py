@@ -6,7 +6,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from adni_tcgm.evaluation.bars import LinearKernel, bar_row, logistic_scores, mean_z_scores, svm_scores
+from adni_tcgm.evaluation.baselines import LinearKernel, baseline_row, logistic_scores, mean_z_scores, svm_scores
 
 
 def toy(samples: int, features: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -88,9 +88,9 @@ def test_the_zero_label_score_rises_as_the_measurements_fall():
 
 def test_a_row_judges_the_labeled_samples_that_have_the_modality():
     labels = np.array([1, 0, -1, 1])
-    row = bar_row(labels, np.array([2.0, -1, 5, -3]), {"bar": "x"}, np.array([True, True, True, False]))
-    assert row == {"bar": "x", "n": 2, "auc": 1.0, "accuracy": 1.0, "balanced_accuracy": 1.0}
+    row = baseline_row(labels, np.array([2.0, -1, 5, -3]), {"baseline": "x"}, np.array([True, True, True, False]))
+    assert row == {"baseline": "x", "n": 2, "auc": 1.0, "accuracy": 1.0, "balanced_accuracy": 1.0}
 
 
 def test_a_bar_without_scores_keeps_its_row():
-    assert bar_row(np.array([1, 0]), None, {"bar": "x"})["auc"] is None
+    assert baseline_row(np.array([1, 0]), None, {"baseline": "x"})["auc"] is None

@@ -1,4 +1,4 @@
-"""Warm starts: what encoders learn without labels, and what methods make of it."""
+"""Pretraining: what encoders learn without labels, and what methods make of it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from adni_tcgm.methods.vat import VAT
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
-from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.encoders import encode, fit_encoded
-from adni_tcgm.tcgm.trainer import TrainConfig, predict
-from adni_tcgm.tcgm.warm_start import (
-    WarmStart,
+from adni_tcgm.pretraining.pretext import (
+    Pretraining,
     pretrain,
     principal_components,
     task_loss,
     with_targets,
 )
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
+from adni_tcgm.tcgm.encoders import encode, fit_encoded
+from adni_tcgm.tcgm.trainer import TrainConfig, predict
 
 LINEAR = MLPConfig()
-QUICK = WarmStart(rounds=200, rate=1e-2)
+QUICK = Pretraining(steps=200, rate=1e-2)
 CROSS = replace(QUICK, tasks=("cross_modal",))
-ROUNDS = TrainConfig(rounds=40, warm_up_rounds=5, validate_every=10, gamma_l=1e-2, gamma_u=1e-2)
+STEPS = TrainConfig(steps=40, supervised_steps=5, validate_every=10, lr_labeled=1e-2, lr_unlabeled=1e-2)
 
 
 def draw(size: int, seed: int, labeled: int | None = None) -> MultimodalBatch:
@@ -60,9 +60,9 @@ def splits() -> Splits:
     return Splits(modalities, ("no", "yes"), draw(200, 0, labeled=10), draw(60, 1), draw(200, 2))
 
 
-def start(warm_start: WarmStart = QUICK, train: MultimodalBatch | None = None, seed: int = 0):
+def start(pretraining: Pretraining = QUICK, train: MultimodalBatch | None = None, seed: int = 0):
     known = splits()
-    return pretrain(warm_start, LINEAR, known.modalities, train or known.train, seed=seed, device="cpu")
+    return pretrain(pretraining, LINEAR, known.modalities, train or known.train, seed=seed, device="cpu")
 
 
 def weights(model: nn.Module) -> bytes:
@@ -89,7 +89,7 @@ def test_cross_modal_encoders_keep_what_is_shared_and_drop_what_is_the_modality_
 
 
 def test_both_tasks_give_the_outputs_of_both():
-    encoders = start(replace(QUICK, tasks=("targets", "cross_modal"), rounds=1))
+    encoders = start(replace(QUICK, tasks=("targets", "cross_modal"), steps=1))
     assert encoders.widths == {"mri": 4, "pet": 4}
 
 
@@ -162,16 +162,16 @@ def test_principal_components_of_absent_samples_are_unknown_and_do_not_shift_the
 @pytest.mark.parametrize("method", [CrossEntropy, TCGM, VAT, SoftHGR, LMF, MeanTeacher, PVCC])
 def test_every_method_learns_on_encoders(method):
     chosen, known = method(LINEAR), replace(splits(), train=draw(200, 0, labeled=100))
-    fitted = fit_encoded(chosen, start(CROSS), known, ROUNDS)
+    fitted = fit_encoded(chosen, start(CROSS), known, STEPS)
     found = predict(fitted, known.test)["all"]
     assert torch.allclose(found.exp().sum(1), torch.ones(200), atol=1e-4)
-    # By rank: after 40 rounds the methods do not agree yet where one class ends.
+    # By rank: after 40 steps the methods do not agree yet where one class ends.
     assert roc_auc_score(known.test.labels, found[:, 1] - found[:, 0]) > 0.8
 
 
 def test_encoders_stay_as_they_were():
     encoders, known = start(), splits()
-    fitted = fit_encoded(TCGM(LINEAR), encoders, known, ROUNDS)
+    fitted = fit_encoded(TCGM(LINEAR), encoders, known, STEPS)
     assert weights(fitted.model.encoders) == weights(encoders)
 
 
@@ -180,12 +180,12 @@ def test_encoders_stay_as_they_were():
     [
         ({"tasks": ("jigsaw",)}, r"tasks are \['jigsaw'\]; choose from targets, cross_modal"),
         ({"tasks": ()}, "tasks are"),
-        ({"rounds": 0}, "rounds is 0"),
+        ({"steps": 0}, "steps is 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        WarmStart(**wrong)
+        Pretraining(**wrong)
 
 
 def test_encoders_are_built_for_what_an_augmentation_leaves_of_a_volume():
@@ -194,7 +194,7 @@ def test_encoders_are_built_for_what_an_augmentation_leaves_of_a_volume():
         [str(i) for i in range(20)], volumes, torch.ones(20, 1, dtype=torch.bool), torch.zeros(20).long()
     )
     augment = Augment3D((16, 16, 16), 3)
-    warm_start = WarmStart(rounds=2, components=3)
+    pretraining = Pretraining(steps=2, components=3)
     modalities = [Modality("mri", (1, 22, 22, 22))]
-    encoders = pretrain(warm_start, Grid3DConfig(pool=1), modalities, batch, device="cpu", augment=augment)
+    encoders = pretrain(pretraining, Grid3DConfig(pool=1), modalities, batch, device="cpu", augment=augment)
     assert encode(encoders, batch, augment).inputs["mri"].shape == (20, 3)

@@ -20,10 +20,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from tqdm import tqdm
 
-from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
-from adni_tcgm.tcgm.encoders import Encoders, encode
-from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches, viewed_modalities
-from adni_tcgm.tcgm.warm_start import (
+from adni_tcgm.pretraining.pretext import (
     Encoder,
     Network,
     standardize,
@@ -32,6 +29,9 @@ from adni_tcgm.tcgm.warm_start import (
     task_loss,
     with_targets,
 )
+from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
+from adni_tcgm.tcgm.encoders import Encoders, encode
+from adni_tcgm.tcgm.trainer import Augmentation, choose_device, sample_batches, viewed_modalities
 
 TASKS = ("cross_modal",)
 REAL, SOURCE = 1.0, 0.0  # what the discriminator should say (below Eq. 11)
@@ -45,7 +45,7 @@ class Murauer:
     lambda_g, lambda_m, lambda_c: weights of view prediction, of the adversarial loss and of the correspondence loss
         (Eq. 1). The latter needs samples of the source with the id of a labeled sample of the target.
     latent, hidden: widths of z, and of the hidden layers of m and h.
-    source_rounds, rounds: training of f, p and g on the source alone, and of everything on both.
+    source_steps, steps: training of f, p and g on the source alone, and of everything on both.
     """
 
     source: tuple[str, ...]
@@ -55,8 +55,8 @@ class Murauer:
     latent: int = 32
     hidden: int = 64
     components: int = 16
-    source_rounds: int = 400
-    rounds: int = 200
+    source_steps: int = 400
+    steps: int = 200
     batch_size: int = 16
     rate: float = 1e-3
     weight_decay: float = 1e-4
@@ -64,7 +64,7 @@ class Murauer:
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError("source names no data set; MURAUER learns from the labels of at least one")
-        for name in ("latent", "hidden", "source_rounds", "rounds", "batch_size"):
+        for name in ("latent", "hidden", "source_steps", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if min(self.lambda_g, self.lambda_m, self.lambda_c) < 0:
@@ -123,7 +123,7 @@ def pretrain_murauer(
     if config.lambda_c:
         here, there = ((augment.center(b) if augment else b).to(place) for b in find_pairs(labeled, source))
         pairs = here, there
-    total = config.source_rounds + config.rounds
+    total = config.source_steps + config.steps
     with torch.random.fork_rng(), tqdm(total=total, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(seed)
         seen, classes = viewed_modalities(modalities, target, augment), int(source.labels.max()) + 1
@@ -133,14 +133,14 @@ def pretrain_murauer(
         optimizer, optimizer_h = (
             Adam(part, lr=config.rate, weight_decay=config.weight_decay) for part in (others, list(judges))
         )
-        streams = [stream_batches(b, size, augment, seed=-2 - 3 * seed - i) for i, b in enumerate((source, target))]
-        few = stream_batches(labeled, size, augment, seed=-4 - 3 * seed) if len(labeled) else None
-        for round_ in range(total):
-            batch = next(streams[0]).to(place)
-            if round_ < config.source_rounds:
+        samplers = [sample_batches(b, size, augment, seed=-2 - 3 * seed - i) for i, b in enumerate((source, target))]
+        few = sample_batches(labeled, size, augment, seed=-4 - 3 * seed) if len(labeled) else None
+        for step in range(total):
+            batch = next(samplers[0]).to(place)
+            if step < config.source_steps:
                 _step(optimizer, source_loss(nets, batch, config))
             else:
-                real = next(streams[1]).to(place)
+                real = next(samplers[1]).to(place)
                 shown = next(few).to(place) if few else real.select(torch.arange(0))
                 loss, loss_h = joint_losses(nets, batch, real, shown, pairs, config)
                 _step(optimizer, loss)

@@ -1,4 +1,4 @@
-"""Warm starts: encoders that learn from all training samples, before any label, what is known of them without one.
+"""Pretraining: encoders that learn from all training samples, before any label, what is known of them without one.
 
 Two tasks, alone or together. `targets`: an encoder predicts what is known of its own modality (for a volume, say,
 measurements of it). `cross_modal`: it predicts what is known of the other modalities of the same sample, which it can
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
-from adni_tcgm.tcgm.trainer import Augmentation, choose_device, stream_batches, viewed_modalities
+from adni_tcgm.tcgm.trainer import Augmentation, choose_device, sample_batches, viewed_modalities
 
 TASKS = ("targets", "cross_modal")
 
@@ -33,17 +33,17 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class WarmStart:
-    """What encoders learn before the rounds, and for how long.
+class Pretraining:
+    """What encoders learn before the classifiers, and for how long.
 
     tasks: of "targets" and "cross_modal"; the outputs for all of them are the representation.
     components: where the data set gives no targets, a modality's are its leading principal components, so many.
-    rounds, batch_size, rate, weight_decay: of this training, whose rate falls to zero along half a cosine.
+    steps, batch_size, rate, weight_decay: of this training, whose rate falls to zero along half a cosine.
     """
 
     tasks: tuple[str, ...] = ("targets",)
     components: int = 16
-    rounds: int = 400
+    steps: int = 400
     batch_size: int = 16
     rate: float = 3e-3
     weight_decay: float = 1e-4
@@ -52,7 +52,7 @@ class WarmStart:
         strange = [task for task in self.tasks if task not in TASKS]
         if strange or not self.tasks:
             raise ValueError(f"tasks are {list(self.tasks)}; choose from {', '.join(TASKS)}")
-        for name in ("components", "rounds", "batch_size"):
+        for name in ("components", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
 
 
 def pretrain(
-    warm_start: WarmStart,
+    pretraining: Pretraining,
     network: Network,
     modalities: Sequence[Modality],
     train: MultimodalBatch,
@@ -90,17 +90,17 @@ def pretrain(
     network: settings of the network of each modality; its outputs become the predictions. The same seed gives the same
     weights on a CPU; the caller's global random state is left as it was.
     """
-    train = with_targets(train, warm_start.components)
+    train = with_targets(train, pretraining.components)
     modalities, place = viewed_modalities(modalities, train, augment), choose_device(device)
-    with torch.random.fork_rng(), tqdm(total=warm_start.rounds, desc=progress, disable=progress is None) as bar:
-        widths = encoder_widths(warm_start.tasks, modalities, target_widths(train))
+    with torch.random.fork_rng(), tqdm(total=pretraining.steps, desc=progress, disable=progress is None) as bar:
+        widths = encoder_widths(pretraining.tasks, modalities, target_widths(train))
         encoders = build_encoders(network, modalities, widths, seed).to(place)
-        optimizer = Adam(encoders.parameters(), warm_start.rate, weight_decay=warm_start.weight_decay)
-        schedule = CosineAnnealingLR(optimizer, warm_start.rounds)
+        optimizer = Adam(encoders.parameters(), pretraining.rate, weight_decay=pretraining.weight_decay)
+        schedule = CosineAnnealingLR(optimizer, pretraining.steps)
         encoders.train()
-        batches = stream_batches(train, warm_start.batch_size, augment, seed=-2 - seed)
-        for _ in range(warm_start.rounds):
-            loss = tasks_loss(encoders, next(batches).to(place), warm_start.tasks)
+        batches = sample_batches(train, pretraining.batch_size, augment, seed=-2 - seed)
+        for _ in range(pretraining.steps):
+            loss = tasks_loss(encoders, next(batches).to(place), pretraining.tasks)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

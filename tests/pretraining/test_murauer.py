@@ -10,13 +10,13 @@ import torch
 from torch import Generator
 
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.pretraining.murauer import Murauer, find_pairs, pretrain_murauer, with_shared_targets
+from adni_tcgm.pretraining.pretext import principal_components
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
 from adni_tcgm.tcgm.encoders import Encoders, encode
-from adni_tcgm.tcgm.murauer import Murauer, find_pairs, pretrain_murauer, with_shared_targets
-from adni_tcgm.tcgm.warm_start import principal_components
 
 MODALITIES = [Modality(name, (5,)) for name in ("mri", "pet")]
-QUICK = Murauer(source=("elsewhere",), latent=6, hidden=16, source_rounds=100, rounds=100, batch_size=32, rate=1e-2)
+QUICK = Murauer(source=("elsewhere",), latent=6, hidden=16, source_steps=100, steps=100, batch_size=32, rate=1e-2)
 NONE = replace(QUICK, lambda_g=0.0, lambda_m=0.0)
 
 
@@ -71,7 +71,7 @@ def test_the_target_is_classified_better_with_both_losses_than_with_the_source_a
 
 
 def test_the_adversarial_loss_brings_the_mapped_target_closer_to_the_source():
-    longer = replace(NONE, rounds=250)
+    longer = replace(NONE, steps=250)
     assert distance(learned(replace(longer, lambda_m=1.0))) < 0.7 * distance(learned(longer))
 
 
@@ -117,7 +117,7 @@ def test_the_source_is_named_and_weights_are_not_negative():
 
 
 def test_encoders_say_class_scores_and_other_views_standardized_over_the_target():
-    values = encode(learn(replace(QUICK, rounds=5, source_rounds=5)), TARGET).inputs["pet"]
+    values = encode(learn(replace(QUICK, steps=5, source_steps=5)), TARGET).inputs["pet"]
     assert values.shape == (200, 3)
     assert torch.allclose(values.std(0, correction=0), torch.ones(3), atol=1e-3)
 
