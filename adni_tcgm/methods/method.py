@@ -112,7 +112,8 @@ def _draw_by_class(head: nn.Linear, classes: Sequence[str], name: str) -> None:
     bound = head.in_features**-0.5
     for row, label in zip(head.weight.data, classes, strict=True):
         row.uniform_(-bound, bound, generator=Generator().manual_seed(crc32(f"{name} {label}".encode())))
-    nn.init.zeros_(head.bias)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """`hidden=()` is a linear classifier. No batch normalization, so a batch may hold a single sample."""
+    """`hidden=()` is a linear classifier. No batch normalization, so a batch may hold a single sample.
+
+    bias: of the last layer. Without it, inputs of small norm and few labels of unequal classes (documents as tf-idf
+        weights of norm 1) do not end in a classifier that knows the shares of the classes and nothing else.
+    """
 
     hidden: tuple[int, ...] = ()
     dropout: float = 0.0
+    bias: bool = True
 
     def build(self, shape: tuple[int, ...], classes: int) -> MLP:
         if len(shape) != 1:
@@ -31,7 +36,7 @@ class MLP(nn.Module):
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
             width = hidden
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, classes, bias=config.bias)
 
     def features(self, x: Tensor) -> Tensor:
         return self.body(x)

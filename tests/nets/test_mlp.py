@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.tcgm.batch import Modality
+from adni_tcgm.tcgm.trainer import Spec
 
 
 def test_without_hidden_layers_it_is_linear() -> None:
@@ -13,6 +16,19 @@ def test_without_hidden_layers_it_is_linear() -> None:
     x = torch.randn(4, 5)
     assert torch.equal(net(x), x @ net.head.weight.T + net.head.bias)
     assert sum(parameter.numel() for parameter in net.parameters()) == 5 * 3 + 3
+
+
+def test_without_bias_a_document_without_words_has_equal_logits() -> None:
+    net = MLPConfig(bias=False).build((5,), classes=3)
+    x = torch.randn(4, 5)
+    assert torch.equal(net(torch.zeros(1, 5)), torch.zeros(1, 3))
+    assert torch.equal(net(x), x @ net.head.weight.T)
+
+
+def test_a_classifier_without_bias_can_be_trained_by_a_method() -> None:
+    spec = Spec([Modality("text", (5,))], ["a", "b"], torch.tensor([0.5, 0.5]).log())
+    model = CrossEntropy(MLPConfig(bias=False)).build(spec)
+    assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
 
 
 def test_logits_are_the_head_of_the_features() -> None:
