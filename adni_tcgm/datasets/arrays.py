@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.io import loadmat
 
 from adni_tcgm.datasets.arrays_folder import SAMPLE_ID, read_folder
+from adni_tcgm.datasets.arrays_matlab import plain, read_cell
 from adni_tcgm.datasets.multiview import Arrays, to_splits
 from adni_tcgm.datasets.splitting import check_label_rate
 from adni_tcgm.datasets.transforms import TRANSFORMS, Matrix
@@ -26,7 +27,8 @@ class ArraysConfig:
     """What to read and how to split.
 
     path: .npz, .mat, or a folder of .npy, .npz (a sparse matrix as SciPy writes it) and .tsv files.
-    views: modality -> name of its array; in a folder, of the file without its ending.
+    views: modality -> name of its array; in a folder, of the file without its ending. Of a .mat file also the name of
+        one cell of views, which are then called view1, view2, … (`arrays_matlab.read_cell`).
     labels: name of the array of labels, numbers or text; negative, NaN or empty: unknown.
     split: array of "train", "validation", "test" or "" (left out). groups: samples that no split may separate.
     nuisance_groups: a nuisance that samples share, such as site or speaker.
@@ -39,7 +41,7 @@ class ArraysConfig:
     """
 
     path: str
-    views: dict
+    views: dict | str
     labels: str = "labels"
     split: str | None = None
     groups: str | None = None
@@ -62,8 +64,13 @@ class ArraysConfig:
         for kind in by_view.values():
             if kind not in TRANSFORMS:
                 raise ValueError(f"transform is {kind!r}; choose one of {', '.join(TRANSFORMS)}")
-        if set(by_view) != set(self.views):
-            raise ValueError(f"transform names {sorted(by_view)}; the views are {sorted(self.views)}")
+        if isinstance(self.views, dict):
+            self.check_transforms(self.views)
+
+    def check_transforms(self, views: Collection[str]) -> None:
+        """Raises ValueError where transforms are named and are not those of these views."""
+        if isinstance(self.transform, dict) and set(self.transform) != set(views):
+            raise ValueError(f"transform names {sorted(self.transform)}; the views are {sorted(views)}")
 
 
 def load(config: ArraysConfig, seed: int) -> Splits:
@@ -85,7 +92,14 @@ def fingerprint(config: ArraysConfig) -> str:
 
 
 def read(config: ArraysConfig) -> Arrays:
-    found = _read_path(config)
+    found, views = _read_path(config), config.views
+    if isinstance(views, str):
+        try:
+            cells, labels = read_cell(found, views, config.labels)
+        except ValueError as error:
+            raise ValueError(f"{config.path}: {error}") from error
+        found, views = {**found, **cells, config.labels: labels}, {name: name for name in cells}
+        config.check_transforms(views)
 
     def array(name: str, role: str) -> Matrix:
         if name not in found:
@@ -96,7 +110,7 @@ def read(config: ArraysConfig) -> Arrays:
     def column(name: str | None, role: str) -> list[str] | None:
         return None if name is None else [_text(value) for value in np.ravel(array(name, role))]
 
-    views = {view: array(name, f"view {view!r}") for view, name in config.views.items()}
+    views = {view: array(name, f"view {view!r}") for view, name in views.items()}
     for view, values in views.items():
         if values.ndim < 2 or not (sparse.issparse(values) or np.issubdtype(values.dtype, np.number)):
             raise ValueError(
@@ -149,6 +163,8 @@ def _read_path(config: ArraysConfig) -> Mapping[str, Matrix]:
     path = Path(config.path)
     if _existing(path).is_dir():
         more = (config.labels, config.split, config.groups, config.nuisance_groups)
+        if isinstance(config.views, str):
+            raise ValueError(f"{path}: views is {config.views!r}, a cell of a .mat file; in a folder, name each view")
         used = {name for name in (*config.views.values(), *more) if name is not None}
         return read_folder(path, used, config.ids, config.rows == "aligned")
     try:
@@ -157,14 +173,7 @@ def _read_path(config: ArraysConfig) -> Mapping[str, Matrix]:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         if path.suffix == ".mat":
-            return {name: _matlab(v) for name, v in loadmat(path).items() if not name.startswith("__")}
+            return {name: plain(v) for name, v in loadmat(path).items() if not name.startswith("__")}
     except (ValueError, OSError, NotImplementedError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
     raise ValueError(f"{path}: {path.suffix or 'no ending'}; expected .npz, .mat or a folder")
-
-
-def _matlab(value: Matrix) -> Matrix:
-    if sparse.issparse(value):
-        return value.tocsr()
-    # A column of strings arrives as nested object arrays of one element each.
-    return np.array([np.ravel(v)[0] for v in value.ravel()]) if value.dtype == object and value.size else value
