@@ -10,6 +10,7 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,17 +119,28 @@ def prepare(scans: Path, prepared: Path, recipe: Recipe) -> pd.Series:
 
 def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
     """Rows as in `predictions.tsv`, split "new"; none for somebody who failed quality control."""
-    settings = settings_of(run, prepared)
-    config = replace(settings.data, margin=0)
     people, left_out = adni.read_people(prepared, undiagnosed=True)
     if people.empty:
         print(f"no prediction: {', '.join(left_out)}", file=sys.stderr)
         return pd.DataFrame()
-    batch = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed=True)
+    return predict_people(run, prepared, "new", undiagnosed=True)
+
+
+def predict_people(
+    run: Run, prepared: Path, split: str, undiagnosed: bool = False, sample_ids: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """What the run says of people of a prepared folder, as it was trained and calibrated: rows of `predictions.tsv`.
+
+    split: what these rows are called; undiagnosed, sample_ids: as `datasets.adni.load_people` reads them.
+    """
+    settings = settings_of(run, prepared)
+    config = replace(settings.data, margin=0)
+    adjustment = restore_adjustment(run)
+    batch = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed, sample_ids)
     fitted = restore(run, settings, batch)
     found = {name: values.numpy() for name, values in predict(fitted, batch).items()}
     calibrated = Calibration.from_json(run.calibration).apply(found, batch.present.numpy())
-    return prediction_table("new", batch, found, calibrated, CLASSES)
+    return prediction_table(split, batch, found, calibrated, CLASSES)
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

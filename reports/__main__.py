@@ -9,7 +9,8 @@ from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import lock_folder
 from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports.generic import is_generic, write_generic
-from reports.records import load_run
+from reports.records import find_prepared, load_prepared, load_run
+from reports.scans import list_scans
 from reports.writing import write_reports
 
 
@@ -25,6 +26,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--subject", nargs="+", default=[], metavar="ID", help="instead: these people or visits")
     parser.add_argument("--identifiers", action="store_true", help="call people by their ids, not by pseudonyms")
     parser.add_argument("--pseudonyms", action="store_true", help="print whom each pseudonym stands for, and stop")
+    parser.add_argument(
+        "--scans",
+        action="store_true",
+        help="print the table of the RIDs, visits and image ids that were used, and stop",
+    )
     parser.add_argument("--only", choices=("pdf", "html"), help="default: both for people; the cohort has a PDF only")
     parser.add_argument("--jobs", type=int, default=1, help="processes over subjects")
     parser.add_argument(
@@ -48,10 +54,21 @@ def print_pseudonyms(run_dir: Path) -> None:
         print(f"{participant_id}\t{pseudonym(participant_id, key)}")
 
 
+def print_scans(run_dir: Path, prepared: Path | None) -> None:
+    """A TSV of everybody in the run's splits. Raises FileNotFoundError without the prepared folder."""
+    folder = prepared or find_prepared(load_run(run_dir))
+    if folder is None:
+        raise FileNotFoundError(f"{run_dir}: its prepared folder is not there; --prepared says where it is")
+    print(list_scans(load_run(run_dir), load_prepared(folder)).to_csv(sep="\t", index=False), end="")
+
+
 def run(options: argparse.Namespace) -> int:
     first, destination = options.run_dirs[0].resolve(), output_folder(options)
     if options.pseudonyms:
         print_pseudonyms(first)
+        return 0
+    if options.scans:
+        print_scans(first, options.prepared)
         return 0
     with lock_folder(destination):
         if is_generic(first):

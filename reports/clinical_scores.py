@@ -24,6 +24,8 @@ TITLES = {
     "adas13": "ADAS-Cog 13",
 }
 COVARIATES = {"age": "age", "male": "sex"}
+# What asks for no judgment of the dementia itself, as CDR sum of boxes does.
+COGNITIVE_TESTS = ("mmse", "adas13")
 # Names of baselines that say the same with simpler imaging; they stand in this section, not among the others.
 CLINICAL_BASELINES = ("clinical", "imaging:")
 
@@ -45,26 +47,38 @@ def load_scores(cohort: Cohort) -> pd.DataFrame:
 
 
 def compare(cohort: Cohort, scores: pd.DataFrame) -> list[dict[str, str]]:
-    """Rows name, auc, difference (to clinical scores alone), of the labeled test people.
+    """Rows name, auc, difference (to the same scores alone), of the labeled test people.
 
     Logistic regressions are fitted on scores, age and sex, and on these with the headline run's log-odds beside them:
     on the people who calibrated that run, with log-odds of models that did not train on them. Imaging alone is that
-    run's own probability.
+    run's own probability, its difference that to all clinical scores. MMSE and ADAS-Cog 13 follow by themselves.
     """
     headline = cohort.headline
     fitted, judged = (labeled_rows(headline, split) for split in (headline.calibration_split, "test"))
     converter = judged["converter"].to_numpy(bool)
     if min(converter.sum(), (~converter).sum()) < SMALLEST_CELL:
         return []
-    tables = [_columns(cohort, scores, rows) for rows in (fitted, judged)]
     labels = fitted["converter"].to_numpy()
-    clinical = [table.drop(columns="imaging").to_numpy() for table in tables]
-    alone = logistic_scores(clinical[0], labels, [clinical[1]])[0]
-    both = logistic_scores(tables[0].to_numpy(), labels, [tables[1].to_numpy()])[0]
-    if alone is None or both is None:
-        return []
-    found = {"clinical scores": alone, "imaging: the headline run": tables[1]["imaging"].to_numpy(), "both": both}
-    return [_row(name, converter, values, None if values is alone else alone) for name, values in found.items()]
+    imaging = _columns(cohort, scores, judged)["imaging"].to_numpy()
+    rows = []
+    tests = [name for name in COGNITIVE_TESTS if name in scores]
+    kinds = {"clinical scores": list(scores)} | ({_and_list(tests): tests} if len(tests) < scores.shape[1] else {})
+    for name, columns in kinds.items():
+        tables = [_columns(cohort, scores[columns], part) for part in (fitted, judged)]
+        clinical = [table.drop(columns="imaging").to_numpy() for table in tables]
+        alone = logistic_scores(clinical[0], labels, [clinical[1]])[0]
+        both = logistic_scores(tables[0].to_numpy(), labels, [tables[1].to_numpy()])[0]
+        if not columns or alone is None or both is None:
+            continue
+        rows.append(_row(name, converter, alone, None))
+        if not rows[1:]:
+            rows.append(_row("imaging: the headline run", converter, imaging, alone))
+        rows.append(_row("both" if name == "clinical scores" else f"{name}, and imaging", converter, both, alone))
+    return rows
+
+
+def _and_list(names: list[str]) -> str:
+    return " and ".join(TITLES[name] for name in names)
 
 
 def _columns(cohort: Cohort, scores: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

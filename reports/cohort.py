@@ -11,8 +11,10 @@ import nibabel as nib
 import numpy as np
 
 from reports import evidence, figures, overlays, tables
+from reports.checklist import checklist_rows
 from reports.clinical_scores import clinical_section, split_baselines
 from reports.gathering import Cohort
+from reports.label_rules import rules_section
 from reports.message import message_section
 from reports.probability import describe_choice, find_probability
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Prepared, Run
@@ -149,6 +151,8 @@ def describe_cohort(cohort: Cohort, baselines: list[dict[str, Any]]) -> tuple[di
     drawn |= pictures
     drawn["pr.svg"] = figures.draw_precision_recall(scores, MODALITY_TITLES)
     data["clinical"] = clinical_section(cohort, clinical_baselines)
+    data["rules"] = rules_section(cohort)
+    data["checklist"] = checklist_rows()
     if cohort.prepared is not None:
         visits = cohort.prepared.visits
         data["flow"] = tables.count_flow(visits, cohort.prepared.ledger, headline, hide)

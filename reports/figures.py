@@ -273,8 +273,8 @@ def draw_headline_roc(scores: dict[str, Scores], titles: dict[str, str]) -> byte
         return save_svg(figure)
 
 
-def draw_calibration(run: Scores) -> bytes:
-    """Observed share against the predicted one in five groups, above the number of people at each probability."""
+def draw_calibration(run: Scores, people: str = "test people") -> bytes:
+    """Observed share against the predicted one in five groups, beside the number of people at each probability."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.1, 1.75))
         axes = figure.add_axes((0.1, 0.2, 0.36, 0.78))
@@ -290,7 +290,7 @@ def draw_calibration(run: Scores) -> bytes:
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         below.tick_params(labelsize=7.5, length=2.5)
         below.set_xlabel("predicted", fontsize=8, labelpad=1)
-        below.set_title("test people", loc="left", fontsize=8, pad=17)
+        below.set_title(people, loc="left", fontsize=8, pad=17)
         below.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 0.98), ncols=2, borderpad=0)
         return save_svg(figure)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from adni_tcgm.evaluation.calibration import probability_intervals, shift_prevalence
 from adni_tcgm.evaluation.out_of_distribution import FLAGGED_SHARE, score_out_of_distribution
@@ -54,13 +55,18 @@ def describe_choice(cohort: Cohort) -> str:
     return f"Headline: {cohort.headline.title}, chosen by the lower validation log-loss ({values})."
 
 
+def tabulate_likeness(measurements: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
+    """Sample id × what a person's likeness to the training people is judged by: measurements, age and head size."""
+    keys = [(measure.key, "both") for measure in MEASURES if not measure.per_tiv]
+    table = measurements[keys].set_axis([measure for measure, _ in keys], axis=1)
+    return table.assign(age=people["age"], tiv_ml=people["tiv_ml"])
+
+
 def describe_out_of_distribution(cohort: Cohort, sample_id: str) -> dict[str, Any] | None:
     """How far out among the training people the person's age, head size and regional measurements lie."""
     if cohort.prepared is None or sample_id not in cohort.people.index:
         return None
-    keys = [(measure.key, "both") for measure in MEASURES if not measure.per_tiv]
-    table = cohort.measurements[keys].set_axis([measure for measure, _ in keys], axis=1)
-    table = table.assign(age=cohort.people["age"], tiv_ml=cohort.people["tiv_ml"])
+    table = tabulate_likeness(cohort.measurements, cohort.people)
     splits = cohort.headline.splits
     training = table.index.intersection(splits.index[splits["split"] == "train"]).difference([sample_id])
     found = score_out_of_distribution(table.loc[training].to_numpy(float), table.loc[sample_id].to_numpy(float))

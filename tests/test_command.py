@@ -21,7 +21,7 @@ from pipelines.restoring import Refused
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     *("pipelines.run", "pipelines.run_adni", "pipelines.study", "pipelines.predict", "pipelines.saliency"),
-    *("pipelines.simulate", "pipelines.rerun", "pipelines.privacy_check"),
+    *("pipelines.validate", "pipelines.simulate", "pipelines.rerun", "pipelines.privacy_check"),
     *("reports.__main__", "reports.figure7", "adni_tcgm.datasets.convert_pickle"),
     "preprocessing.networks.train",
 )

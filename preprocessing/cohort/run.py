@@ -19,6 +19,7 @@ from preprocessing.cohort.engine import Limits, Worker, run_tasks
 from preprocessing.intake import prepared_people
 from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.clinical import scores_at_scan
+from preprocessing.intake.label_rules import tabulate_rules
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.overview import people_table
 from preprocessing.intake.people import PAIR_DAYS, Intake, Person, chosen_scans
@@ -94,9 +95,10 @@ def preprocess_cohort(
     a person, or "all" that have a T1. `scheduler`:
     the address of a running Dask scheduler, whose workers then take the place of processes here. Writes manifest.tsv,
     ledger.tsv, people.tsv, chosen_scans.tsv, regions.tsv, dataset_description.json and, where the tables have such
-    scores, clinical.tsv to `prepared`, and takes in the people of `prepared/given.tsv`. A second call redoes nobody
-    whose scans and recipe are unchanged. `limits`: of time and memory, of each subject. `worker` stands for
-    `preprocess_subject`. `overrides`: verdicts of people (`quality.overrides`); default: `prepared/qc_overrides.tsv`.
+    scores and histories, clinical.tsv and label_rules.tsv to `prepared`, and takes in the people of
+    `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are unchanged. `limits`: of time and
+    memory, of each subject. `worker` stands for `preprocess_subject`. `overrides`: verdicts of people
+    (`quality.overrides`); default: `prepared/qc_overrides.tsv`.
     Raises only for missing or strange tables and for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
@@ -125,6 +127,7 @@ def preprocess_cohort(
     write_table(people_table(intake, rows, prepared), prepared / "people.tsv")
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     _write_scores(prepared, scores_at_scan(intake.scores, manifest))
+    _write_or_remove(prepared / "label_rules.tsv", tabulate_rules(manifest, intake.histories, rule))
     _write_tables(
         prepared, manifest, ledger, [*measured, prepared_people.read_regions(prepared, given_people.participant_id)]
     )
@@ -235,9 +238,12 @@ def _write_tables(
 
 def _write_scores(prepared: Path, scores: pd.DataFrame) -> None:
     """Clinical scores have a file of their own, so that nothing which reads the manifest learns from them unasked."""
-    file = prepared / "clinical.tsv"
-    if len(scores):
-        write_table(scores, file)
+    _write_or_remove(prepared / "clinical.tsv", scores)
+
+
+def _write_or_remove(file: Path, table: pd.DataFrame) -> None:
+    if len(table):
+        write_table(table, file)
     else:
         file.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from adni_tcgm.evaluation.clinical import (
     log_rank,
     net_benefit,
     predictive_values,
+    recalibrate_intercept,
     risk_thirds,
 )
 
@@ -46,6 +47,29 @@ def test_intervals_hold_the_truth_nineteen_times_in_twenty():
 def test_classes_that_are_separated_without_error_have_no_line():
     assert calibration_line(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])) is None
     assert calibration_line(np.array([1, 1]), np.array([0.1, 0.2])) is None
+
+
+def test_a_recalibrated_intercept_brings_the_mean_to_the_observed_share_and_leaves_the_slope():
+    labels, probability = honest()
+    extreme = expit(1.5 * logit(probability) + 1)
+    shifted = recalibrate_intercept(labels, extreme)
+    assert shifted.mean() == pytest.approx(labels.mean(), abs=0.002)
+    before, after = (calibration_line(labels, p).slope.value for p in (extreme, shifted))
+    assert after == pytest.approx(before, abs=0.01)
+
+
+def test_nobodys_own_label_shifts_that_persons_probability():
+    labels, probability = np.array([0, 1] * 20), np.linspace(0.2, 0.8, 40)
+    found = recalibrate_intercept(labels, probability)
+    # Two neighbors of the same fold exchange their labels: the folds' counts stay, and so must both probabilities.
+    exchanged = labels.copy()
+    exchanged[[0, 1]] = exchanged[[1, 0]]
+    assert recalibrate_intercept(exchanged, probability)[:2] == pytest.approx(found[:2], abs=1e-12)
+
+
+def test_without_two_people_of_each_class_there_is_no_intercept():
+    assert recalibrate_intercept(np.array([0, 0, 0, 1]), np.full(4, 0.5)) is None
+    assert recalibrate_intercept(np.array([]), np.array([])) is None
 
 
 def test_treating_all_has_the_net_benefit_that_prevalence_and_threshold_give():

@@ -46,6 +46,16 @@ def test_a_telling_score_beats_a_poor_image_and_the_difference_has_its_interval(
     assert area(both) > area(imaging)
 
 
+def test_imaging_is_added_to_mmse_and_adas_without_the_other_scores(cohort):
+    write_scores(cohort, mmse=telling(cohort), adas13=np.arange(len(cohort.prepared.visits)) % 3, cdrsb=0.5)
+    names = [row["name"] for row in compare(cohort, load_scores(cohort))]
+    assert names[3:] == ["MMSE and ADAS-Cog 13", "MMSE and ADAS-Cog 13, and imaging"]
+    rows = compare(cohort, load_scores(cohort))
+    assert rows[3]["difference"] == "–" and "to" in rows[4]["difference"]
+    write_scores(cohort, cdrsb=telling(cohort))
+    assert len(compare(cohort, load_scores(cohort))) == 3
+
+
 def test_hidden_training_labels_play_no_part(cohort):
     write_scores(cohort, mmse=telling(cohort))
     before = compare(cohort, load_scores(cohort))

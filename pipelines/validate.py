@@ -1,0 +1,177 @@
+"""`python -m pipelines.validate RUN_DIR --data OTHER`: a finished run, frozen, applied to the people of another cohort.
+
+OTHER is a prepared folder, or an ADNI download; `--bids` and `--list` take scans as `pipelines.run_adni` does. Nothing
+of the run changes. Labels of OTHER only judge it and, in a second column, shift the probabilities by one intercept.
+
+OUT/validation.pdf, validation.json   flow, Table 1 of both cohorts, AUC, calibration, drift of measurements
+OUT/predictions.tsv, drift.tsv        every probability; every region's standardized difference
+OUT/prepared                          the prepared people, where scans were given
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from adni_tcgm.command import add_debug, run_command
+from adni_tcgm.datasets import adni
+from adni_tcgm.files import check_apart, lock_folder
+from adni_tcgm.storage import Run, load_run, write_table
+from pipelines.predict import PREDICTIONS, predict_people
+from pipelines.restoring import RECIPE, Refused, describe_recipe, recipe_of, settings_of
+from preprocessing.cohort.run import preprocess_cohort
+from preprocessing.intake.dates import ORDERS
+from preprocessing.intake.labels import HORIZON_MONTHS, REVERSIONS, LabelRule
+from preprocessing.intake.people import PAIR_DAYS
+from preprocessing.ledger import write_json
+from reports.records import find_prepared
+from reports.records import load_run as load_record
+from reports.validation import OTHER, write_validation
+
+LAYOUTS = {"data": "adni", "bids": "bids", "list": "list"}
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.validate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="a prepared folder, or an ADNI download with its tables")
+    source.add_argument("--bids", type=Path, metavar="DIR", help="a BIDS data set with T1w and PET")
+    source.add_argument("--list", type=Path, metavar="FILE", help="a table of subject, t1, pet")
+    parser.add_argument("--tables", type=Path, help="folder of the ADNI tables; default: found under --data")
+    parser.add_argument("--dates", choices=ORDERS, help="what comes first in dates that prove it nowhere")
+    parser.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
+    parser.add_argument("--pair-days", type=int, default=PAIR_DAYS, metavar="DAYS", help="T1 to PET; default: 90")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
+    parser.add_argument("--acknowledgement", default="", metavar="TEXT", help="for data that are not ADNI's")
+    parser.add_argument("--out", type=Path, help="default: out/validate/RUN")
+    add_debug(parser)
+    arguments = parser.parse_args(argv)
+    (name,) = (name for name in LAYOUTS if getattr(arguments, name))
+    arguments.layout, arguments.source = LAYOUTS[name], getattr(arguments, name)
+    if not arguments.source.exists():
+        parser.error(f"--{name} {arguments.source}: no such file or folder")
+    if (arguments.tables or arguments.dates) and arguments.layout != "adni":
+        parser.error(f"--tables and --dates are those of an ADNI download; they do not go with --{name}")
+    return arguments
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    return arguments.out or Path("out") / "validate" / arguments.run_dir.resolve().name
+
+
+def horizon_of(run: Run) -> float:
+    """Months within which a conversion counted in the run's cohort."""
+    return float((run.recipe or {}).get("HorizonMonths", HORIZON_MONTHS))
+
+
+def prepare(arguments: argparse.Namespace, run: Run, out: Path) -> Path:
+    """The prepared folder of the other cohort, made by the run's recipe and horizon where scans were given."""
+    if (arguments.source / "manifest.tsv").is_file():
+        check_recipe(arguments.source, run)
+        return arguments.source
+    prepared, recipe = out / "prepared", recipe_of(run)
+    rule = LabelRule(horizon_months=horizon_of(run), reversion=arguments.reversion)
+    summary = preprocess_cohort(
+        arguments.source,
+        prepared,
+        tables=arguments.tables,
+        jobs=arguments.jobs,
+        rule=rule,
+        pair_days=arguments.pair_days,
+        recipe=recipe,
+        layout=arguments.layout,
+        dates=arguments.dates,
+    )
+    write_json(describe_recipe(recipe, rule), prepared / RECIPE)
+    print(summary)
+    return prepared
+
+
+def check_recipe(prepared: Path, run: Run) -> None:
+    """Raises Refused for a folder whose scans or labels came to be in another way than those of the run."""
+    file = prepared / RECIPE
+    if not file.is_file():
+        raise Refused(f"{file}: no such file; it would say how these people were prepared: give the scans instead")
+    other = read_recipe(file)
+    if other["RecipeHash"] != recipe_of(run).hash:
+        raise Refused(
+            f"{file}: recipe {other['RecipeHash']}; the run's people were prepared by {recipe_of(run).hash}: give the "
+            "scans, and they are prepared as those were"
+        )
+    months = float(other.get("HorizonMonths", HORIZON_MONTHS))
+    if months != horizon_of(run):
+        raise Refused(
+            f"{file}: labels count {months:g} months; those of the run {horizon_of(run):g}: prepare it with "
+            f"--horizon {horizon_of(run):g}"
+        )
+
+
+def read_recipe(file: Path) -> dict:
+    """Raises Refused where the file does not say which recipe."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if "RecipeHash" not in content:
+        raise Refused(f"{file}: key 'RecipeHash' is missing; found: {', '.join(content)}")
+    return content
+
+
+def list_known(run_dir: Path, people: pd.DataFrame) -> set[str]:
+    """Sample ids of `people` who are of the run's own cohort, in whatever split: they can judge nothing.
+
+    A participant_id or group_id of the run's splits is the same person. Simulated cohorts number their people anew, so
+    there the same id is the same person only with the same age, sex and head size.
+    """
+    run = load_record(run_dir)
+    mine = run.splits["sample_id"].str.partition("_ses-")[0]
+    known = people["participant_id"].isin(set(mine)) | people["group_id"].isin(set(run.splits["group_id"]))
+    folder = find_prepared(run)
+    if run.metrics["simulated"] and folder is not None:
+        facts = ["participant_id", "age", "sex", "tiv_ml"]
+        table = pd.read_csv(folder / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
+        known &= people[facts].apply(tuple, axis=1).isin(set(table[facts].itertuples(index=False, name=None)))
+    return set(people.loc[known, "sample_id"])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    trained = load_run(arguments.run_dir)
+    settings_of(trained, Path("."))
+    out = output_folder(arguments)
+    for other in (arguments.run_dir, arguments.source):
+        if other.is_dir():
+            check_apart(out, other)
+    with lock_folder(out):
+        return validate(arguments, trained, out)
+
+
+def validate(arguments: argparse.Namespace, trained: Run, out: Path) -> int:
+    prepared = prepare(arguments, trained, out)
+    people, _ = adni.read_people(prepared)
+    known = list_known(arguments.run_dir, people)
+    chosen = [sample_id for sample_id in people["sample_id"] if sample_id not in known]
+    if not chosen:
+        raise Refused(
+            f"{prepared}: none of its {len(people)} people with mild cognitive impairment can judge this run; "
+            f"{len(known)} of them are of its own cohort"
+        )
+    predictions = predict_people(trained, prepared, OTHER, sample_ids=chosen)
+    write_table(out / PREDICTIONS, predictions)
+    for file in write_validation(
+        arguments.run_dir, prepared, predictions, sorted(known), out, acknowledgement=arguments.acknowledgement
+    ):
+        print(file)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    return run_command(run, arguments, output_folder(arguments))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

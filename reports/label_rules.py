@@ -1,0 +1,80 @@
+"""Does the result hang on the label rule? AUC of the frozen probabilities under other horizons, and other reverters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from adni_tcgm.evaluation.intervals import bootstrap_interval
+from reports.evidence import CALIBRATED, labeled_rows
+from reports.gathering import Cohort
+from reports.records import CLASSES
+from reports.tables import SMALLEST_CELL, fixed, hide_small_cells
+
+FILE = "label_rules.tsv"
+DRAWS = 1000
+
+
+def load_rules(cohort: Cohort) -> pd.DataFrame:
+    """sample id, rule, label; empty where the prepared folder has no such table."""
+    file = cohort.prepared.root / FILE if cohort.prepared is not None else None
+    if file is None or not file.is_file():
+        return pd.DataFrame(columns=["sample_id", "rule", "label"])
+    table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
+    return table.assign(sample_id=table["participant_id"] + "_" + table["session_id"])[["sample_id", "rule", "label"]]
+
+
+def list_judged(cohort: Cohort) -> pd.DataFrame:
+    """Who can judge another rule, by sample id: `p` and `weight`.
+
+    The labeled test people, and those without a label by the run's own rule, who trained without one. All of these have
+    a probability, but only the test split of the labeled: each counts that split's share.
+    """
+    run = cohort.headline
+    test = labeled_rows(run, "test")
+    labeled = run.splits["label"].isin(CLASSES)
+    found = run.predictions[(run.predictions["modality"] == "all") & (run.predictions["split"] == "train")]
+    unlabeled = found.set_index("sample_id")[CALIBRATED].dropna()
+    unlabeled = unlabeled[unlabeled.index.isin(run.splits.index[~labeled])]
+    weight = len(test) / max(int(labeled.sum()), 1)
+    parts = [pd.DataFrame({"p": test[CALIBRATED], "weight": 1.0}), pd.DataFrame({"p": unlabeled, "weight": weight})]
+    return pd.concat([part for part in parts if len(part)]) if len(test) else parts[0]
+
+
+def weighted_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Chance that a converter scores above a stable person, ties half. labels: (n,) 0 or 1; scores: (n, 2) of score and
+    weight. None where a class is missing.
+
+    >>> weighted_auc(np.array([1, 0, 0]), np.array([[0.5, 1], [0.4, 1], [0.6, 0.5]])).round(3).item()
+    0.667
+    """
+    (high, up), (low, down) = (scores[labels == value].T for value in (1, 0))
+    weight = up[:, None] * down[None, :]
+    if not weight.sum():
+        return None
+    wins = (high[:, None] > low[None, :]) + 0.5 * (high[:, None] == low[None, :])
+    return float((wins * weight).sum() / weight.sum())
+
+
+def rules_section(cohort: Cohort) -> dict[str, Any] | None:
+    """A row per rule: n of each class, who has none, AUC with its interval; None where no other labels are known."""
+    rules, judged = load_rules(cohort), list_judged(cohort)
+    rows = []
+    for name, part in rules.groupby("rule", sort=False):
+        labels = part.set_index("sample_id")["label"].reindex(judged.index).fillna("")
+        known = labels.isin(CLASSES).to_numpy()
+        converter = (labels[known] == "converter").to_numpy(int)
+        scores = judged.loc[known, ["p", "weight"]].to_numpy()
+        counts = {label: int((labels == label).sum()) for label in CLASSES}
+        few = min(counts.values()) < SMALLEST_CELL
+        interval = None if few else bootstrap_interval(weighted_auc, converter, scores, draws=DRAWS)
+        shown = hide_small_cells(counts | {"none": int((~known).sum())}, not cohort.simulated)
+        value = weighted_auc(converter, scores) if interval else None
+        auc = f"{fixed(value)} ({fixed(interval[0])} to {fixed(interval[1])})" if interval else "–"
+        rows.append({"rule": name, **shown, "auc": auc})
+    if all(row["auc"] == "–" for row in rows):
+        return None
+    weight = judged["weight"].min()
+    return {"rows": rows, "weight": fixed(weight) if weight < 1 else None}
