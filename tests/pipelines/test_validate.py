@@ -17,7 +17,7 @@ from pipelines.validate import check_recipe, list_known, main
 from preprocessing.intake.labels import LabelRule
 from preprocessing.subject.plan import Recipe
 
-FAST = ["--set", "train.rounds=20", "--set", "train.warm_up_rounds=5", "--jobs", "1"]
+FAST = ["--set", "train.steps=20", "--set", "train.supervised_steps=5", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
