@@ -1,5 +1,5 @@
-"""Sixty broken files of each format (twenty of DICOM, on which GDCM is slow): read or refused in one sentence; no crash,
-no hang, no lost person. `make fuzz` tries a thousand of each.
+"""Sixty broken files of each format (twenty of DICOM, on which GDCM is slow): read or refused in one sentence; no
+crash, no hang, no lost person. `make fuzz` tries a thousand of each.
 """
 
 from __future__ import annotations
