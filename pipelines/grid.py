@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distributed import Client, LocalCluster, as_completed
 from distributed.scheduler import KilledWorker
 from tqdm import tqdm
 
-from pipelines.config import Settings
+if TYPE_CHECKING:  # a worker that unpickles a task imports what the task holds, and nothing else
+    from pipelines.config import Settings
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Two hundred broken files of each format (sixty of DICOM, on which GDCM is slow): read or refused in one sentence; no
-crash, no hang, no lost person.
+"""Sixty broken files of each format (twenty of DICOM, on which GDCM is slow): read or refused in one sentence; no
+crash, no hang, no lost person. `make fuzz` tries a thousand of each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.fuzz_formats import FORMATS
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_broken_files_are_read_or_refused(name):
-    each = 60 if name == "dicom" else 200
+    each = 20 if name == "dicom" else 60
     result = fuzz(name, each)
     assert result.findings == {}
     assert result.read + result.refused == each

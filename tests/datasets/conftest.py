@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -34,13 +35,28 @@ def write_prepared(
 
     The first `raw` are raw; every fifth has no PET. Converters have smaller hippocampi and lower SUVR (d about 3).
     """
-    rng = np.random.default_rng(seed)
     path.mkdir(parents=True, exist_ok=True)
-    labels = [("stable", "converter")[i % 2] for i in range(people)] + [
-        ("censored", "reverter")[i % 2] for i in range(pool)
-    ]
-    labels += ["stable", "not_mci"]
-    rows, regions = [], []
+    manifest, regions, coarse_maps = draw_people(people, pool, raw, maps, seed, shift)
+    (path / "regions.tsv").write_text(regions)
+    for file, coarse in coarse_maps.items():
+        # Coarse blocks: much faster to compress than noise in every voxel.
+        nib.save(nib.Nifti1Image(np.kron(coarse, np.ones((10, 10, 10), np.float32)), AFFINE), path / file)
+    folder = PreparedFolder(path, manifest.copy())
+    folder.write_manifest()
+    return folder
+
+
+@cache
+def draw_people(
+    people: int, pool: int, raw: int, maps: bool, seed: int, shift: float
+) -> tuple[pd.DataFrame, str, dict[str, np.ndarray]]:
+    """The manifest, the text of regions.tsv and the maps at 8 x 8 x 8; many tests start from the same ones."""
+    rng = np.random.default_rng(seed)
+    labels = [("stable", "converter")[i % 2] for i in range(people)]
+    labels += [("censored", "reverter")[i % 2] for i in range(pool)] + ["stable", "not_mci"]
+    atlas = region_table()[["region", "side"]]
+    atlas = pd.concat([atlas, pd.DataFrame({"region": [META_ROI_REGION, PONS_REGION], "side": "both"})])
+    rows, volumes, suvrs, coarse_maps = [], [], [], {}
     for i, label in enumerate(labels):
         person = f"sub-{i:04d}"
         has_pet = i % 5 != 4
@@ -50,24 +66,18 @@ def write_prepared(
         row |= {"label": label, "label_reason": "within 36 months", "months_to_conversion": "", "age": 60 + i % 30 // 2}
         row |= {"sex": "MF"[i // 2 % 2], "site": "1", "group_id": person, "tiv_ml": 1500 + i // 2, "qc": "pass"}
         rows.append(row)
-        atlas = region_table()[["region", "side"]]
-        table = pd.concat([atlas, pd.DataFrame({"region": [META_ROI_REGION, PONS_REGION], "side": "both"})])
-        noise = rng.normal(0, 0.1, (len(table), 2))
-        values = {"volume_ml": 4 - 0.3 * sick + shift + noise[:, 0], "suvr": 1.4 - 0.1 * sick + shift + noise[:, 1]}
-        frame = pd.DataFrame({"participant_id": person, "session_id": "ses-M000", **table, **values})
-        regions.append(frame if has_pet else frame.assign(suvr=np.nan))
-        if maps:
-            for kind, strength in (("gm", -0.3), ("pet", -0.5)):
-                if kind == "gm" or has_pet:
-                    # Coarse blocks: much faster to compress than noise in every voxel.
-                    coarse = rng.normal(1 + shift + strength * sick, 0.1, (8, 8, 8)).astype(np.float32)
-                    volume = np.kron(coarse, np.ones((10, 10, 10), np.float32))
-                    nib.save(nib.Nifti1Image(volume, AFFINE), path / f"{person}_{kind}.nii.gz")
+        noise = rng.normal(0, 0.1, (len(atlas), 2))
+        volumes.append(4 - 0.3 * sick + shift + noise[:, 0])
+        suvrs.append(1.4 - 0.1 * sick + shift + noise[:, 1] if has_pet else np.full(len(atlas), np.nan))
+        for kind, strength in (("gm", -0.3), ("pet", -0.5)):
+            if maps and row[f"{kind}_path"]:
+                values = rng.normal(1 + shift + strength * sick, 0.1, (8, 8, 8)).astype(np.float32)
+                coarse_maps[row[f"{kind}_path"]] = values
     rows[people + pool]["qc"] = "fail"
-    pd.concat(regions).to_csv(path / "regions.tsv", sep="\t", index=False)
-    folder = PreparedFolder(path, pd.DataFrame(rows))
-    folder.write_manifest()
-    return folder
+    ids = {"participant_id": np.repeat([row["participant_id"] for row in rows], len(atlas)), "session_id": "ses-M000"}
+    columns = {name: np.tile(atlas[name], len(rows)) for name in ("region", "side")}
+    regions = pd.DataFrame(ids | columns | {"volume_ml": np.concatenate(volumes), "suvr": np.concatenate(suvrs)})
+    return pd.DataFrame(rows), regions.to_csv(sep="\t", index=False), coarse_maps
 
 
 @pytest.fixture

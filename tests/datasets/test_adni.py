@@ -11,7 +11,7 @@ from adni_tcgm.datasets.adni import CLASSES, AdniConfig, load, load_people, read
 from adni_tcgm.tcgm.batch import UNLABELED
 from tests.datasets.conftest import PreparedFolder, write_prepared
 
-SEEDS = range(5)
+SEEDS = range(3)
 
 
 def regions(folder: PreparedFolder, **options) -> AdniConfig:
@@ -71,7 +71,7 @@ def test_two_raw_people_are_enough_to_have_one_in_test(tmp_path):
 
 def test_every_split_holds_both_classes(tmp_path):
     folder = write_prepared(tmp_path / "prepared", people=10, raw=0)
-    for seed in range(20):
+    for seed in range(8):
         splits = load(regions(folder, label_rate=1.0), seed)
         for batch in batches(splits).values():
             assert {0, 1} <= set(batch.labels.tolist())

@@ -94,7 +94,7 @@ def test_the_unlabeled_loss_is_the_weighted_negative_gain_and_reads_no_label() -
 
 
 def test_ten_labels_of_a_thousand_take_it_far_above_the_baseline_on_gaussian_views() -> None:
-    config = TrainConfig(steps=300, batch_size_unlabeled=64, lr_labeled=1e-2, lr_unlabeled=1e-2)
+    config = TrainConfig(steps=150, batch_size_unlabeled=64, lr_labeled=1e-2, lr_unlabeled=1e-2)
     for seed in range(2):
         splits = gaussian_splits(labeled=10, seed=seed)
         accuracy = {}
@@ -256,7 +256,7 @@ def test_a_nuisance_shared_within_groups_misleads_the_plain_gain_more_than_the_o
 
     modalities = [Modality(name, (4,)) for name in ("one", "two", "three")]
     splits = Splits(modalities, ("no", "yes"), draw(600, 12), draw(100, 100), draw(2000, 2000))
-    config = TrainConfig(steps=300, batch_size_unlabeled=200, lr_labeled=1e-2, lr_unlabeled=1e-2)
+    config = TrainConfig(steps=150, batch_size_unlabeled=200, lr_labeled=1e-2, lr_unlabeled=1e-2)
     accuracy = {}
     for within in (False, True):
         fitted = fit(TCGM(MLPConfig(), within_nuisance_groups=within), splits, config)

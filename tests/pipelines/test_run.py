@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.storage import load_run
@@ -164,19 +165,30 @@ def test_the_example_of_the_documentation_runs_as_it_stands(tmp_path, monkeypatc
     assert accuracy["tcgm"] > accuracy["ce"] + 0.05
 
 
-def test_two_processes_of_torchrun_end_with_the_run_of_one_and_only_the_first_writes(config):
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """The launcher of torchrun takes the signals for itself."""
+    taken = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in taken}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_two_processes_of_torchrun_end_with_the_run_of_one_and_only_the_first_writes(config, capfd, own_signals):
     def numbers(folder: Path) -> np.ndarray:
         run = load_run(folder)
         return run.predictions.filter(like="p_").to_numpy()
 
     run(config)
     (alone,) = runs_of(config)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "pipelines.run", str(config), "--device", "cpu", "--out", str(config.parent / "two")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, cwd=config.parent, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("test samples") == 1
+    capfd.readouterr()
+    # `torchrun --standalone --nproc-per-node 2`, but for the imports: the processes are forks of this one.
+    start = "spawn" if torch.cuda.is_available() else "fork"
+    launch = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, start_method=start)
+    ends = elastic_launch(launch, main)([str(config), "--device", "cpu", "--out", str(config.parent / "two")])
+    assert ends == {0: 0, 1: 0}
+    assert capfd.readouterr().out.count("test samples") == 1
     (together,) = (config.parent / "two" / "runs").iterdir()
     np.testing.assert_allclose(numbers(together), numbers(alone), atol=2e-6)
     assert load_run(together).metrics["execution"]["processes"] == 2

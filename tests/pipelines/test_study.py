@@ -112,12 +112,15 @@ def task_of(config: Path, out: Path, method: str, seed: int = 0) -> Task:
 # The engine
 
 
-def test_a_failing_run_is_an_outcome_and_stops_no_other(config, tmp_path):
-    tasks = [task_of(config, tmp_path / "runs", method, seed) for seed in (0, 1) for method in ("vat", "ce")]
-    outcomes = run_grid(tasks, jobs=2, train=fake_run)
+def test_a_failing_run_is_an_outcome_and_stops_no_other(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from stub_runs import leave_a_note
+
+    tasks = [Task(tmp_path, None, method, 0.1, seed) for seed in (0, 1) for method in ("vat", "ce")]
+    outcomes = run_grid(tasks, jobs=2, train=leave_a_note)
     assert [outcome.task for outcome in outcomes] == tasks
     assert [outcome.failure for outcome in outcomes] == ["labeled loss of step 7 is nan", None] * 2
-    assert [load_run(o.run_dir).metrics["seed"] for o in outcomes if o.run_dir] == [0, 1]
+    assert [(o.run_dir / "seed").read_text() for o in outcomes if o.run_dir] == ["0", "1"]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(config, tmp_path, monkeypatch):

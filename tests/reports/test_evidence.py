@@ -98,7 +98,7 @@ def test_a_prevalence_of_17_percent_must_be_written_as_a_share(outputs):
 
 
 def test_intervals_come_from_the_runs_own_validation_people(cohort, outputs):
-    assert len(cohort.calibrations) == 20 and CALIBRATION_DRAWS == 200  # few_draws; what reports draw
+    assert len(cohort.calibrations) == 5 and CALIBRATION_DRAWS == 200  # few_draws; what reports draw
     changed = load_run(outputs / "runs" / "regions-tcgm-r0.1-s0")
     test = changed.predictions["split"] == "test"
     changed.predictions.loc[test, "label"] = "stable"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +35,9 @@ CASES = {
 }
 METHODS = {"ce": CrossEntropy, "tcgm": TCGM}
 STEPS = TrainConfig(steps=12, supervised_steps=2, validate_every=4, batch_size_labeled=7, batch_size_unlabeled=11)
+
+# A fork imports nothing anew; a process that has used a GPU cannot be forked.
+START = "spawn" if torch.cuda.is_available() else "fork"
 
 
 def samples(size: int, shape: tuple[int, ...], without_last: tuple[int, ...], seed: int = 0) -> MultimodalBatch:
@@ -93,8 +95,10 @@ def in_all_cases() -> dict[str, Tensor]:
     return results | {f"training: {name}": value for name, value in train().items()}
 
 
-def main(folder: str) -> None:
+def main(folder: str, number: int, port: int) -> None:
     """What each of the two processes runs."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
     torch.set_num_threads(1)
     with joined("cpu"):
         results = in_all_cases()
@@ -111,14 +115,13 @@ def folder(tmp_path_factory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    paths = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
-    code = f"import test_processes; test_processes.main({str(folder)!r})"
-    children = []
-    for number in range(2):
-        own = {"RANK": str(number), "LOCAL_RANK": str(number), "PYTHONPATH": os.pathsep.join(paths)}
-        children.append(subprocess.Popen([sys.executable, "-c", code], env=os.environ | where | own))
-    assert [child.wait(timeout=200) for child in children] == [0, 0]
+    context = multiprocessing.get_context(START)
+    children = [context.Process(target=main, args=(str(folder), number, port)) for number in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(timeout=200)
+    assert [child.exitcode for child in children] == [0, 0]
     return folder
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,31 +157,36 @@ def test_checkpoints_are_saved_after_a_time_and_the_history_with_every_row(tmp_p
     assert len((tmp_path / "history.tsv").read_text().splitlines()) == 1 + len(fitted.history)
 
 
-CHILD = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-import torch; torch.set_num_threads(1)
-import test_resume as t
-class Dies(t.KilledIn):
-    def _count(self, *arguments):
+# A fork imports nothing anew; a process that has used a GPU cannot be forked.
+START = "spawn" if torch.cuda.is_available() else "fork"
+
+
+class DiesIn(KilledIn):
+    """Its process is ended by the system."""
+
+    def _count(self, *arguments) -> torch.Tensor | None:
         try:
             return super()._count(*arguments)
-        except t.Kill:
+        except Kill:
             os.kill(os.getpid(), signal.SIGKILL)
-checkpoint = t.CheckpointFile({folder!r}, "key", every_s=0)
-t.fit(Dies(t.TCGM(t.DENSENET), {step}), t.splits_of((12, 12, 12)), t.{steps}, t.AUGMENT, checkpoint=checkpoint)
-"""
 
 
-def die_in_step(step: int, folder: Path, steps: str) -> int:
+def train_until_killed(step: int, folder: Path, steps: TrainConfig) -> None:
+    torch.set_num_threads(1)
+    checkpoint = CheckpointFile(folder, "key", every_s=0)
+    fit(DiesIn(TCGM(DENSENET), step), splits_of((12, 12, 12)), steps, AUGMENT, checkpoint=checkpoint)
+
+
+def die_in_step(step: int, folder: Path, steps: TrainConfig) -> int:
     """Train in a process of its own, which the system kills in that step; its exit status."""
-    code = CHILD.format(tests=str(Path(__file__).parent), step=step, folder=str(folder), steps=steps)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run([sys.executable, "-c", code], env=environment).returncode
+    process = multiprocessing.get_context(START).Process(target=train_until_killed, args=(step, folder, steps))
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def test_a_process_killed_by_the_system_is_taken_up_by_another_one(tmp_path) -> None:
-    assert die_in_step(12, tmp_path, "STEPS") == -signal.SIGKILL
+    assert die_in_step(12, tmp_path, STEPS) == -signal.SIGKILL
     assert (tmp_path / CHECKPOINT).is_file()
     splits, method = splits_of((12, 12, 12)), TCGM(DENSENET)
     resumed = fit(method, splits, STEPS, AUGMENT, checkpoint=CheckpointFile(tmp_path, "key"))
@@ -193,7 +197,7 @@ def test_a_process_killed_by_the_system_is_taken_up_by_another_one(tmp_path) -> 
 def test_ten_kills_at_random_steps_change_no_byte(tmp_path) -> None:
     rng = random.Random(20261121)
     for _ in range(10):
-        assert die_in_step(rng.randint(2, 14), tmp_path, "MANY_STEPS") == -signal.SIGKILL
+        assert die_in_step(rng.randint(2, 14), tmp_path, MANY_STEPS) == -signal.SIGKILL
     splits, method = splits_of((12, 12, 12)), TCGM(DENSENET)
     checkpoint = CheckpointFile(tmp_path, "key")
     assert 0 < checkpoint.restore().values["step"] < MANY_STEPS.steps
