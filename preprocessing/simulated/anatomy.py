@@ -12,8 +12,11 @@ from scipy import ndimage
 
 from adni_tcgm.files import whole_file
 from preprocessing.simulated import deformation, tissue_model
+from preprocessing.simulated.interpolation import trilinear
 from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import template
+from preprocessing.steps.regions import GreyUptake
+from preprocessing.steps.suvr import gray_and_white
 
 
 class Anatomy(ABC):
@@ -52,8 +55,9 @@ class Anatomy(ABC):
         """Volume of the head per volume at template points moved by `displacement`, both on the 4 mm grid."""
 
     @abstractmethod
-    def t1(self, points_mm: np.ndarray) -> np.ndarray:
-        """T1 intensity, white matter about 100, at points of the head's own space."""
+    def t1(self, points_mm: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """T1 intensity, white matter about 100, on a grid of this shape over which points (3, i, j, k) of the head's
+        own space are stretched."""
 
     def _kept(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         if self.cache is None:
@@ -97,10 +101,25 @@ class Anatomy(ABC):
         )
 
     @cached_property
+    def grey_uptake(self) -> GreyUptake:
+        """How the head's voxels count in the SUVR of grey regions."""
+        return grey_uptake(self.tissues.gray, self.tissues.fluid)
+
+    @cached_property
+    def _labeled(self) -> tuple[np.ndarray, np.ndarray]:
+        places = np.flatnonzero(self.labels)
+        return places, self.labels.ravel()[places]
+
+    def label_sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of `values`, (91, 109, 91), over each label, at the place of its number."""
+        places, labels = self._labeled
+        return np.bincount(labels, weights=values.ravel()[places])
+
+    @cached_property
     def label_ml_per_sum(self) -> np.ndarray:
         """mL of each label over the sum of this head's Jacobian in it on the template grid."""
         still = deformation.refine(self.jacobian(np.zeros((3, *deformation.SHAPE), np.float32)))
-        sums = label_sums(still, self.labels)
+        sums = self.label_sums(still)
         return self.label_ml[: len(sums)] / np.maximum(sums, 1)
 
 
@@ -132,9 +151,9 @@ class TemplateAnatomy(Anatomy):
     def jacobian(self, displacement: np.ndarray) -> np.ndarray:
         return np.ones(deformation.SHAPE, np.float32)
 
-    def t1(self, points_mm: np.ndarray) -> np.ndarray:
+    def t1(self, points_mm: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         image = template.t1_1mm()
-        return sample(image.get_fdata(dtype=np.float32), image.affine, points_mm)
+        return sample(image.get_fdata(dtype=np.float32), image.affine, points_mm, shape=shape)
 
 
 def write_cache(anatomy: Anatomy, path: Path, blurred: bool, **more: np.ndarray) -> None:
@@ -156,14 +175,22 @@ def as_bytes(shares: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 
-def label_sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Sum of `values` over each label, at the place of its number."""
-    return np.bincount(labels.ravel(), weights=values.ravel())
+def grey_uptake(gray: np.ndarray, fluid: np.ndarray) -> GreyUptake:
+    """How voxels count in the SUVR of grey regions, by shares of grey matter and fluid."""
+    return GreyUptake(gray_and_white((fluid, gray, np.clip(1 - gray - fluid, 0, 1)), {})[0])
 
 
-def sample(values: np.ndarray, affine: np.ndarray, points_mm: np.ndarray, order: int = 1) -> np.ndarray:
-    """Values of an image at points (3, ...) in mm; zero outside."""
+def sample(
+    values: np.ndarray,
+    affine: np.ndarray,
+    points_mm: np.ndarray,
+    order: int = 1,
+    shape: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """Values of an image at points (3, ...) in mm; zero outside. shape: as in `trilinear`."""
     inverse = np.linalg.inv(affine).astype(points_mm.dtype)
     index = np.tensordot(inverse[:3, :3], points_mm, axes=1)
     index += inverse[:3, 3].reshape(3, *[1] * (points_mm.ndim - 1))
+    if order == 1:
+        return trilinear(values[None], index, outside="zeros", shape=shape)[0]
     return ndimage.map_coordinates(values, index, order=order, mode="constant")

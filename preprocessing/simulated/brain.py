@@ -6,25 +6,21 @@ map in template space. With `--anatomies` a second map leads from the template t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from preprocessing.simulated import deformation, pattern, tissue_model
-from preprocessing.simulated.anatomy import Anatomy, label_sums
+from preprocessing.simulated.anatomy import Anatomy
 from preprocessing.simulated.people import Person
 from preprocessing.simulated.sites import SiteEffect, site_effect
-from preprocessing.steps import suvr as suvr_step
 from preprocessing.steps import template
-from preprocessing.steps.regions import GreyUptake, measure_regions
+from preprocessing.steps.regions import measure_regions
 
 UPTAKE_VARIATION = 0.03
 UPTAKE_VARIATION_MM = 14.0
-LABEL_SOFTNESS_VOXELS = 1.0
 # Structures whose true volume is that of the head's own label; all others are measured in CerebrA's mask.
 LABELED = ("hippocampus", "amygdala", "lateral_ventricle", "inferior_lateral_ventricle")
 
@@ -94,12 +90,12 @@ class Brain:
         """FDG uptake relative to the healthy pons on the 2 mm template grid, before any blur."""
         changes = pattern.regional_changes(self.person, "pet")
         by_label = np.zeros(self.anatomy.labels.max() + 1, np.float32)
-        for label, region, side in template.region_table()[["label", "region", "side"]].itertuples(index=False):
-            by_label[label] = changes.get((region, side), 0.0)
-        change = ndimage.gaussian_filter(by_label[self.anatomy.nearest_labels], LABEL_SOFTNESS_VOXELS)
+        for key, label in _labels().items():
+            by_label[label] = changes.get(key, 0.0)
+        # On the 4 mm grid, which softens the borders of the regions, too.
+        change = deformation.coarsen(by_label[self.anatomy.nearest_labels])
         variation = deformation.smooth_noise(self.person.rng(5), ((UPTAKE_VARIATION, UPTAKE_VARIATION_MM),), 1)[0]
-        change += deformation.refine(variation) * ~template.region_mask("brainstem", "ventral_diencephalon")
-        return self.anatomy.uptake * np.exp(change)
+        return self.anatomy.uptake * np.exp(deformation.refine(change + variation * _varying()))
 
     @cached_property
     def suvr(self) -> np.ndarray:
@@ -114,13 +110,8 @@ class Brain:
 
         Each is the label's volume in the undeformed head, times what deformation and head size do to it.
         """
-        ml = label_sums(self.jacobian, self.anatomy.labels) * self.anatomy.label_ml_per_sum
-        table = template.region_table()[["label", "region", "side"]]
-        return {
-            (region, side): float(ml[label])
-            for label, region, side in table.itertuples(index=False)
-            if region in LABELED
-        }
+        ml = self.anatomy.label_sums(self.jacobian) * self.anatomy.label_ml_per_sum
+        return {key: float(ml[label]) for key, label in _labels().items() if key[0] in LABELED}
 
     def regions(self) -> pd.DataFrame:
         """True `region side volume_ml suvr method`: every CerebrA region and side, the meta-ROI proxy and the pons.
@@ -128,12 +119,19 @@ class Brain:
         Labels of the head itself where LABELED; else grey matter, fluid or all that lies in CerebrA's mask.
         """
         tissues = {"gm": self.anatomy.tissues.gray, "csf": self.anatomy.tissues.fluid}
-        labels = self.label_volumes
-        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=labels, gray=grey_uptake(tissues))
+        labels, gray = self.label_volumes, self.anatomy.grey_uptake
+        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=labels, gray=gray)
         return table.replace({"method": {"segmentation": "label"}})
 
 
-def grey_uptake(tissues: Mapping[str, np.ndarray]) -> GreyUptake:
-    """How voxels count in the SUVR of grey regions, by shares of grey matter ("gm") and fluid ("csf")."""
-    gray, fluid = tissues["gm"], tissues["csf"]
-    return GreyUptake(suvr_step.gray_and_white(np.stack([fluid, gray, np.clip(1 - gray - fluid, 0, 1)]), {})[0])
+@lru_cache
+def _labels() -> dict[tuple[str, str], int]:
+    """CerebrA's numbers by (region, side)."""
+    table = template.region_table()
+    return dict(zip(zip(table.region, table.side, strict=True), table.label, strict=True))
+
+
+@lru_cache
+def _varying() -> np.ndarray:
+    """How far uptake varies without regard to regions, from 0 to 1 on the 4 mm grid: not in the reference region."""
+    return 1 - deformation.coarsen(template.region_mask("brainstem", "ventral_diencephalon"))

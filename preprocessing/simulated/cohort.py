@@ -24,8 +24,8 @@ from adni_tcgm.processes import process_pool
 from preprocessing.ledger import compact, write_image, write_json, write_table
 from preprocessing.simulated import download, registration_error
 from preprocessing.simulated import people as model
-from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, write_cache
-from preprocessing.simulated.brain import Brain, grey_uptake
+from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, grey_uptake, write_cache
+from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.label_map_anatomy import load_anatomy, prepare_anatomies
 from preprocessing.simulated.label_maps import label_map_files
 from preprocessing.simulated.people import CohortDesign, Person
@@ -35,7 +35,7 @@ from preprocessing.steps.regions import measure_regions
 from preprocessing.subject import derivative
 
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
-VERSION = 4
+VERSION = 5
 TEMPLATE_FILE = "template.npz"
 
 
@@ -174,7 +174,7 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
     row |= {"age": cap_age(person.age), "sex": person.sex, "site": f"{person.site:03d}"}
     row |= {"tiv_ml": round(found.tiv_ml, 2)}
     suvr = found.suvr if person.has_pet else None
-    gray = grey_uptake(found.tissues)
+    gray = grey_uptake(found.tissues["gm"], found.tissues["csf"])
     table = measure_regions(found.jacobian, found.tissues, suvr, segmented_ml=found.segmented_ml, gray=gray)
     return row, _named(table, person)
 

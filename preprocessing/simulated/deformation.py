@@ -9,6 +9,7 @@ by FFT, and the coefficients follow from a small linear system.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft, ndimage
@@ -21,7 +22,7 @@ from preprocessing.steps import template
 SPACING_MM = 4.0
 SHAPE = (46, 55, 46)
 ORIGIN_MM = template.GRID_AFFINE[:3, 3]
-SQUARINGS = 4
+SQUARINGS = 2
 # Anatomical variation that carries no information about anybody: displacement (mm) at two scales (mm).
 VARIATION = ((2.2, 24.0), (0.5, 10.0))
 CONTROLLED = tuple((region, side) for region in REGIONS["mri"] for side in SIDES)
@@ -30,10 +31,17 @@ SOURCE_SOFTNESS, FLUID_REACH_MM = 0.75, 24.0  # voxels of the field; mm
 
 def coarsen(values: np.ndarray) -> np.ndarray:
     """(91, 109, 91) on the 2 mm grid -> the 4 mm grid of the fields, (46, 55, 46): means over about 4 mm."""
-    smooth = values.astype(np.float32)
+    smooth = values.astype(np.float32, copy=False)
     for axis in range(3):
-        smooth = ndimage.correlate1d(smooth, [0.25, 0.5, 0.25], axis, mode="nearest")
-        smooth = smooth[tuple(slice(None, None, 2 if a == axis else 1) for a in range(3))]
+        before = (slice(None),) * axis
+        even, odd = smooth[*before, ::2], smooth[*before, 1::2]
+        smooth = even / 2
+        count = smooth.shape[axis]  # of the even voxels; the last has none behind it where their number is odd
+        smooth[*before, : odd.shape[axis]] += odd / 4
+        smooth[*before, 1:] += odd[*before, : count - 1] / 4
+        smooth[*before, 0] += even[*before, 0] / 4
+        if odd.shape[axis] < count:
+            smooth[*before, -1] += even[*before, -1] / 4
     return smooth
 
 
@@ -49,14 +57,17 @@ def _coarse_mask(labels: np.ndarray, number: int, box: tuple[slice, ...]) -> np.
 
 def refine(values: np.ndarray) -> np.ndarray:
     """(..., 46, 55, 46) on the 4 mm grid -> (..., 91, 109, 91) on the 2 mm grid, linear between voxels."""
-    for axis in (-3, -2, -1):
-        values = np.moveaxis(values, axis, 0)
-        fine = np.empty((2 * len(values) - 1, *values.shape[1:]), values.dtype)
-        fine[::2], fine[1::2] = values, (values[:-1] + values[1:]) / 2
-        values = np.moveaxis(fine, 0, axis)
-    return np.ascontiguousarray(values)
+    for axis in (-1, -2, -3):  # the last, whose voxels lie one by one in memory, while there are few
+        before, size = (slice(None),) * (values.ndim + axis), values.shape[axis]
+        fine = np.empty((*values.shape[: values.ndim + axis], 2 * size - 1, *values.shape[axis:][1:]), values.dtype)
+        fine[*before, ::2] = values
+        np.add(values[*before, :-1], values[*before, 1:], out=fine[*before, 1::2])
+        fine[*before, 1::2] /= 2
+        values = fine
+    return values
 
 
+@lru_cache
 def _wave_numbers() -> tuple[np.ndarray, ...]:
     """Wave number along each axis at which central differences see a wave, shaped for `fft.rfftn`."""
     waves = [np.sin(2 * np.pi * fft.fftfreq(n)) / SPACING_MM for n in SHAPE[:2]]
@@ -85,12 +96,13 @@ class Controls:
     """How the volumes of an anatomy's regions are set: K regions of CONTROLLED, n voxels of the field.
 
     weights (K, n) average over each region; sources (K, n) are divergences that change it; means (K, K): mean
-    divergence over each region of each source.
+    divergence over each region of each source; inside (46, 55, 46) bool: the n voxels.
     """
 
     weights: np.ndarray
     sources: np.ndarray
     means: np.ndarray
+    inside: np.ndarray
 
     @classmethod
     def of(cls, labels: np.ndarray) -> Controls:
@@ -110,13 +122,17 @@ class Controls:
             sources.append(source.ravel() / source.max())
             weights.append(inside.ravel() / inside.sum())
         weights, sources = np.stack(weights), np.stack(sources)
-        return cls(weights, sources, weights @ sources.T)
+        changed = (weights != 0).any(0) | (sources != 0).any(0)
+        weights, sources = weights[:, changed], sources[:, changed]
+        return cls(weights, sources, weights @ sources.T, changed.reshape(SHAPE))
 
     def velocity(self, changes: dict[tuple[str, str], float], background: np.ndarray) -> np.ndarray:
         """`background` corrected so that every region changes its log volume as `changes` says."""
         wanted = np.array([changes[key] for key in CONTROLLED])
-        coefficients = np.linalg.solve(self.means, wanted - self.weights @ divergence(background).ravel())
-        return background + gradient_field((coefficients.astype(np.float32) @ self.sources).reshape(SHAPE))
+        coefficients = np.linalg.solve(self.means, wanted - self.weights @ divergence(background)[self.inside])
+        source = np.zeros(SHAPE, np.float32)
+        source[self.inside] = coefficients.astype(np.float32) @ self.sources
+        return background + gradient_field(source)
 
 
 def _gaussian_spectrum(sigma_mm: float) -> np.ndarray:
@@ -133,6 +149,13 @@ def random_velocity(rng: np.random.Generator) -> np.ndarray:
 
 def smooth_noise(rng: np.random.Generator, scales: tuple[tuple[float, float], ...], count: int) -> np.ndarray:
     """Independent Gaussian fields (count, 46, 55, 46), each a sum of parts of these (SD, sigma of the blur in mm)."""
+    noise = fft.rfftn(rng.standard_normal((count, *SHAPE), np.float32), axes=(1, 2, 3))
+    return fft.irfftn(noise * _noise_amplitude(scales), SHAPE, axes=(1, 2, 3)).astype(np.float32)
+
+
+@lru_cache
+def _noise_amplitude(scales: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """By what white noise is multiplied in `smooth_noise`, in the order of `fft.rfftn`."""
     # rfftn leaves out the mirrored half of the frequencies.
     times = np.full(SHAPE[2] // 2 + 1, 2)
     times[[0, -1]] = 1
@@ -140,13 +163,17 @@ def smooth_noise(rng: np.random.Generator, scales: tuple[tuple[float, float], ..
     for sd, scale_mm in scales:
         gaussian = _gaussian_spectrum(scale_mm) ** 2
         power += sd**2 * gaussian * np.prod(SHAPE) / (gaussian * times).sum()
-    noise = fft.rfftn(rng.standard_normal((count, *SHAPE), np.float32), axes=(1, 2, 3))
-    return fft.irfftn(noise * np.sqrt(power).astype(np.float32), SHAPE, axes=(1, 2, 3)).astype(np.float32)
+    return np.sqrt(power).astype(np.float32)
 
 
 def exponential(velocity: np.ndarray) -> np.ndarray:
-    """Displacement (3, 46, 55, 46) mm of exp(velocity), by scaling and squaring (Arsigny et al., MICCAI 2006)."""
-    displacement = velocity / 2**SQUARINGS
+    """Displacement (3, 46, 55, 46) mm of exp(velocity), by scaling and squaring (Arsigny et al., MICCAI 2006).
+
+    The step that is squared is right to second order: v + (v . grad) v / 2.
+    """
+    small = velocity / 2**SQUARINGS
+    slopes = (np.gradient(component, np.float32(SPACING_MM)) for component in small)
+    displacement = small + np.stack([sum(map(np.multiply, small, slope)) for slope in slopes]) / 2
     for _ in range(SQUARINGS):
         displacement = displacement + sampled(displacement, displacement)
     return displacement

@@ -126,13 +126,17 @@ class LabelMapAnatomy(Anatomy):
                 volumes[label] = counts[list(STRUCTURES[region][side == "right"])].sum()
         return volumes
 
-    def t1(self, points_mm: np.ndarray) -> np.ndarray:
-        return sample(draw_t1(self._map, self.seed), self._map.affine, points_mm)
+    def t1(self, points_mm: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        return sample(self._drawn, self._map.affine, points_mm, shape=shape)
+
+    @cached_property
+    def _drawn(self) -> np.ndarray:
+        return draw_t1(self._map, self.seed)
 
     def segment(self, blurred: bool) -> np.ndarray:
         """As a scan of the head is, on its own grid."""
         affine = self._map.affine
-        found = tissue_model.segment(nib.Nifti1Image(draw_t1(self._map, self.seed), affine), blurred)
+        found = tissue_model.segment(nib.Nifti1Image(self._drawn, affine), blurred)
         fine = template.t1_1mm()
         grid = np.indices(fine.shape, dtype=np.float32) + fine.affine[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
         return np.stack([sample(share, affine, self.forward(grid)) for share in found])

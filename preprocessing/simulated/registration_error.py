@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from preprocessing.simulated import deformation, volume_error
 from preprocessing.simulated.brain import Brain
-from preprocessing.simulated.interpolation import trilinear
+from preprocessing.simulated.interpolation import gaussian, trilinear
 from preprocessing.steps import template
 from preprocessing.subject.plan import Recipe
 from preprocessing.subject.stamps import ALIGNMENT
@@ -84,7 +84,7 @@ class Error:
 
 def smooth(values: np.ndarray, sigma_voxels: float) -> np.ndarray:
     """Gaussian over the last three axes."""
-    return ndimage.gaussian_filter(values, sigma_voxels, axes=(-3, -2, -1)) if sigma_voxels else values
+    return gaussian(values, sigma_voxels) if sigma_voxels else values
 
 
 @lru_cache
@@ -186,14 +186,13 @@ def as_registered(brain: Brain, error: Error | None = None) -> Registered:
 
 
 @lru_cache
-def _places() -> tuple[tuple[slice, ...], np.ndarray]:
-    """The part of the 2 mm grid that holds brain, and where its voxels lie on the 1 mm grid: (3, ...) voxels."""
+def _places() -> tuple[np.ndarray, np.ndarray]:
+    """The voxels of the 2 mm grid that may hold brain, n places in a flattened grid, and where these lie on the 1 mm
+    grid: (3, n) voxels."""
     brain = ndimage.binary_dilation(template.brain_mask(), iterations=2)
-    box = ndimage.find_objects(brain.astype(np.int8))[0]
-    first = np.array([axis.start for axis in box]).reshape(3, 1, 1, 1)
-    index = np.indices([axis.stop - axis.start for axis in box]) + first
     shift = template.GRID_AFFINE[:3, 3] - template.t1_1mm().affine[:3, 3]
-    return box, (index * template.SPACING_MM + shift.reshape(3, 1, 1, 1)).astype(np.float32)
+    fine = np.argwhere(brain) * template.SPACING_MM + shift
+    return np.flatnonzero(brain), np.ascontiguousarray(fine.T, dtype=np.float32)
 
 
 def displaced_tissues(brain: Brain, displacement: np.ndarray) -> np.ndarray:
@@ -201,11 +200,11 @@ def displaced_tissues(brain: Brain, displacement: np.ndarray) -> np.ndarray:
 
     displacement: on the 4 mm grid, (3, 46, 55, 46) mm.
     """
-    box, places = _places()
-    where = places + deformation.refine(displacement)[:, *box]  # voxels of 1 mm
+    brain_places, places = _places()
+    where = places + deformation.refine(displacement).reshape(3, -1)[:, brain_places]  # voxels of 1 mm
     found = trilinear(brain.anatomy.segmented, where)
     if brain.effect.soft:
         found += brain.effect.soft * (trilinear(brain.anatomy.segmented_blurred, where) - found)
     maps = np.zeros((2, *template.GRID_SHAPE), np.float32)
-    maps[:, *box] = found
+    maps.reshape(2, -1)[:, brain_places] = found
     return maps

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from preprocessing.simulated import tissue_model
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.interpolation import stretched
 from preprocessing.simulated.people import Person
 from preprocessing.steps.template import GRID_AFFINE
 
@@ -60,10 +61,11 @@ def _grid(shape: tuple, voxel_mm: tuple, centre_mm: np.ndarray) -> np.ndarray:
     return affine
 
 
-def _points(shape: tuple, affine: np.ndarray) -> np.ndarray:
-    """(3, *shape) float32 mm of every voxel centre."""
-    index = np.indices(shape, dtype=np.float32)
-    return np.tensordot(affine[:3, :3].astype(np.float32), index, axes=1) + affine[:3, 3, None, None, None].astype("f4")
+def _lattice(shape: tuple, affine: np.ndarray) -> np.ndarray:
+    """Places that span a grid from corner to corner, some two voxels apart: (3, ...) float32 mm. Where a brain takes
+    them is stretched over the grid; deformations are smoother than that."""
+    index = np.meshgrid(*[np.linspace(0, n - 1, n // 2 + 1, dtype=np.float32) for n in shape], indexing="ij")
+    return _apply(affine, np.stack(index))
 
 
 def _stored(values: np.ndarray, affine: np.ndarray, orientation: str) -> nib.Nifti1Image:
@@ -84,19 +86,21 @@ def scan_t1(brain: Brain) -> nib.Nifti1Image:
     """A T1-weighted head with bias field and Rician noise."""
     person, scanner = brain.person, scanner_of_site(brain.person.site)
     rng, pose = person.scan_rng(T1_STAGE), t1_pose(person)
-    affine = _grid(scanner.t1_shape, scanner.t1_voxel_mm, pose[:3, 3] + [0, -15, 0])
-    in_head = _apply(np.linalg.inv(pose), _points(scanner.t1_shape, affine)) / np.float32(brain.effect.scale)
+    shape = scanner.t1_shape
+    affine = _grid(shape, scanner.t1_voxel_mm, pose[:3, 3] + [0, -15, 0])
+    in_head = _apply(np.linalg.inv(pose), _lattice(shape, affine)) / np.float32(brain.effect.scale)
     _, on_anatomy = brain.from_person(in_head)
-    signal = brain.anatomy.t1(on_anatomy) * float(rng.uniform(4, 8))
+    signal = brain.anatomy.t1(on_anatomy, shape)
+    signal *= np.float32(rng.uniform(4, 8))
     signal = tissue_model.soften(signal, brain.effect.soft, scanner.t1_voxel_mm)
-    white = np.percentile(signal[signal > 0], 90)
+    some = signal[::2, ::2, ::2]
+    noise = np.float32(scanner.noise * np.percentile(some[some > 0], 90))  # relative to white matter
     coarse = ndimage.zoom(ndimage.gaussian_filter(rng.standard_normal((8, 8, 8)), 1.5), 4)
-    zoom = np.array(scanner.t1_shape) / coarse.shape
-    bias = ndimage.zoom(scanner.bias * coarse / np.abs(coarse).max(), zoom, order=1, mode="nearest", grid_mode=True)
-    noise = np.float32(scanner.noise * white)
-    noisy = signal * np.exp(bias.astype(np.float32)) + noise * rng.standard_normal(scanner.t1_shape, np.float32)
-    quadrature = noise * rng.standard_normal(scanner.t1_shape, np.float32)
-    return _stored(np.hypot(noisy, quadrature), affine, scanner.orientation)
+    bias = stretched(scanner.bias * coarse / np.abs(coarse).max(), shape)
+    signal *= np.exp(bias, out=bias)
+    signal += noise * rng.standard_normal(shape, np.float32)
+    quadrature = noise * rng.standard_normal(shape, np.float32)
+    return _stored(np.hypot(signal, quadrature, out=signal), affine, scanner.orientation)
 
 
 def scan_pet(brain: Brain) -> nib.Nifti1Image:
@@ -104,9 +108,9 @@ def scan_pet(brain: Brain) -> nib.Nifti1Image:
     rng = brain.person.scan_rng(PET_STAGE)
     pose = _pose(rng, 4.0, 5.0)
     affine = _grid(PET_SHAPE, PET_VOXEL_MM, pose[:3, 3] + [0, -15, 8])
-    in_head = _apply(np.linalg.inv(pose), _points(PET_SHAPE, affine))
+    in_head = _apply(np.linalg.inv(pose), _lattice(PET_SHAPE, affine))
     on_template, _ = brain.from_person(in_head)
-    activity = sample(brain.uptake, GRID_AFFINE, on_template)
+    activity = sample(brain.uptake, GRID_AFFINE, on_template, shape=PET_SHAPE)
     seen = brain.effect.on_pet(tissue_model.blur(activity, spacing_mm=PET_VOXEL_MM))
     noise = tissue_model.blur(rng.standard_normal(PET_SHAPE, np.float32), PET_NOISE_FWHM_MM, PET_VOXEL_MM)
     seen *= 1 + PET_NOISE * noise / noise.std()

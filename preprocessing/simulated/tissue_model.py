@@ -11,6 +11,7 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from preprocessing.simulated import healthy
+from preprocessing.simulated.interpolation import gaussian
 from preprocessing.steps import head, template
 
 # Uptake of grey matter for which no published mean is known.
@@ -112,7 +113,7 @@ def soften(t1: np.ndarray, share: float, spacing_mm: float | tuple) -> np.ndarra
     """A T1 of a scanner that loses sharpness: a share of the signal in [0, 1] is blurred."""
     if not share:
         return t1
-    return (1 - share) * t1 + share * ndimage.gaussian_filter(t1, SOFT_SIGMA_MM / np.array(spacing_mm))
+    return (1 - share) * t1 + share * gaussian(t1, SOFT_SIGMA_MM / np.array(spacing_mm))
 
 
 def segment(t1: nib.Nifti1Image, blurred: bool) -> np.ndarray:
@@ -128,4 +129,4 @@ def segment(t1: nib.Nifti1Image, blurred: bool) -> np.ndarray:
 
 def blur(values: np.ndarray, fwhm_mm: float = PET_RESOLUTION_MM, spacing_mm: float | tuple = 2.0) -> np.ndarray:
     """What a scanner of the given resolution sees of `values`."""
-    return ndimage.gaussian_filter(values, np.array(fwhm_mm / FWHM_PER_SIGMA) / np.array(spacing_mm))
+    return gaussian(values, fwhm_mm / FWHM_PER_SIGMA / np.array(spacing_mm))

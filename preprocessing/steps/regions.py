@@ -61,58 +61,68 @@ def measure_regions(
     regions as `gray` has it, NaN without PET or where less than half is covered. Maps: (91, 109, 91).
     Columns: region, side, volume_ml, suvr, method.
     """
-    rows = [
-        _volumes(jacobian, tissues or {}, voxels, table).assign(suvr=_mean_suvr(suvr, covered, gray, voxels, table))
-        for voxels, table in _labeled()
-    ]
-    table = pd.concat(rows, ignore_index=True)[["region", "side", "volume_ml", "suvr", "method"]]
-    for (region, side), volume_ml in (segmented_ml or {}).items():
-        table.loc[(table.region == region) & (table.side == side), ["volume_ml", "method"]] = volume_ml, SEGMENTATION
+    parts = _atlas()
+    volumes = [_volumes(jacobian, tissues or {}, part) for part in parts]
+    methods = [method for found in volumes for _, method in found]
+    table = pd.DataFrame(
+        {
+            "region": [region for part in parts for region in part.regions],
+            "side": [side for part in parts for side in part.sides],
+            "volume_ml": [ml for found in volumes for ml, _ in found],
+            "suvr": np.concatenate([_mean_suvr(suvr, covered, gray, part) for part in parts]),
+            "method": methods,
+        }
+    )
+    segmented = [(segmented_ml or {}).get(key) for key in zip(table.region, table.side, strict=True)]
+    there = np.array([value is not None for value in segmented])
+    table["volume_ml"] = np.where(there, np.array(segmented, float), table.volume_ml)
+    table["method"] = np.where(there, SEGMENTATION, methods)
     return table
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """Voxels that have a label: their places in a flattened grid, and the labels."""
+    """Voxels that have a label: their places in a flattened grid, and the labels; and what the labels stand for, a row
+    each: number, region, side, and how its volume is found where there are tissues."""
 
     places: np.ndarray
     labels: np.ndarray
+    numbers: np.ndarray
+    regions: list[str]
+    sides: list[str]
+
+    @classmethod
+    def of(cls, atlas: np.ndarray, table: pd.DataFrame) -> Labeled:
+        """atlas: numbers or a mask on the template grid; table: `label region side`."""
+        places = np.flatnonzero(atlas)  # a third of the grid, or a few voxels
+        labels = atlas.ravel()[places].astype(np.intp)
+        return cls(places, labels, table.label.to_numpy(), table.region.tolist(), table.side.tolist())
 
     def take(self, values: np.ndarray) -> np.ndarray:
         return values.ravel()[self.places]
 
     def sums(self, taken: np.ndarray | None = None) -> np.ndarray:
-        """Sum over each label, at the place of its number; without values, how many voxels it has."""
-        return np.bincount(self.labels, weights=taken)
+        """Sum over the voxels of each row; without values, how many there are."""
+        return np.bincount(self.labels, weights=taken)[self.numbers]
 
 
 @lru_cache
-def _labeled() -> tuple[tuple[Labeled, pd.DataFrame], ...]:
-    """The atlas, the meta-ROI and the pons, each with its table of labels `label region side`."""
-
-    def of(atlas: np.ndarray) -> Labeled:
-        places = np.flatnonzero(atlas)  # a third of the grid, or a few voxels
-        return Labeled(places, atlas.ravel()[places].astype(np.intp))
-
+def _atlas() -> tuple[Labeled, ...]:
+    """CerebrA, the meta-ROI and the pons."""
     extra = ((META_ROI_REGION, template.meta_roi_mask()), (PONS_REGION, template.pons_mask()))
-    alone = [(of(mask), pd.DataFrame({"label": [1], "region": [region], "side": ["both"]})) for region, mask in extra]
-    return (of(template.labels()), template.region_table()), *alone
+    alone = [Labeled.of(mask, pd.DataFrame({"label": [1], "region": [name], "side": ["both"]})) for name, mask in extra]
+    return Labeled.of(template.labels(), template.region_table()), *alone
 
 
-def _volumes(
-    jacobian: np.ndarray, tissues: Mapping[str, np.ndarray], voxels: Labeled, table: pd.DataFrame
-) -> pd.DataFrame:
-    """Volumes and methods of a table of labels."""
-    jacobian = voxels.take(jacobian)
-    volumes = {JACOBIAN: voxels.sums(jacobian)}
-    volumes |= {TISSUE_METHODS[name]: voxels.sums(jacobian * voxels.take(v)) for name, v in tissues.items()}
+def _volumes(jacobian: np.ndarray, tissues: Mapping[str, np.ndarray], part: Labeled) -> list[tuple[float, str]]:
+    """Volume (mL) and method of each row of a part of the atlas."""
+    jacobian = part.take(jacobian)
+    volumes = {JACOBIAN: part.sums(jacobian)}
+    volumes |= {TISSUE_METHODS[name]: part.sums(jacobian * part.take(v)) for name, v in tissues.items()}
     if "csf" in tissues:
         volumes[PARENCHYMA] = volumes[JACOBIAN] - volumes[TISSUE_METHODS["csf"]]
-    wanted = table.region.map(_method)
-    methods = wanted.where(wanted.isin(volumes), JACOBIAN)
-    found = [volumes[method][label] for method, label in zip(methods, table.label, strict=True)]
-    rows = pd.DataFrame({"region": table.region, "side": table.side, "volume_ml": found})
-    return rows.assign(volume_ml=rows.volume_ml * template.VOXEL_ML, method=methods)
+    methods = [method if (method := _method(region)) in volumes else JACOBIAN for region in part.regions]
+    return [(float(volumes[method][row]) * template.VOXEL_ML, method) for row, method in enumerate(methods)]
 
 
 def _method(region: str) -> str:
@@ -122,26 +132,22 @@ def _method(region: str) -> str:
 
 
 def _mean_suvr(
-    suvr: np.ndarray | None,
-    covered: np.ndarray | None,
-    gray: GreyUptake | None,
-    voxels: Labeled,
-    table: pd.DataFrame,
+    suvr: np.ndarray | None, covered: np.ndarray | None, gray: GreyUptake | None, part: Labeled
 ) -> np.ndarray:
-    """SUVR of the rows of a table of labels."""
+    """SUVR of each row of a part of the atlas."""
     if suvr is None:
-        return np.full(len(table), np.nan)
+        return np.full(len(part.numbers), np.nan)
     covered = np.ones(suvr.shape, bool) if covered is None else covered
-    there = voxels.take(covered)
-    size, inside, plain = (voxels.sums(values)[table.label] for values in (None, there, voxels.take(suvr) * there))
+    there = part.take(covered)
+    size, inside, plain = (part.sums(values) for values in (None, there, part.take(suvr) * there))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = plain / inside
         if gray is not None:
-            share = voxels.take(gray.share) * there
+            share = part.take(gray.share) * there
             own = suvr if gray.suvr is None else gray.suvr
-            total, weight = (voxels.sums(values)[table.label] for values in (share * voxels.take(own), share))
-            mean = np.where(table.region.isin(PLAIN_SUVR) | (weight <= 0), mean, total / weight)
-            for row, (region, side) in enumerate(zip(table.region, table.side, strict=True)):
+            total, weight = (part.sums(values) for values in (share * part.take(own), share))
+            mean = np.where(np.isin(part.regions, PLAIN_SUVR) | (weight <= 0), mean, total / weight)
+            for row, (region, side) in enumerate(zip(part.regions, part.sides, strict=True)):
                 if region in gray.segmented:
                     mean[row] = _weighted(own, gray.segmented[region] * covered, side, otherwise=mean[row])
         return np.where(inside >= 0.5 * size, mean, np.nan)

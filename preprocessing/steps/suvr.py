@@ -6,7 +6,7 @@ counts, as for ADNI's FDG meta-ROI; or the whole cerebellum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -79,13 +79,15 @@ def hottest(values: np.ndarray, share: float) -> np.ndarray:
     return np.sort(values)[int(len(values) * (1 - share)) :]
 
 
-def gray_and_white(tissues: np.ndarray, segmented: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def gray_and_white(tissues: Sequence[np.ndarray], segmented: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Shares of grey and white matter as a PET shows them, (91, 109, 91) each.
 
-    tissues: (3, 91, 109, 91), CSF, grey and white matter by the contrast of the T1; segmented: probability of grey
+    tissues: CSF, grey and white matter by the contrast of the T1, (91, 109, 91) each; segmented: probability of grey
     structures by name. Deep nuclei hold so much myelin that the contrast calls half of them white matter.
     """
     _, gray, white = tissues
-    known = np.maximum.reduce([template.region_mask(*MYELINATED).astype(np.float32), *segmented.values()])
+    known = template.region_mask(*MYELINATED)
+    for probability in segmented.values():
+        known = np.maximum(known, probability)
     moved = np.minimum(white, np.maximum(known - gray, 0))
     return gray + moved, white - moved

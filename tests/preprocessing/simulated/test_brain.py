@@ -11,7 +11,7 @@ from preprocessing.simulated import deformation, healthy, scanner, tissue_model
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy, sample
 from preprocessing.simulated.brain import Brain
-from preprocessing.simulated.interpolation import trilinear
+from preprocessing.simulated.interpolation import gaussian, stretched, trilinear
 from preprocessing.simulated.label_maps import brain_of, draw_t1
 from preprocessing.steps import template
 
@@ -42,7 +42,7 @@ def test_shape_varies_in_regions_that_keep_their_volume(anatomy: TemplateAnatomy
     background = deformation.random_velocity(person.rng(3))
     np.testing.assert_allclose(background.std((1, 2, 3)), np.hypot(2.2, 0.5), rtol=0.3)
     velocity = anatomy.controls.velocity(dict.fromkeys(deformation.CONTROLLED, 0.0), background)
-    inside = anatomy.controls.weights @ deformation.divergence(velocity).ravel()
+    inside = anatomy.controls.weights @ deformation.divergence(velocity)[anatomy.controls.inside]
     assert np.abs(inside).max() < 0.01 and np.abs(velocity).max() > 4
 
 
@@ -71,6 +71,35 @@ def test_fast_interpolation_is_that_of_scipy() -> None:
     where = rng.uniform(-1, 9, (3, 50)).astype(np.float32)
     expected = [ndimage.map_coordinates(values, where, order=1, mode="nearest") for values in maps]
     np.testing.assert_allclose(trilinear(maps, where), expected, atol=1e-4)
+
+
+def test_positions_stretched_over_a_grid_are_those_of_its_voxels() -> None:
+    """Positions that are linear in the voxels, given at every other voxel of a grid of 9 x 7 x 5."""
+    maps = np.random.default_rng(2).standard_normal((1, 7, 8, 9)).astype(np.float32)
+    where = 0.7 * np.indices((9, 7, 5), dtype=np.float32) + 0.2
+    few = where[:, ::2, ::2, ::2]
+    np.testing.assert_allclose(trilinear(maps, few, shape=(9, 7, 5)), trilinear(maps, where), atol=1e-5)
+
+
+def test_fast_filters_and_stretching_are_those_of_scipy() -> None:
+    values = np.random.default_rng(3).standard_normal((2, 12, 9, 10)).astype(np.float32)
+    for sigma in (1.7, np.array([0.5, 2.0, 1.0])):
+        expected = [ndimage.gaussian_filter(part, sigma) for part in values]
+        np.testing.assert_allclose(gaussian(values, sigma), expected, atol=1e-5)
+        np.testing.assert_allclose(gaussian(values[0], sigma), expected[0], atol=1e-5)
+    expected = ndimage.zoom(values[0], (2, 3, 1.5), order=1, mode="nearest", grid_mode=True)
+    np.testing.assert_allclose(stretched(values[0], (24, 27, 15)), expected, atol=1e-5)
+
+
+def test_exponential_is_the_flow_along_the_velocity(person: model.Person) -> None:
+    """Against a hundred small steps."""
+    velocity = deformation.random_velocity(person.rng(3))
+    slow = np.zeros_like(velocity)
+    for _ in range(100):
+        slow = slow + deformation.sampled(velocity, slow) / 100
+    inner = (slice(None), *3 * [slice(6, -6)])
+    assert np.abs(deformation.exponential(velocity) - slow)[inner].max() < 0.15
+    assert np.sqrt(((deformation.exponential(velocity) - slow)[inner] ** 2).mean()) < 0.02
 
 
 def test_true_volume_is_that_of_the_label_carried_into_the_head(anatomy: TemplateAnatomy, person: model.Person) -> None:
