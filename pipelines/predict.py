@@ -17,10 +17,8 @@ import pandas as pd
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
-from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
-from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from preprocessing.cohort.run import Recipe, preprocess_cohort
@@ -125,10 +123,7 @@ def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
         print(f"no prediction: {', '.join(left_out)}", file=sys.stderr)
         return pd.DataFrame()
     batch = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed=True)
-    fitted = restore(run, settings, batch)
-    found = {name: values.numpy() for name, values in predict(fitted, batch).items()}
-    calibrated = Calibration.from_json(run.calibration).apply(found, batch.present.numpy())
-    return prediction_table("new", batch, found, calibrated, CLASSES)
+    return prediction_table("new", batch, *restore(run).posteriors_of(batch), CLASSES)
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

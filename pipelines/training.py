@@ -25,6 +25,7 @@ from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cros
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.files import DamagedFile, inside, lock
 from adni_tcgm.methods.method import Method
+from adni_tcgm.model import TrainedModel
 from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
 from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
@@ -113,7 +114,7 @@ def _train(
     adjustment = getattr(splits, "adjustment", None)
     save_run(
         run_dir,
-        fitted,
+        TrainedModel(fitted, found.calibration, splits.transforms, tuple(splits.classes)),
         splits,
         config=config,
         metrics=metrics,
