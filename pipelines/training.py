@@ -45,7 +45,8 @@ BASELINES_VERSION = 3
 
 def run_name(settings: Settings, method: str, seed: int) -> str:
     """`<features>-<method>-r<rate>-s<seed>` for brains, `<name>-…` for everything else: the run's folder."""
-    return f"{settings.variant}-{method}-r{settings.data.label_rate:g}-s{seed}"
+    # A method of one's own is called module:Name.
+    return f"{settings.variant}-{method.replace(':', '.')}-r{settings.data.label_rate:g}-s{seed}"
 
 
 def train_run(
