@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "TCGM": "estimators:TCGM",
     "MultimodalClassifier": "estimators:MultimodalClassifier",
-    "MultimodalData": "model:MultimodalData",
+    "MultimodalData": "data:MultimodalData",
     "TrainedModel": "model:TrainedModel",
     "load": "model:load",
     "MLP": "nets.mlp:MLPConfig",

@@ -25,14 +25,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from adni_tcgm.data import MultimodalData, Views, to_batch
 from adni_tcgm.evaluation.cross_fitting import calibrate_held_out, cross_predict
 from adni_tcgm.evaluation.metrics import METRICS, classification_metrics
 from adni_tcgm.methods.method import ClassifierConfig
 from adni_tcgm.methods.registry import METHODS
-from adni_tcgm.model import MultimodalData, Scale, TrainedModel, Views, to_batch
+from adni_tcgm.model import TrainedModel
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, Splits
 from adni_tcgm.tcgm.trainer import Fitted, TrainConfig, fit, predict
+from adni_tcgm.transforms import Transform
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 
@@ -90,8 +92,11 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
         if nobody:
             raise ValueError(f"no sample has view {nobody[0]!r}; leave it out")
         shapes = {name: values.shape[1:] for name, values in data.views.items()}
-        scales = {name: Scale.fit(values[present[name]]) for name, values in data.views.items()}
-        train = to_batch(data, shapes, scales, labels)
+        transforms = {
+            name: Transform.fit(values[present[name]], "zscore", pooled=values.ndim > 2)
+            for name, values in data.views.items()
+        }
+        train = to_batch(data, shapes, transforms, labels)
         modalities = [Modality(name, shape) for name, shape in shapes.items()]
         empty = train.select(torch.arange(0))
         splits = Splits(modalities, [str(label) for label in self.classes_], train, empty, empty)
@@ -108,7 +113,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
         # Empty for methods that have one classifier on all modalities together.
         single = [modality for modality in predict(fitted, empty) if modality != "all"]
         calibration, self.calibration_ = calibrate_held_out(held_out, single, fitted.prior.numpy())
-        self.model_ = TrainedModel(tuple(self.classes_), shapes, scales, fitted, calibration, name, settings, net)
+        self.model_ = TrainedModel(fitted, calibration, transforms, tuple(self.classes_))
         return self
 
     def _config(self) -> TrainConfig:
@@ -129,7 +134,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
     def predict_log_proba(self, X: Views | MultimodalData, modality: str = "all") -> np.ndarray:
         """(N, C) log-posteriors, calibrated: of all modalities that a sample has, or of one."""
         check_is_fitted(self, "model_")
-        return self.model_.log_posteriors(_as_data(X))[modality]
+        return self.model_.log_posteriors(X)[modality]
 
     def predict_proba(self, X: Views | MultimodalData, modality: str = "all") -> np.ndarray:
         """(N, C) probabilities, columns in the order of `classes_`."""

@@ -19,7 +19,7 @@ from datetime import date
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from adni_tcgm.limits import load_yaml, read_json, read_text
 from adni_tcgm.tables import to_tsv
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
     from adni_tcgm.tcgm.trainer import Fitted
@@ -67,6 +67,7 @@ MORE_METRICS = (
     "agreement",
 )
 COMPLETE = "metrics.json"
+WEIGHTS = "weights.safetensors"
 ADJUSTMENT = "adjustment.safetensors"
 
 
@@ -97,9 +98,17 @@ class Run:
         return path if manifest.is_file() and sha256(manifest) == self.prepared["manifest_sha256"] else None
 
 
+class Kept(Protocol):
+    """A trained model that writes itself into one file."""
+
+    fitted: Fitted
+
+    def save(self, path: Path) -> Path: ...
+
+
 def save_run(
     run_dir: str | Path,
-    fitted: Fitted,
+    model: Kept,
     splits: Splits,
     *,
     config: Mapping,
@@ -115,9 +124,9 @@ def save_run(
 ) -> Path:
     """Write the run folder; an older one of that name is replaced once the new one is finished.
 
-    config: plain values only. predictions: from `prediction_table`. adjustment, calibration: their JSON form;
-    adjustment_tensors: the numbers that go with the former. split, audit: from `adni_tcgm.audit`. prepared: the folder
-    that was trained on; its `recipe.json` is copied.
+    model: a `TrainedModel`. config: plain values only. predictions: from `prediction_table`. adjustment, calibration:
+    their JSON form; adjustment_tensors: the numbers that go with the former. split, audit: from `adni_tcgm.audit`.
+    prepared: the folder that was trained on; its `recipe.json` is copied.
     Raises ValueError where metrics lack or add a key.
     """
     check_metrics(metrics)
@@ -131,9 +140,9 @@ def save_run(
         plain = json.loads(json.dumps(config))
         (unfinished / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         write_json(unfinished / "environment.json", environment())
-        save_weights(unfinished / "weights.safetensors", fitted.model)
+        model.save(unfinished / WEIGHTS)
         write_table(unfinished / "splits.tsv", split_table(splits))
-        write_table(unfinished / "history.tsv", history_table(fitted.history))
+        write_table(unfinished / "history.tsv", history_table(model.fitted.history))
         write_table(unfinished / "predictions.tsv", predictions)
         records = {"split": split, "audit": audit, "adjustment": adjustment, "calibration": calibration}
         for name, record in records.items():
@@ -196,12 +205,6 @@ def load_run(run_dir: str | Path) -> Run:
     )
 
 
-def save_weights(file: str | Path, model: nn.Module) -> None:
-    from safetensors.torch import save_model
-
-    save_model(model, str(file))
-
-
 def save_tensors(file: str | Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
@@ -215,33 +218,6 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
 
     try:
         return load_file(str(file)) if Path(file).is_file() else {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: not a safetensors file: {error}") from error
-
-
-def load_weights(run_dir: str | Path, model: nn.Module) -> None:
-    """Fill `model`, built as it was for the run, with the weights of the run; every tensor must fit.
-
-    Raises ValueError naming the file where they do not, or where it is no safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
-    file = Path(run_dir) / "weights.safetensors"
-    try:
-        load_model(model, str(file), strict=True)
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"{file}: not the weights of this run: {error}") from error
-
-
-def weight_shapes(run_dir: str | Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that `save_weights` wrote; none of them is read. Raises ValueError."""
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(run_dir) / "weights.safetensors"
-    try:
-        with safe_open(str(file), "pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: not a safetensors file: {error}") from error
 

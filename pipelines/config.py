@@ -16,14 +16,14 @@ from adni_tcgm.limits import load_yaml, read_text
 from adni_tcgm.methods.method import ClassifierConfig, Method
 from adni_tcgm.methods.registry import METHODS
 from adni_tcgm.nets.augment3d import Augment3D
-from adni_tcgm.nets.densenet3d import DenseNet3DConfig
-from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.nets.registry import NETS
 from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.pretraining.murauer import Murauer
 from adni_tcgm.pretraining.pretext import Pretraining
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits, join
 from adni_tcgm.tcgm.trainer import TrainConfig
+from pipelines.own_code import register_own
 
 BUILT_IN = Path(__file__).parent / "configs"
 # What `dataset` names: the module that loads it, and the settings that it takes.
@@ -34,7 +34,7 @@ DATASETS = {
     "gaussian": (gaussian, gaussian.GaussianConfig),
     "emotion": (emotion, emotion.EmotionConfig),
 }
-NETS = ("paper", "slim", "grid", "linear", "mlp", "encoders")
+ENCODERS = "encoders"  # a network for each modality
 NO_PRETRAINING = "none"
 AUSTERE, PAPER = "austere", "paper"  # which labels a run may look at
 # Former names of settings, in files and saved runs that are older.
@@ -58,7 +58,8 @@ DataConfig = (
 class Settings:
     """Everything that decides a run, apart from the method's name.
 
-    dataset: one of DATASETS; `data` are its settings. name: what results are filed under.
+    dataset: one of DATASETS; `data` are its settings. name: what results are filed under. dataset, net and the methods
+        may be one's own, named by import path (`own_code`).
     net: "paper" or "slim" (3D DenseNet), "grid" (volumes that lie in one space), "linear" or "mlp" (vectors; `mlp` has
         its settings), or "encoders" (vectors and sequences; `encoders` has the settings of each modality).
     augment: "default", "paper" or "none"; of volumes only.
@@ -93,11 +94,11 @@ class Settings:
             if Path(name).name != name or name in ("", ".."):
                 raise ValueError(f"name {name!r}; a name without / that could be a folder is needed")
         _check_choice("dataset", self.dataset, DATASETS)
-        _check_choice("net", self.net, NETS)
+        _check_choice("net", self.net, (*NETS, ENCODERS))
         _check_choice("pretraining", self.pretraining, (NO_PRETRAINING, *self.pretrainings))
         _check_choice("protocol", self.protocol, (AUSTERE, PAPER))
         _check_choice("augment", self.augment, ("default", "paper", "none"))
-        if self.net == "encoders" and not self.encoders:
+        if self.net == ENCODERS and not self.encoders:
             raise ValueError("net is 'encoders', but encoders names no modality and its network")
         for name in self.methods:
             # Built once, so that a wrong key is refused before anything runs.
@@ -145,14 +146,10 @@ class Settings:
 
     def encoder(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
         """The networks that see the inputs; of "encoders", one for each modality."""
-        _check_choice(f"pretrainings.{self.pretraining}: net", self.network, NETS)
-        if self.network == "encoders":
+        _check_choice(f"pretrainings.{self.pretraining}: net", self.network, (*NETS, ENCODERS))
+        if self.network == ENCODERS:
             return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
-        if self.network in ("linear", "mlp"):
-            return MLPConfig() if self.network == "linear" else self.mlp
-        if self.network == "grid":
-            return Grid3DConfig()
-        return DenseNet3DConfig.paper() if self.network == "paper" else DenseNet3DConfig.slim()
+        return self.mlp if self.network == "mlp" else NETS[self.network]()
 
     def classifier(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
         """The networks that a method trains: on pretrained encoders, linear ones."""
@@ -226,6 +223,10 @@ def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
     for key, value in overrides.items():
         _put(values, key.split("."), value)
     values.setdefault("name", path.stem)
+    try:
+        register_own(values, DATASETS)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
     dataset = values.get("dataset", "adni")
     _check_choice(f"{path.name}: dataset", dataset, DATASETS)
     data = build(DATASETS[dataset][1], values.pop("data", {}), f"{path.name}: data")

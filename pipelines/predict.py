@@ -18,10 +18,8 @@ import pandas as pd
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
-from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
-from adni_tcgm.tcgm.trainer import predict
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from preprocessing.cohort.run import Recipe, preprocess_cohort
@@ -133,14 +131,9 @@ def predict_people(
 
     split: what these rows are called; undiagnosed, sample_ids: as `datasets.adni.load_people` reads them.
     """
-    settings = settings_of(run, prepared)
-    config = replace(settings.data, margin=0)
-    adjustment = restore_adjustment(run)
-    batch = adni.load_people(config, run.norms, prepared, adjustment, undiagnosed, sample_ids)
-    fitted = restore(run, settings, batch)
-    found = {name: values.numpy() for name, values in predict(fitted, batch).items()}
-    calibrated = Calibration.from_json(run.calibration).apply(found, batch.present.numpy())
-    return prediction_table(split, batch, found, calibrated, CLASSES)
+    config = replace(settings_of(run, prepared).data, margin=0)
+    batch = adni.load_people(config, run.norms, prepared, restore_adjustment(run), undiagnosed, sample_ids)
+    return prediction_table(split, batch, *restore(run).posteriors_of(batch), CLASSES)
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

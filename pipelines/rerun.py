@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import CHECKSUMS
 from adni_tcgm.storage import Run, environment, load_run
 from pipelines.config import DATASETS, Settings, build
+from pipelines.own_code import register_own
 from pipelines.restoring import RECORDED, Refused
 from pipelines.training import configuration, train_run
 from pipelines.truth import Truth
@@ -38,14 +39,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="where the data lie; default: the prepared folder that the run names")
     parser.add_argument("--external", type=Path, metavar="DIR", help="the external test set, where the run had one")
     parser.add_argument("--out", type=Path, help="keep the second run below this folder; default: it is compared only")
+    parser.add_argument("--allow-code", action="append", default=[], metavar="MODULE", help="whose code the run names")
     parser.add_argument("--allow-changes", action="store_true", help="go on where code, packages or data have changed")
     add_debug(parser)
     return parser.parse_args(argv)
 
 
-def settings_again(run: Run, data: Path | None) -> Settings:
+def settings_again(run: Run, data: Path | None, allow_code: Collection[str] = ()) -> Settings:
     """The settings of a run of any data set. Raises Refused where they are of another version of this code."""
     values = {key: value for key, value in run.config.items() if key not in RECORDED}
+    register_own(run.config, DATASETS, allow_code)
     kind = DATASETS[values["dataset"]][1]
     path = data or _recorded_place(run)
     takes_path = "path" in {field.name for field in dataclasses.fields(kind)}
@@ -112,7 +115,7 @@ def _content(file: Path) -> bytes | str | None:
 
 def run(arguments: argparse.Namespace) -> int:
     first = load_run(arguments.run_dir)
-    settings = settings_again(first, arguments.data)
+    settings = settings_again(first, arguments.data, arguments.allow_code)
     changes = [
         change for change in list_changes(first, settings) if not (arguments.external and "--external" in change)
     ]

@@ -6,17 +6,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from adni_tcgm.datasets.adni_adjust import Adjustment
-from adni_tcgm.methods.pvcc import PVCC, LinearViews
-from adni_tcgm.pretraining.murauer import Mapped
-from adni_tcgm.pretraining.pretext import Encoder, Pretraining, build_encoders
-from adni_tcgm.storage import ADJUSTMENT, Run, load_tensors, load_weights, weight_shapes
-from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
-from adni_tcgm.tcgm.encoders import Encoded, EncodedModel, Encoders
-from adni_tcgm.tcgm.trainer import Fitted, Spec
-from pipelines.config import NO_PRETRAINING, Settings, build
+from adni_tcgm.methods.pvcc import PVCC
+from adni_tcgm.model import TrainedModel, load
+from adni_tcgm.storage import ADJUSTMENT, Run, load_tensors
+from pipelines.config import Settings, build
 from preprocessing.intake.labels import LabelRule
 from preprocessing.steps.template import SPACE
 from preprocessing.subject.plan import RECIPE_VERSION, Recipe
@@ -98,40 +92,17 @@ def restore_adjustment(run: Run) -> Adjustment | None:
         raise Refused(f"{run.path}: {error}") from error
 
 
-def restore(run: Run, settings: Settings, batch: MultimodalBatch) -> Fitted:
-    """The classifiers, and encoders where pretraining made them, with their weights.
+def restore(run: Run) -> TrainedModel:
+    """The trained model of a run on brains.
 
-    batch: gives each input's shape. Raises Refused for closed-form runs on voxels as they are: those have seen the
-    margin around the crop, too, which nobody else's scans are read with.
+    Raises Refused for closed-form runs on voxels as they are: those have seen the margin around the crop, too, which
+    nobody else's scans are read with.
     """
-    name = run.config["method"]
-    method = settings.method(name)
-    prior = torch.tensor(run.calibration["log_prior"])
-    modalities = [Modality(key, tuple(values.shape[1:])) for key, values in batch.inputs.items()]
-    closed_form, encoders = isinstance(method, PVCC), None
-    if settings.pretraining != NO_PRETRAINING:
-        encoders = _blank_encoders(run, settings, modalities)
-    elif closed_form and settings.data.features == "voxels":
+    try:
+        model = load(run.path)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if isinstance(model.fitted.method, PVCC) and run.metrics["features"] == "voxels":
+        name = run.config["method"]
         raise Refused(f"{run.path}: {name} on voxels has seen the margin around the crop; train it on encoders")
-    seen = encoders.modalities if encoders else modalities
-    model = LinearViews(seen, prior) if closed_form else method.build(Spec(seen, CLASSES, prior))
-    if encoders:
-        method, model = Encoded(method), EncodedModel(encoders, model)
-    load_weights(run.path, model)
-    train = settings.train_for(name)
-    return Fitted(method, model.eval(), CLASSES, modalities, prior, [], train, 0, settings.augmentation())
-
-
-def _blank_encoders(run: Run, settings: Settings, modalities: list[Modality]) -> Encoders:
-    """Encoders as wide as those of the run; what they are wide for is known to the data it was trained on."""
-    pretraining, shapes = settings.chosen_pretraining(), weight_shapes(run.path)
-    widths = {modality.name: shapes[f"encoders.nets.{modality.name}.mean"][0] for modality in modalities}
-    if isinstance(pretraining, Pretraining):
-        return build_encoders(settings.encoder(), modalities, widths)
-    nets = {}
-    for modality in modalities:
-        # MURAUER: what a sample says is its class scores and its other views (p and g).
-        classes, views = (shapes[f"encoders.nets.{modality.name}.net.{part}.weight"][0] for part in "pg")
-        f = settings.encoder().build(modality.shape, pretraining.latent)
-        nets[modality.name] = Encoder(Mapped(f, pretraining, classes, views), widths[modality.name])
-    return Encoders(nets, widths)
+    return model

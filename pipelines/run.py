@@ -17,7 +17,8 @@ import pandas as pd
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.processes import joined, rank
-from pipelines.config import METHODS, Settings, load_settings, parse_override
+from pipelines.config import DATASETS, METHODS, Settings, load_settings, parse_override
+from pipelines.own_code import register_own
 from pipelines.training import run_name, say_budget, train_run
 
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss", "brier")
@@ -28,7 +29,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="built-in name, or a .yaml file")
-    parser.add_argument("--method", choices=tuple(METHODS), default="tcgm")
+    parser.add_argument("--method", default="tcgm", help=f"{', '.join(METHODS)}, or module:Name of your own")
     parser.add_argument("--data", type=Path, help="file or folder of the data; sets data.path")
     parser.add_argument("--out", type=Path, help="default: out/NAME")
     parser.add_argument("--label-rate", type=float, help="share of the training labels shown; default: as configured")
@@ -53,6 +54,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     runs = (arguments.out or Path("out") / settings.name) / "runs"
+    register_own({"method": arguments.method}, DATASETS)
+    settings.method(arguments.method)
     train = settings.train_for(arguments.method)
     print(f"data      {settings.name} ({getattr(settings.data, 'path', '') or 'no file'}), dataset {settings.dataset}")
     print(f"training  {arguments.method}, net {settings.network}, {train.steps} steps, seed {arguments.seed}")

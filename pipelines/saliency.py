@@ -140,7 +140,7 @@ def write_saliency(
     people = adni.load_people(
         config, run.norms, prepared, restore_adjustment(run), undiagnosed=True, sample_ids=sample_ids
     )
-    fitted = restore(run, settings, people)
+    fitted = restore(run).fitted
     if network_of(fitted.model, next(iter(people.inputs))) is None:
         raise Refused(f"{run.path}: {run.config['method']} has no network for each modality")
     baseline, n = stable_mean(fitted, settings, run.config["seed"])

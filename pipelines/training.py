@@ -25,6 +25,7 @@ from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cros
 from adni_tcgm.evaluation.metrics import evaluate_modalities
 from adni_tcgm.files import DamagedFile, inside, lock
 from adni_tcgm.methods.method import Method
+from adni_tcgm.model import TrainedModel
 from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
 from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
@@ -44,7 +45,8 @@ BASELINES_VERSION = 3
 
 def run_name(settings: Settings, method: str, seed: int) -> str:
     """`<features>-<method>-r<rate>-s<seed>` for brains, `<name>-…` for everything else: the run's folder."""
-    return f"{settings.variant}-{method}-r{settings.data.label_rate:g}-s{seed}"
+    # A method of one's own is called module:Name.
+    return f"{settings.variant}-{method.replace(':', '.')}-r{settings.data.label_rate:g}-s{seed}"
 
 
 def train_run(
@@ -113,7 +115,7 @@ def _train(
     adjustment = getattr(splits, "adjustment", None)
     save_run(
         run_dir,
-        fitted,
+        TrainedModel(fitted, found.calibration, splits.transforms, tuple(splits.classes)),
         splits,
         config=config,
         metrics=metrics,

@@ -23,7 +23,7 @@ from adni_tcgm.datasets.arrays import ArraysConfig, read
 from adni_tcgm.datasets.convert_pickle import read_pickle
 from adni_tcgm.datasets.emotion_files import open_arrays
 from adni_tcgm.datasets.newsgroup_text import read_posts
-from adni_tcgm.datasets.transforms import transformed
+from adni_tcgm.transforms import transformed
 from benchmarks.fuzz_formats import make_dicom
 from pipelines.config import load_settings
 from preprocessing.intake.columns import read_text_table

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from adni_tcgm.datasets.arrays import ArraysConfig, read
 from adni_tcgm.datasets.emotion_files import open_arrays
 from adni_tcgm.datasets.newsgroup_text import read_posts
-from adni_tcgm.storage import load_run, load_weights, weight_shapes
+from adni_tcgm.model import load
+from adni_tcgm.storage import load_run
 from preprocessing.ledger import LedgerRow, ledger_table, write_table
 from preprocessing.quality.sheet import write_contact_sheet
 
@@ -67,16 +67,14 @@ CHECKPOINTS = {
 @pytest.mark.parametrize("content", CHECKPOINTS.values(), ids=CHECKPOINTS)
 def test_a_broken_checkpoint_is_one_sentence(tmp_path, content):
     (tmp_path / "weights.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match="not the weights of this run"):
-        load_weights(tmp_path, nn.Linear(3, 3))
-    with pytest.raises(ValueError, match="not a safetensors file"):
-        weight_shapes(tmp_path)
+    with pytest.raises(ValueError, match="not a saved model"):
+        load(tmp_path / "weights.safetensors")
 
 
 def test_a_pickle_in_the_place_of_a_checkpoint_is_not_loaded(tmp_path, sprung):
     torch.save({"weight": Attack(sprung)}, tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match="not the weights of this run"):
-        load_weights(tmp_path, nn.Linear(3, 3))
+    with pytest.raises(ValueError, match="not a saved model"):
+        load(tmp_path / "weights.safetensors")
 
 
 def test_a_run_folder_whose_settings_hold_a_program_is_refused(tmp_path, sprung):

@@ -16,12 +16,12 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, apportion, draw_splits, draw_visible
-from adni_tcgm.datasets.transforms import transformed
 from adni_tcgm.privacy import DAY, without_days
 from adni_tcgm.tables import to_tsv
 from adni_tcgm.tcgm.aggregator import aggregate, label_prior, nuisance_group_priors
 from adni_tcgm.tcgm.batch import UNLABELED
 from adni_tcgm.tcgm.gain import total_correlation_gain
+from adni_tcgm.transforms import transformed
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at
 
 # Derandomized: a failure is the same everywhere, and a green run stays green.

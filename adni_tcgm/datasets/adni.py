@@ -25,7 +25,7 @@ from adni_tcgm.datasets.adni_adjust import (
     read_covariates,
 )
 from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
-from adni_tcgm.datasets.adni_norms import fit_norms, standardize
+from adni_tcgm.datasets.adni_norms import fit_norms, standardize, transforms_of
 from adni_tcgm.datasets.adni_regions import region_features, signs_of
 from adni_tcgm.datasets.folds import check_folds, fold_splits
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
@@ -181,6 +181,7 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
     nuisances = read_covariates(people[trains]).rename(columns={"male": "sex", "tiv_ml": "head size"})
     about = {"rows": rows, "fitted_on": fitted_on, "nuisances": {n: v.tolist() for n, v in nuisances.items()}}
     about |= {"left_out": dict(left_out), "target_signs": target_signs}
+    about |= {"transforms": transforms_of(norms) if adjustment is None else {}}
     splits = AdniSplits(shapes, CLASSES, **parts, **about, norms=norms, adjustment=adjustment)
     return splits if config.source_labels == "none" else replace(splits, source=load_source(config, splits))
 

@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from adni_tcgm.transforms import Transform
+
 
 def fit_norms(
     inputs: dict[str, Tensor], present: np.ndarray, rows: np.ndarray, features: dict[str, list[str]]
@@ -31,6 +33,14 @@ def fit_norms(
             for feature, m, s in zip(features[name], mean, sd, strict=True)
         ]
     return pd.DataFrame(records)
+
+
+def transforms_of(norms: pd.DataFrame) -> dict[str, Transform]:
+    """Modality -> what `standardize` does with it."""
+    return {
+        name: Transform("zscore", numbers={key: rows[key].to_numpy(float) for key in ("mean", "sd")})
+        for name, rows in norms.groupby("modality")
+    }
 
 
 def standardize(

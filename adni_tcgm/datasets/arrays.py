@@ -15,9 +15,9 @@ from adni_tcgm.datasets.arrays_folder import SAMPLE_ID, read_folder
 from adni_tcgm.datasets.arrays_matlab import plain, read_cell
 from adni_tcgm.datasets.multiview import Arrays, to_splits
 from adni_tcgm.datasets.splitting import check_label_rate
-from adni_tcgm.datasets.transforms import TRANSFORMS, Matrix
 from adni_tcgm.limits import check_npz
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
+from adni_tcgm.transforms import TRANSFORMS, Matrix
 
 ROWS = ("by_id", "aligned")
 
@@ -36,7 +36,7 @@ class ArraysConfig:
     In a folder, a .tsv file `NAME.tsv` gives its columns as arrays called NAME.COLUMN, and all of its numeric columns
     together as NAME. Several tables are lined up by the column that names the samples in each of them: `ids`, else
     `sample_id`, else the one that all share; `rows: aligned` says that row k of every table is the same sample.
-    transform, unit_norm: see `transforms.transformed`; one transform for all modalities, or one for each by name.
+    transform, unit_norm: see `transforms.Transform`; one transform for all modalities, or one for each by name.
     label_rate: share of the labeled training samples whose label is shown.
     """
 

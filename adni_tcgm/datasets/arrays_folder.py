@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from adni_tcgm.datasets.transforms import Matrix
 from adni_tcgm.limits import MAX_TABLE_BYTES, check_npz, load_npy, require_size
+from adni_tcgm.transforms import Matrix
 
 SAMPLE_ID = "sample_id"
 

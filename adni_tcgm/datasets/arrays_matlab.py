@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
-from adni_tcgm.datasets.transforms import Matrix
+from adni_tcgm.transforms import Matrix
 
 # What their labels are usually called.
 LABELS = ("Y", "gt", "truelabel")

@@ -14,8 +14,9 @@ import numpy as np
 from scipy.io import loadmat
 
 from adni_tcgm.datasets.convert_pickle import LENGTHS
-from adni_tcgm.datasets.sequences import ROWS_AT_ONCE, find_steps, mark_steps, mean_over_steps
+from adni_tcgm.datasets.sequences import find_steps, mark_steps, mean_over_steps
 from adni_tcgm.limits import check_hdf5, check_npz
+from adni_tcgm.transforms import ROWS_AT_ONCE
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")  # In this order where one file holds the labels of all four.
 TASKS = ("sentiment", *EMOTIONS)

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 
 from adni_tcgm.datasets.splitting import SHARES, check_label_rate, draw_visible
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
+from adni_tcgm.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def load(config: GaussianConfig, seed: int) -> Splits:
         )
         shown = zip(ids, labels.tolist(), visible.tolist(), strict=True)
         rows += [SplitRow(sample, sample, split, classes[label], seen) for sample, label, seen in shown]
-    return Splits(modalities, classes, **batches, rows=rows)
+    return Splits(modalities, classes, **batches, rows=rows, transforms={m.name: Transform("raw") for m in modalities})
 
 
 def draw(config: GaussianConfig, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:

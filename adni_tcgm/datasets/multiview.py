@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from adni_tcgm.datasets.sequences import STEPS, standardize_steps
+from adni_tcgm.datasets.sequences import standardize_steps
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, draw_splits, draw_visible
-from adni_tcgm.datasets.transforms import Matrix, transformed
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
+from adni_tcgm.transforms import STEPS, Matrix, Transform
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def to_splits(
     """Train, validation and test samples; 60/20/20 by group unless `arrays.split` says how.
 
     The split depends on the seed only; labels shown at a low rate are among those shown at a higher one. transform,
-    unit_norm: see `transforms.transformed`; one transform for all views or one for each, fitted on training samples;
+    unit_norm: see `transforms.Transform`; one transform for all views or one for each, fitted on training samples;
     "steps" for marked sequences, see `sequences.standardize_steps`, which changes the arrays in place.
     Samples whose modalities are all absent are left out. Raises ValueError for values that a transform cannot take.
     """
@@ -90,11 +90,11 @@ def to_splits(
     shown = draw_visible(known, trains, label_rate, np.random.default_rng([seed, 1]))
     visible = shown | (np.isin(split, ("validation", "test")) & (known != UNLABELED))
 
-    inputs = {}
+    inputs, transforms = {}, {}
     for column, (name, values) in enumerate(arrays.views.items()):
         kind = transform if isinstance(transform, str) else transform[name]
         try:
-            inputs[name] = _inputs(values, present[:, column], trains, kind, unit_norm)
+            inputs[name], transforms[name] = _inputs(values, present[:, column], trains, kind, unit_norm)
         except ValueError as error:
             raise ValueError(f"modality {name!r}: {error}") from error
     labels = np.where(visible, known, UNLABELED)
@@ -119,7 +119,7 @@ def to_splits(
     ]
     modalities = [Modality(name, v.shape[1:]) for name, v in inputs.items()]
     fitted_on = {"transform": [arrays.sample_ids[row] for row in np.flatnonzero(trains)]}
-    return Splits(modalities, tuple(arrays.classes), **parts, rows=rows, fitted_on=fitted_on)
+    return Splits(modalities, tuple(arrays.classes), **parts, rows=rows, fitted_on=fitted_on, transforms=transforms)
 
 
 def _present(arrays: Arrays) -> np.ndarray:
@@ -132,13 +132,15 @@ def _present(arrays: Arrays) -> np.ndarray:
     return np.stack(there, axis=1)
 
 
-def _inputs(values: Matrix, present: np.ndarray, trains: np.ndarray, kind: str, unit_norm: bool) -> np.ndarray:
-    """(N, …) float32; rows of absent samples hold zeros and take no part in fitting the transform."""
-    shape = values.shape
+def _inputs(
+    values: Matrix, present: np.ndarray, trains: np.ndarray, kind: str, unit_norm: bool
+) -> tuple[np.ndarray, Transform]:
+    """(N, …) float32, and the transform; rows of absent samples hold zeros and take no part in fitting it."""
     if kind == STEPS:
         return standardize_steps(values, trains & present)
     if not sparse.issparse(values):
-        values = np.where(present[:, None], np.asarray(values, dtype=float).reshape(shape[0], -1), 0)
-    result = transformed(values, trains & present, kind, unit_norm)
+        values = np.where(present.reshape(-1, *[1] * (values.ndim - 1)), np.asarray(values, dtype=float), 0)
+    transform = Transform.fit(values[trains & present], kind, unit_norm)
+    result = transform(values)
     result[~present] = 0
-    return result.reshape(shape)
+    return result, transform

@@ -17,8 +17,8 @@ from adni_tcgm.datasets.multiview import Arrays, to_splits
 from adni_tcgm.datasets.newsgroup_text import Posts, read_posts
 from adni_tcgm.datasets.newsgroup_views import select_pam, select_smi, select_umi
 from adni_tcgm.datasets.splitting import check_label_rate, draw_splits, draw_visible
-from adni_tcgm.datasets.transforms import TRANSFORMS
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
+from adni_tcgm.transforms import TRANSFORMS
 
 VIEWS = ("pam", "smi", "umi")
 PAIRINGS = ("paired", "class_paired")
@@ -73,7 +73,7 @@ class NewsgroupConfig:
     smi: whose labels choose the words of the SMI view. "all_labels", as published: those of every document, TEST
         INCLUDED, which flatters every method; "visible_labels": those of the training documents whose label is shown.
     unlabeled: further documents of each group that join training without a label; the published data have none.
-    words: how many each view keeps. transform, unit_norm: see `transforms.transformed`.
+    words: how many each view keeps. transform, unit_norm: see `transforms.Transform`.
     label_rate: share of the labeled training samples whose label is shown.
     """
 

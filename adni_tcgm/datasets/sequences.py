@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# What `to_splits` calls the transform of such arrays.
-STEPS = "steps"
-ROWS_AT_ONCE = 512
+from adni_tcgm.transforms import STEPS, Transform, apply_steps, fit_steps
 
 
 def find_steps(values: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
@@ -44,26 +42,8 @@ def mark_steps(values: np.ndarray, real: np.ndarray, steps: int) -> np.ndarray:
     return marked
 
 
-def standardize_steps(values: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """(N, T, 1 + D) with each feature at mean 0 and SD 1 over the real steps of the training utterances; NaN becomes 0.
-
-    training: (N,) bool. In place: at 20,000 utterances a second copy would not fit into small machines.
-    """
-    count, total, squares = 0, 0.0, 0.0
-    for rows in _blocks(np.flatnonzero(training)):
-        steps = values[rows][values[rows][:, :, 0] > 0, 1:].astype(np.float64)
-        count = count + np.isfinite(steps).sum(0)
-        total, squares = total + np.nansum(steps, 0), squares + np.nansum(steps**2, 0)
-    count = np.maximum(count, 1)
-    mean = total / count
-    sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    # A feature that never varied among the training steps carries nothing that could be learned.
-    factor = np.where(sd > 1e-6 * np.maximum(np.abs(mean), 1e-30), 1 / np.where(sd > 0, sd, 1), 0)
-    for rows in _blocks(np.arange(len(values))):
-        block = values[rows[0] : rows[-1] + 1]
-        block[:, :, 1:] = np.nan_to_num((block[:, :, 1:] - mean) * factor) * block[:, :, :1]
-    return values
-
-
-def _blocks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+def standardize_steps(values: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, Transform]:
+    """(N, T, 1 + D) with each feature at mean 0 and SD 1 over the real steps of the training utterances, in place; and
+    the transform. training: (N,) bool."""
+    transform = Transform(STEPS, numbers=fit_steps(values, np.flatnonzero(training)))
+    return apply_steps(values, transform.numbers), transform

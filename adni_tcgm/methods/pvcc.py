@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from adni_tcgm.methods.method import ClassifierConfig
 from adni_tcgm.tcgm.aggregator import label_prior
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.trainer import Fitted, TrainConfig
+from adni_tcgm.tcgm.trainer import Fitted, Spec, TrainConfig
 
 SCALES = torch.logspace(-1, 4, 51)
 
@@ -42,6 +42,10 @@ class PVCC:
     ridge: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
     consistency: tuple[float, ...] = (0.0, 0.1, 1.0, 10.0)
     iterations: int = 100
+
+    def build(self, spec: Spec) -> LinearViews:
+        """For weights that were solved before."""
+        return LinearViews(spec.modalities, spec.log_prior)
 
     def fit(self, splits: Splits, config: TrainConfig) -> Fitted:
         """Solve for every λ₁ and λ₂ and keep the pair with the lowest validation log-loss, the first without labels."""

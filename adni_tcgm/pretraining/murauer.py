@@ -148,6 +148,7 @@ def pretrain_murauer(
             bar.update()
     widths = {name: net.p.out_features + net.g.out_features for name, net in _each(nets).items()}
     encoders = Encoders({name: Encoder(net, widths[name]).to(place) for name, net in _each(nets).items()}, widths)
+    encoders.made_by = config, network
     standardize(encoders, encode(encoders, target, augment))
     return encoders
 

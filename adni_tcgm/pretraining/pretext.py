@@ -97,6 +97,7 @@ def pretrain(
         encoders = build_encoders(network, modalities, widths, seed).to(place)
         optimizer = Adam(encoders.parameters(), pretraining.rate, weight_decay=pretraining.weight_decay)
         schedule = CosineAnnealingLR(optimizer, pretraining.steps)
+        encoders.made_by = pretraining, network
         encoders.train()
         batches = sample_batches(train, pretraining.batch_size, augment, seed=-2 - seed)
         for _ in range(pretraining.steps):

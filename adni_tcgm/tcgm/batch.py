@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -143,6 +144,7 @@ class Splits:
     training samples beside label and inputs, a value each (text: a group, "" unknown; a number, NaN unknown).
     source: samples of another population whose labels are known and mean nearly the same, of classes in the same order.
     target_signs: modality -> of each of its targets what `Modality.signs` is of a feature.
+    transforms: modality -> what turned its values, as measured, into inputs (`adni_tcgm.transforms`).
     """
 
     modalities: Sequence[Modality]
@@ -155,3 +157,4 @@ class Splits:
     nuisances: Mapping[str, Sequence[str] | Sequence[float]] = field(default_factory=dict)
     source: MultimodalBatch | None = None
     target_signs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    transforms: Mapping[str, Any] = field(default_factory=dict)

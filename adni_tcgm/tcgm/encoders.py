@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ CHUNK = 32
 class Encoders(nn.Module):
     """Modality -> its encoder: (B, *shape) -> (B, widths[modality]).
 
-    signs: modality -> of each output what `Modality.signs` is of a feature, where that is known.
+    signs: modality -> of each output what `Modality.signs` is of a feature, where that is known. made_by: the settings
+    of their pretraining and of their networks, from which they are built again.
     """
 
     def __init__(self, nets: Mapping[str, nn.Module], widths: Mapping[str, int]) -> None:
@@ -32,6 +34,7 @@ class Encoders(nn.Module):
         self.nets = nn.ModuleDict(nets)
         self.widths = dict(widths)
         self.signs: dict[str, tuple[float, ...]] = {}
+        self.made_by: tuple[Any, Any] | None = None
 
     @property
     def modalities(self) -> list[Modality]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from math import isnan
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
 from tqdm import tqdm
 
@@ -40,6 +39,7 @@ from adni_tcgm.tcgm.execution import (
     place,
     set_micro_batch,
 )
+from adni_tcgm.tcgm.method import Fitted, Method, Spec
 from adni_tcgm.tcgm.precision import Probe, choose_precision, probe_batches
 from adni_tcgm.tcgm.processes import (
     average_gradients,
@@ -51,6 +51,7 @@ from adni_tcgm.tcgm.processes import (
     world,
 )
 from adni_tcgm.tcgm.sampler import Augmentation, BatchSampler, sample_batches
+from adni_tcgm.tcgm.train_config import TrainConfig
 from adni_tcgm.tcgm.validation import predict, tempered_log_loss, validate
 
 __all__ = [
@@ -70,8 +71,6 @@ __all__ = [
     "viewed_modalities",
 ]
 
-SCHEDULES = ("joint", "alternating")
-
 
 @dataclass(frozen=True)
 class Part:
@@ -80,137 +79,6 @@ class Part:
     loss_of: Callable[[MultimodalBatch], Tensor | None]
     sampler: BatchSampler
     losses: Losses
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a method must know to build its model.
-
-    log_prior: (C,) log class prior from the visible labels; group_log_prior: the same within each nuisance group.
-    labels: how many are visible. orientation: as in `TrainConfig`.
-    """
-
-    modalities: Sequence[Modality]
-    classes: Sequence[str]
-    log_prior: Tensor
-    group_log_prior: Mapping[str, Tensor] = field(default_factory=dict)
-    labels: int = 0
-    orientation: float = 0.0
-
-
-class Method(Protocol):
-    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else.
-
-    A method that is not trained by gradients has a `fit(splits, config) -> Fitted` of its own, which `fit` then calls.
-    """
-
-    def build(self, spec: Spec) -> nn.Module:
-        """All that is trained, with freshly drawn weights."""
-
-    def labeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor:
-        """To be minimized on a batch in which every label is known."""
-
-    def unlabeled_loss(self, model: nn.Module, batch: MultimodalBatch) -> Tensor | None:
-        """To be minimized on a batch whose labels are not read; None: this method takes no unlabeled step."""
-
-    def after_step(self, model: nn.Module) -> None:
-        """Called after each step of an optimizer, for a teacher or a moving average."""
-
-    def predict(self, model: nn.Module, batch: MultimodalBatch) -> dict[str, Tensor]:
-        """Modality name -> (B, C) log-posterior (the log prior where it is absent); "all" -> that of all present."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How long and how fast to train; batch size and rates default to the paper's for ADNI.
-
-    schedule: "joint", each step one update by labeled loss + ridge + unlabeled loss, with the rate lr_labeled; or the
-        paper's "alternating", a labeled and an unlabeled update a step, with their own rates and Adam moments, so that
-        a factor of the unlabeled loss hardly counts.
-    steps: with an unlabeled loss after the first `supervised_steps`, which are there because classifiers that still
-        output the prior have a gain of zero with zero gradient.
-    lr_labeled, lr_unlabeled: learning rates of the labeled and the unlabeled update, γ_l and γ_u of the paper.
-    ridge: τ in τ/n Σ (w - w0)² over all weights that are no biases, n visible labels; a part of the labeled loss, so
-        that it fades as labels grow.
-    orientation: where a modality names the signs of its features (`Modality.signs`) and its classifier is linear, w0 is
-        not 0, but the rule that needs no label: log odds of so many times the mean of the signed features. Classes are
-        then not exchanged where labels are very few. Training begins there. 0: off.
-    source_weight: what the labeled loss of source samples (`Splits.source`) counts beside that of the visible labels.
-        Its classes count by the class prior of the visible labels, since theirs says nothing of this population.
-    patience: validations without improvement before training stops; None: never.
-    prior_smoothing: what `label_prior` adds to the count of each class.
-    device: "auto", "cpu" or "cuda".
-    precision: of the networks: "float32", "bfloat16" (autocast; losses, gain and weights stay float32) or "auto",
-        bfloat16 on a GPU. On a CPU, bfloat16 is tried in every layer first, and float32 takes its place, with a
-        warning, where the processor computes it wrongly. Predictions are made in float32.
-    deterministic: the same bits in every run on a GPU, too, where that costs time.
-    compile: compile the networks first; pays in long trainings on a GPU.
-    micro_batch: samples that go through a network at once; losses are still those of the whole batch, exactly. Saves
-        memory for a second forward pass. Batch normalization then normalizes by micro-batches. Halved by itself where a
-        GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
-    """
-
-    schedule: str = "alternating"
-    steps: int = 300
-    batch_size_labeled: int = 12
-    batch_size_unlabeled: int = 12
-    lr_labeled: float = 1e-3
-    lr_unlabeled: float = 1e-3
-    weight_decay: float = 0.0
-    ridge: float = 0.0
-    orientation: float = 0.0
-    source_weight: float = 1.0
-    supervised_steps: int = 20
-    validate_every: int = 10
-    patience: int | None = None
-    prior_smoothing: float = 1.0
-    device: str = "auto"
-    precision: str = "auto"
-    deterministic: bool = False
-    compile: bool = False
-    micro_batch: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
-        for name in ("ridge", "orientation", "source_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
-        choose_precision(self.precision, torch.device("cpu"))
-
-
-@dataclass
-class Fitted:
-    """A trained model, in evaluation mode. All that its weights are is `model.state_dict()`.
-
-    prior: (C,) log class prior. augment: its fixed view is what `predict` shows the model.
-    history: rows of `history.tsv`, one for each validation; losses are means since the row before, `gain` is the
-    total correlation gain of the classifiers on the validation samples, and seconds count from the start.
-    execution: how it was computed: device, precision, processes, micro-batch, and each time that memory ran out.
-    """
-
-    method: Method
-    model: nn.Module
-    classes: Sequence[str]
-    modalities: Sequence[Modality]
-    prior: Tensor
-    history: list[dict[str, float]]
-    config: TrainConfig
-    best_step: int
-    augment: Augmentation | None = None
-    execution: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def unlabeled_from(self) -> int | None:
-        """The first step with an unlabeled loss; weights of an earlier one are those of labels alone. None: none."""
-        took_one = any(not isnan(row["loss_unlabeled"]) for row in self.history)
-        return self.config.supervised_steps + 1 if took_one else None
 
 
 def fit(

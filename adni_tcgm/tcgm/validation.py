@@ -13,7 +13,7 @@ from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.gain import total_correlation_gain
 
 if TYPE_CHECKING:
-    from adni_tcgm.tcgm.trainer import Fitted
+    from adni_tcgm.tcgm.method import Fitted
 
 
 def predict(fitted: Fitted, batch: MultimodalBatch, chunk: int = 32) -> dict[str, Tensor]:

@@ -126,14 +126,14 @@ def test_steps_are_standardized_by_the_training_utterances_alone(arrays) -> None
     shifted = {name: v + 7 if name == "test/text" else v for name, v in arrays.items()}
     marked = mark_steps(shifted["test/text"], (arrays["test/text"] != 0).any(2), 20)
     both = np.concatenate([mark_steps(arrays["train/text"], (arrays["train/text"] != 0).any(2), 20), marked])
-    values = standardize_steps(both, np.arange(len(both)) < len(arrays["train/text"]))
+    values, _ = standardize_steps(both, np.arange(len(both)) < len(arrays["train/text"]))
     np.testing.assert_allclose(values[: len(train)], train, atol=1e-4)
 
 
 def test_a_value_that_is_missing_inside_an_utterance_stands_at_the_mean() -> None:
     values = np.array([[[1.0, 10.0], [np.nan, 20.0], [3.0, -np.inf], [9, 9]]])
     marked = mark_steps(values, np.array([[True, True, True, False]]), 4)
-    found = standardize_steps(marked, np.array([True]))
+    found, _ = standardize_steps(marked, np.array([True]))
     np.testing.assert_allclose(found[0], [[1, -1, -1], [1, 0, 1], [1, 1, 0], [0, 0, 0]], atol=1e-6)
 
 

@@ -8,13 +8,12 @@ from math import nan
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_model
+from safetensors.torch import load_model, save_model
 from torch.nn import functional as F
 
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.pvcc import PVCC, LinearViews, View, objective, optimize_labels, project_to_simplex
 from adni_tcgm.nets.mlp import MLPConfig
-from adni_tcgm.storage import save_weights
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import TrainConfig, predict
 
@@ -107,7 +106,7 @@ def test_what_stands_in_absent_rows_changes_nothing_and_they_get_the_prior(
 def test_the_model_is_all_that_is_stored(gaussian_toy: Callable[..., Splits], tmp_path: Path) -> None:
     splits, method = gaussian_toy(labeled=20), PVCC(MLPConfig(), ridge=(1.0,), consistency=(0.1,), iterations=10)
     fitted = method.fit(splits, TrainConfig())
-    save_weights(tmp_path / "w.safetensors", fitted.model)
+    save_model(fitted.model, str(tmp_path / "w.safetensors"))
     loaded = LinearViews(splits.modalities, torch.zeros(4))
     load_model(loaded, str(tmp_path / "w.safetensors"))
     expected = predict(fitted, splits.test)

@@ -17,7 +17,7 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.trainer import predict
 from pipelines.config import load_settings
-from pipelines.restoring import Refused, restore, restore_adjustment, settings_of
+from pipelines.restoring import Refused, restore, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.saliency import place, stable_mean, to_person, write_saliency
 from pipelines.training import train_run
@@ -67,7 +67,7 @@ def test_a_restored_run_with_pretraining_predicts_as_it_did(voxel_run: Path):
     known = run.predictions[run.predictions.split == "test"].set_index(["sample_id", "modality"])
     names = [name for name in people.sample_ids if (name, "all") in known.index]
     chosen = people.select(torch.tensor([people.sample_ids.index(name) for name in names]))
-    found = predict(restore(run, settings, chosen), chosen)["all"].exp()[:, 1]
+    found = predict(restore(run).fitted, chosen)["all"].exp()[:, 1]
     assert len(names) > 3
     assert found.tolist() == pytest.approx([known.p_converter[name, "all"] for name in names], abs=1e-5)
 
@@ -106,8 +106,7 @@ def test_hidden_labels_do_not_enter_the_baseline(voxel_run: Path, tmp_path: Path
         settings = settings_of(run, path)
         if path == changed:
             table.to_csv(changed / "manifest.tsv", sep="\t", index=False)
-        batch = adni.load(settings.data, 0).validation
-        means.append(stable_mean(restore(run, settings, batch), settings, 0)[0])
+        means.append(stable_mean(restore(run).fitted, settings, 0)[0])
     for name in means[0]:
         assert means[0][name].numpy() == pytest.approx(means[1][name].numpy(), abs=1e-4)
 
@@ -122,9 +121,7 @@ def test_a_run_on_regions_says_what_each_region_adds(cohort: Path, tmp_path: Pat
     folder = write_saliency(run, run.prepared_path, run.path / "saliency", [sample_id])[0]
     table, record = pd.read_csv(folder / "regions.tsv", sep="\t"), json.loads((folder / "saliency.json").read_text())
     # A linear classifier: what a region adds is its distance from the baseline times one weight, and all add up.
-    settings = settings_of(run, run.prepared_path)
-    people = adni.load_people(settings.data, run.norms, run.prepared_path, restore_adjustment(run))
-    fitted = restore(run, settings, people)
+    fitted = restore(run).fitted
     for name, rows in table.groupby("modality"):
         about = record["modalities"][name]
         assert rows.attribution.sum() == pytest.approx(about["log_odds"] - about["baseline_log_odds"], abs=1e-4)

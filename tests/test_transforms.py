@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from adni_tcgm.datasets.transforms import transformed
+from adni_tcgm.transforms import transformed
 
 COUNTS = np.random.default_rng(0).poisson(0.7, (30, 12)).astype(float)
 EVERYBODY = np.ones(30, dtype=bool)
