@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from pipelines import self_check
-from pipelines.self_check import FILE, check_response
-from preprocessing.subject.plan import SubjectTask, regions_path
+from pipelines.self_check import FILE, check_response, task_of
+from preprocessing.subject.plan import Recipe, SubjectTask, regions_path
 from reports.records import Prepared
 from reports.response import describe_response
 
@@ -45,6 +45,14 @@ def pretend(task: SubjectTask, prepared: Path) -> None:
     file = regions_path(task, prepared)
     file.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows, columns=["region", "side", "volume_ml", "suvr"]).to_csv(file, sep="\t", index=False)
+
+
+def test_the_task_is_that_of_the_person_in_the_list(task: SubjectTask, tmp_path: Path) -> None:
+    scans, recipe = tmp_path / "scans.tsv", Recipe(reference="cerebellum")
+    scans.write_text("subject\tt1\tpet\tage\tsex\tsite\nnew\t./t1.nii.gz\t./pet.nii.gz\t70\tF\t011\n")
+    found = task_of(scans, tmp_path / "prepared", recipe)
+    assert (found.name, found.recipe) == ("sub-new_ses-M000", recipe)
+    assert [path.resolve() for path in (found.t1, found.pet)] == [task.t1.resolve(), task.pet.resolve()]
 
 
 def test_each_change_stands_beside_what_came_back(task: SubjectTask, tmp_path: Path) -> None:
