@@ -22,6 +22,7 @@ from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
+from pipelines.self_check import check_response, task_of
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.intake.source import read_intake, with_nifti
 from reports.new_person import write_new_person
@@ -46,6 +47,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--identifiers", action="store_true", help="show the --subject, not a pseudonym")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
     parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on")
+    parser.add_argument(
+        "--self-check",
+        action="store_true",
+        help="also put known changes into these very scans and measure them again; takes as long as two more people",
+    )
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
     add_debug(parser)
     arguments = parser.parse_args(argv)
@@ -161,6 +167,8 @@ def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Reci
     sample_id = f"{person.participant_id}_{person.session_id}"
     if arguments.saliency and len(predictions):
         write_saliency(trained, out / "prepared", out / "prepared" / "saliency", [sample_id])
+    if arguments.self_check and person.qc != "fail":
+        check_response(task_of(scans, out / "prepared", recipe), out / "prepared", out / "self_check")
     pages = write_new_person(
         arguments.run_dir,
         out / "prepared",

@@ -26,6 +26,7 @@ from reports.records import (
     override_notes,
     quality_rows,
 )
+from reports.response import describe_response
 from reports.saliency import saliency_section
 from reports.tables import fixed, signed
 from reports.typesetting import typeset
@@ -189,7 +190,9 @@ def overlay_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], dic
     data: dict[str, Any] = {"figure": None, "deficits": None, "missing": missing}
     drawn = {}
     if plain:
-        data["figure"], drawn["overlays.svg"] = "overlays.svg", overlays.draw_side_by_side(plain)
+        # One scan alone has all cuts in one line; beside each other, two have the coronal ones.
+        draw = overlays.draw_side_by_side if len(plain) > 1 else overlays.draw_overlays
+        data["figure"], drawn["overlays.svg"] = "overlays.svg", draw(plain)
     if deficits:
         data["deficits"], drawn["deficits.svg"] = "deficits.svg", overlays.draw_overlays(deficits)
     counts = {m: norm.n for m, norm in cohort.voxel_norms.items() if norm}
@@ -247,9 +250,11 @@ def describe_subject(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any], di
         "header": header(cohort, sample_id),
         "quality": quality_section(cohort, sample_id, quality),
         "probability": probability,
-        "measurements": measurement_rows(cohort, sample_id),
+        # Without a PET, no lines of dashes: the page says that it is missing.
+        "measurements": [row for row in measurement_rows(cohort, sample_id) if row["both"] != "–"],
         "norm": {"name": cohort.reference.name, "is_norm": cohort.reference.norm},
         "changes": list_changes(cohort, sample_id),
+        "response": describe_response(cohort.prepared, sample_id),
         "carried": carried,
         "own": own,
         "curves": "curves.svg" if curves else None,

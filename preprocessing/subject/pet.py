@@ -174,14 +174,18 @@ def _write_view(
     write_image(compact(ratio), own_path(task, task.folder(prepared) / "pet", ending), fields)
 
 
+def rigid_path(task: SubjectTask, prepared: Path) -> Path:
+    """Where the rigid map from PET to T1 lies, under its BIDS name."""
+    return task.folder(prepared) / "pet" / f"{task.name}_from-pet_to-T1w_mode-image_xfm.mat"
+
+
 def _align(task: SubjectTask, prepared: Path, pet: nib.Nifti1Image, structure: Structure, stamps: Stamps) -> Path:
     """The file of the rigid map from PET to T1, found there under the right stamp or made."""
-    folder = task.folder(prepared) / "pet"
-    rigid = folder / f"{task.name}_from-pet_to-T1w_mode-image_xfm.mat"
+    rigid = rigid_path(task, prepared)
     stamp = ALIGNMENT.stamp(task.recipe, inputs_of(task, prepared))
     if stamps.found(ALIGNMENT, stamp, [rigid]) is None:
         stamps.forget(ALIGNMENT)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
+        with tempfile.TemporaryDirectory(dir=rigid.parent, prefix=SCRATCH_PREFIX) as scratch:
             os.replace(register.align_pet(pet, structure.t1_brain, Path(scratch) / "pet_"), rigid)
         stamps.keep(ALIGNMENT, stamp, {})
     return rigid

@@ -67,3 +67,12 @@ def test_without_pet_the_report_says_so(texts):
 
 def test_somebody_without_a_label_has_a_report_like_everybody(texts):
     assert "Probability of conversion" in texts[UNLABELED] and "belongs to the train split" in texts[UNLABELED]
+
+
+def test_without_pet_there_are_no_lines_of_dashes_for_what_it_would_have_measured(texts):
+    assert "Precuneus SUVR" in texts[OLD] and "Hippocampus (mL)" in texts[WITHOUT_PET]
+    assert "Precuneus SUVR" not in texts[WITHOUT_PET]
+
+
+def test_what_is_left_of_a_failed_visit_fills_two_pages_and_no_third(texts):
+    assert "page 1 of 2" in texts[FAILED]

@@ -1,0 +1,93 @@
+"""The response check with a stand-in for the pipeline; what it puts in is tested beside `steps.known_change`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines import self_check
+from pipelines.self_check import FILE, check_response, task_of
+from preprocessing.subject.plan import Recipe, SubjectTask, regions_path
+from reports.records import Prepared
+from reports.response import describe_response
+
+VOLUME, UPTAKE = 6.0, 1.3
+
+
+def scaled(image: nib.Nifti1Image, share: float) -> tuple[nib.Nifti1Image, float]:
+    return nib.Nifti1Image(image.get_fdata() * (1 - share), image.affine), share
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SubjectTask:
+    """A person with a T1, a PET of two frames and its sidecar; changes only scale the scan by what is kept."""
+    scan = nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4))
+    for name in ("t1", "pet"):
+        nib.save(scan, tmp_path / f"{name}.nii.gz")
+    (tmp_path / "pet.json").write_text(json.dumps({"FrameTimesStart": [0, 300]}))
+    monkeypatch.setattr(self_check, "put_atrophy", lambda t1, transforms, loss: scaled(t1, loss))
+    monkeypatch.setattr(self_check, "put_hypometabolism", lambda pet, transforms, rigid, loss: scaled(pet, loss))
+    return SubjectTask("sub-new", "ses-M000", tmp_path / "t1.nii.gz", tmp_path / "pet.nii.gz")
+
+
+def pretend(task: SubjectTask, prepared: Path) -> None:
+    """Measures nine tenths of every change."""
+    level = {
+        name: float(nib.load(path).get_fdata().mean()) for name, path in (("t1", task.t1), ("pet", task.pet)) if path
+    }
+    rows = [("hippocampus", side, VOLUME / 2 * (1 + 0.9 * (level["t1"] - 1)), np.nan) for side in ("left", "right")]
+    rows += [("meta_roi_proxy", "both", np.nan, UPTAKE * (1 + 0.9 * (level["pet"] - 1)) if task.pet else np.nan)]
+    file = regions_path(task, prepared)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows, columns=["region", "side", "volume_ml", "suvr"]).to_csv(file, sep="\t", index=False)
+
+
+def test_the_task_is_that_of_the_person_in_the_list(task: SubjectTask, tmp_path: Path) -> None:
+    scans, recipe = tmp_path / "scans.tsv", Recipe(reference="cerebellum")
+    scans.write_text("subject\tt1\tpet\tage\tsex\tsite\nnew\t./t1.nii.gz\t./pet.nii.gz\t70\tF\t011\n")
+    found = task_of(scans, tmp_path / "prepared", recipe)
+    assert (found.name, found.recipe) == ("sub-new_ses-M000", recipe)
+    assert [path.resolve() for path in (found.t1, found.pet)] == [task.t1.resolve(), task.pet.resolve()]
+
+
+def test_each_change_stands_beside_what_came_back(task: SubjectTask, tmp_path: Path) -> None:
+    pretend(task, tmp_path / "prepared")
+    table = check_response(task, tmp_path / "prepared", tmp_path / "check", prepare=pretend)
+    assert table[["measure", "put_in_percent", "found_percent"]].values.tolist() == [
+        ["hippocampus", -5.0, -4.5],
+        ["meta-ROI proxy", -10.0, -9.0],
+        ["hippocampus", -10.0, -9.0],
+    ]
+    sidecar = json.loads((tmp_path / "check" / "scans" / "5percent_pet.json").read_text())
+    assert sidecar["FrameTimesStart"] == [0, 300]
+
+
+def test_without_a_pet_the_hippocampi_alone_are_checked_and_the_scans_stay_as_they_are(
+    task: SubjectTask, tmp_path: Path
+) -> None:
+    alone = SubjectTask("sub-new", "ses-M000", task.t1)
+    before = task.t1.read_bytes()
+    pretend(alone, tmp_path / "prepared")
+    table = check_response(alone, tmp_path / "prepared", tmp_path / "check", prepare=pretend)
+    assert table["measure"].tolist() == ["hippocampus", "hippocampus"]
+    assert task.t1.read_bytes() == before
+
+
+def test_the_page_says_what_was_put_in_and_found_and_nothing_where_nobody_asked(
+    task: SubjectTask, tmp_path: Path
+) -> None:
+    home = tmp_path / "prepared"
+    home.mkdir()
+    prepared = Prepared(home, pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
+    assert describe_response(prepared, "sub-new_ses-M000") is None
+    pretend(task, home)
+    check_response(task, home, tmp_path / "check", prepare=pretend)
+    assert (home / FILE).is_file()
+    first = describe_response(prepared, "sub-new_ses-M000")["rows"][0]
+    assert first == {"measure": "hippocampus", "put_in": "−5.0 %", "found": "−4.5 %"}
+    assert describe_response(prepared, "sub-other_ses-M000") is None
