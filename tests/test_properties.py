@@ -26,7 +26,7 @@ from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosi
 
 # Derandomized: a failure is the same everywhere, and a green run stays green.
 always = settings(
-    derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow], database=None
+    derandomize=True, deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -45,7 +45,7 @@ def test_without_any_effect_a_nuisance_is_suspected_in_one_case_in_twenty():
                 )
             )
         )
-        for seed in range(200)
+        for seed in range(100)
     ]
     assert 0.01 <= np.mean(found) <= 0.1
 

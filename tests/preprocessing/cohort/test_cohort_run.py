@@ -115,7 +115,7 @@ def test_another_recipe_another_scan_or_a_lost_output_is_done_anew(cohort, prepa
     assert visits(prepared) == ["1", "2", "3", "4"]
 
 
-def test_a_dying_worker_process_ends_only_its_own_subject(cohort, prepared, workers):
+def test_a_dying_worker_process_ends_only_its_own_subject(cohort, prepared, workers, forked):
     summary = preprocess_cohort(cohort.write(), prepared, jobs=2, progress=False, worker=workers.die)
     ledger = read(prepared / "ledger.tsv")
     failed = ledger[ledger.status == "failed"]

@@ -97,7 +97,7 @@ def test_worker_processes_start_with_one_thread_and_the_parent_keeps_its_own(mon
     ],
 )
 def test_a_subject_beyond_its_limits_is_a_ledger_row_and_stops_nobody(
-    cohort, tmp_path, stubs, stub, limits, code, part
+    cohort, tmp_path, stubs, forked, stub, limits, code, part
 ):
     prepared = tmp_path / "prepared"
     preprocess_cohort(cohort, prepared, jobs=1, progress=False, worker=getattr(stubs, stub), limits=limits)
