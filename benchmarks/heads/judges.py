@@ -16,7 +16,7 @@ from adni_tcgm.processes import process_pool
 from benchmarks.heads import measured, rendering
 from benchmarks.real_images import LEFT_DOWN_FRONT
 from preprocessing.ledger import write_image
-from preprocessing.networks.train import FOLDS
+from preprocessing.networks import fold_of_label_map
 from preprocessing.simulated.label_maps import label_map_files
 from preprocessing.steps import register
 from preprocessing.subject.plan import SubjectTask
@@ -30,7 +30,6 @@ RENDERINGS = {
 WITH_PET = ("first", "again")
 # Heads from this one on are locked: nothing is chosen by them, and they are asked for by name.
 FIRST_LOCKED = 16
-HEADS = 20
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,9 @@ class Head:
         return SubjectTask(f"sub-{stem}", "ses-M000", t1_path, pet_path, series, fold=self.fold)
 
     @property
-    def fold(self) -> int:
+    def fold(self) -> int | None:
         """Of the networks whose training left this head out."""
-        return self.number * FOLDS // HEADS + 1
+        return fold_of_label_map(self.file)
 
     def labels_path(self, out: Path, kind: str) -> Path:
         return self.task(out, kind).t1.with_name(f"head{self.number + 1:02d}{kind}_dseg.nii.gz")

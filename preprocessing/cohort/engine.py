@@ -28,6 +28,7 @@ from preprocessing.subject.outcome import Outcome, StepFailed, failed_row, read_
 from preprocessing.subject.plan import SubjectTask
 
 Worker = Callable[[SubjectTask, Path], Outcome]
+Keep = Callable[[SubjectTask, Outcome], None]
 
 # The libraries read these when they are imported, so a process must find them in its environment when it starts.
 THREAD_VARIABLES = (
@@ -77,17 +78,36 @@ def run_tasks(
 
         if not tasks:
             return outcomes
-        if scheduler:
-            _run_dask(tasks, prepared, scheduler, worker, keep, limits)
-        elif jobs == 0:
+        if jobs == 0 and not scheduler:
             for task in tasks:
                 keep(task, run_one(task, prepared, worker))
-        else:
-            # A worker that dies takes down its pool; whoever was left gets a pool alone.
-            for task in _run_pool(tasks, prepared, jobs, worker, keep, limits):
-                if _is_overtime(task, prepared) or _run_pool([task], prepared, 1, worker, keep, limits):
+            return outcomes
+        with _engine(prepared, jobs, worker, keep, limits, scheduler) as attempt:
+            # A process that dies takes down its pool, and Dask gives up on all that lay with workers that died: whoever
+            # was left is tried again alone, so that only who kills a process alone is called its killer.
+            for task in attempt(tasks):
+                if _is_overtime(task, prepared) or attempt([task]):
                     keep(task, died_outcome(task, prepared))
     return outcomes
+
+
+@contextmanager
+def _engine(
+    prepared: Path, jobs: int, worker: Worker, keep: Keep, limits: Limits, scheduler: str | None
+) -> Iterator[Callable[[list[SubjectTask]], list[SubjectTask]]]:
+    """What runs tasks, keeps their outcomes, and returns those left over where processes died: pools of this machine,
+    or the workers of a running scheduler."""
+    if not scheduler:
+        yield lambda tasks: _run_pool(tasks, prepared, jobs, worker, keep, limits)
+        return
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+    with client:
+        yield lambda tasks: _submit(client, tasks, prepared, worker, keep, limits)
 
 
 def run_one(task: SubjectTask, prepared: Path, worker: Worker) -> Outcome:
@@ -181,12 +201,7 @@ def _thread_budget() -> Iterator[None]:
 
 
 def _run_pool(
-    tasks: list[SubjectTask],
-    prepared: Path,
-    jobs: int,
-    worker: Worker,
-    keep: Callable[[SubjectTask, Outcome], None],
-    limits: Limits,
+    tasks: list[SubjectTask], prepared: Path, jobs: int, worker: Worker, keep: Keep, limits: Limits
 ) -> list[SubjectTask]:
     """Run tasks in worker processes; returns those left over when a worker died."""
     left = []
@@ -204,38 +219,8 @@ def _run_pool(
     return left
 
 
-def _run_dask(
-    tasks: list[SubjectTask],
-    prepared: Path,
-    scheduler: str,
-    worker: Worker,
-    keep: Callable[[SubjectTask, Outcome], None],
-    limits: Limits,
-) -> None:
-    """The same on the workers of a running scheduler.
-
-    Dask gives up on a task after some deaths of its workers, and blames all that lay with them: those are done again,
-    one at a time, so that only who kills a worker alone is called its killer.
-    """
-    from distributed import Client
-
-    try:
-        client = Client(scheduler, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
-    with client:
-        for task in _submit(client, tasks, prepared, worker, keep, limits):
-            if _submit(client, [task], prepared, worker, keep, limits):
-                keep(task, died_outcome(task, prepared))
-
-
 def _submit(
-    client: object,
-    tasks: list[SubjectTask],
-    prepared: Path,
-    worker: Worker,
-    keep: Callable[[SubjectTask, Outcome], None],
-    limits: Limits,
+    client: object, tasks: list[SubjectTask], prepared: Path, worker: Worker, keep: Keep, limits: Limits
 ) -> list[SubjectTask]:
     """Run tasks on Dask's workers; returns those whose workers died. Interrupted, the scheduler keeps nothing."""
     from distributed import as_completed

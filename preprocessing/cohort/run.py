@@ -28,6 +28,7 @@ from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write
 from preprocessing.quality.overrides import FILE as OVERRIDES
 from preprocessing.quality.overrides import Overrides, obey, read_overrides, verdict_of, write_template
 from preprocessing.quality.sheet import write_contact_sheet
+from preprocessing.simulated.folds import MARK, read_folds
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import derivative
 from preprocessing.subject.outcome import Outcome, read_done
@@ -42,9 +43,6 @@ MANIFEST_COLUMNS = (
     *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months", "qc_automatic", "qc_rater"),
     *("diagnosis", "months_to_death"),
 )
-
-# A download that holds this file was not taken of anybody.
-SIMULATED_MARK = "SIMULATED.txt"
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,8 @@ def preprocess_cohort(
     given_people = prepared_people.read_people(prepared)
     given_names = frozenset(given_people.participant_id)
     intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
-    tasks = {person.name: _task(person, recipe) for person in intake.people}
+    folds = read_folds(raw)
+    tasks = {person.name: _task(person, recipe, folds.get(person.participant_id)) for person in intake.people}
     given_people = prepared_people.without_scans(given_people, intake)
     said = _read_overrides(overrides, prepared, intake, given_people)
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
@@ -131,7 +130,7 @@ def preprocess_cohort(
     _write_tables(
         prepared, manifest, ledger, [*measured, prepared_people.read_regions(prepared, given_people.participant_id)]
     )
-    derivative.write_dataset_files(prepared, simulated=(raw / SIMULATED_MARK).is_file(), version=str(RECIPE_VERSION))
+    derivative.write_dataset_files(prepared, simulated=(raw / MARK).is_file(), version=str(RECIPE_VERSION))
     write_contact_sheet(prepared, said)
     return CohortSummary(
         prepared=prepared,
@@ -147,7 +146,7 @@ def preprocess_cohort(
     )
 
 
-def _task(person: Person, recipe: Recipe) -> SubjectTask:
+def _task(person: Person, recipe: Recipe, fold: int | None) -> SubjectTask:
     return SubjectTask(
         participant_id=person.participant_id,
         session_id=person.session_id,
@@ -156,6 +155,7 @@ def _task(person: Person, recipe: Recipe) -> SubjectTask:
         pet_series=person.pet.description if person.pet else "",
         pet_protocol=person.pet.protocol if person.pet else "",
         recipe=recipe,
+        fold=fold,
     )
 
 

@@ -27,14 +27,13 @@ from tqdm import tqdm
 
 from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import whole_file
-from preprocessing.networks import WEIGHTS
+from preprocessing.networks import FOLDS, WEIGHTS
 from preprocessing.networks.head_drawing import HeadDrawing
 from preprocessing.networks.labels import HEAD_CLASSES, HIPPOCAMPUS_CLASSES, LabelMap, read_label_maps
 from preprocessing.networks.loss import loss_of, loss_of_rows
 from preprocessing.networks.synthesis import Drawing, hippocampal_drawing
 from preprocessing.networks.unet import FoldedUNet, UNet, save_network
 
-FOLDS = 5
 CHECKPOINT_SECONDS = 120
 DRAWN_AHEAD = 2
 

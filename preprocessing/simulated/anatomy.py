@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from adni_tcgm.files import whole_file
 from preprocessing.simulated import deformation, tissue_model
-from preprocessing.simulated.interpolation import trilinear
 from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import template
+from preprocessing.steps.interpolation import trilinear
 from preprocessing.steps.regions import GreyUptake
 from preprocessing.steps.suvr import gray_and_white
 

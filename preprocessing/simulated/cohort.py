@@ -1,7 +1,8 @@
 """Write a simulated cohort: an ADNI download of those who arrive as scans, prepared maps of the others, the truth.
 
 OUT/raw       the download: ADNI/<PTID>/<series>/<date>/<image>/*.nii, a collection CSV, DXSUM, tables of education,
-              APOE and cognitive scores, those that Clinica reads, SIMULATED.txt
+              APOE and cognitive scores, those that Clinica reads, SIMULATED.txt; SIMULATED_folds.tsv: which networks
+              prepare people whose heads the shipped ones were trained on
 OUT/prepared  given.tsv, given_regions.tsv and the maps of people who arrive prepared
 OUT/truth     factors, true regional volumes and SUVRs, Bayes posteriors: for evaluation only, never for training;
               later_visits.tsv: the factors at the second visit, where there is one
@@ -26,6 +27,7 @@ from preprocessing.simulated import download, registration_error
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import Anatomy, TemplateAnatomy, grey_uptake, write_cache
 from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.folds import MARK, folds_of, write_folds
 from preprocessing.simulated.label_map_anatomy import load_anatomy, prepare_anatomies
 from preprocessing.simulated.label_maps import label_map_files
 from preprocessing.simulated.people import CohortDesign, Person
@@ -74,6 +76,7 @@ def write_cohort(
             )
         return
     remove_leftovers(out)
+    folds = folds_of(label_map_files(anatomies)) if anatomies else [None]
     heads = _prepare_heads(out, anatomies, design.site_effect > 0, jobs, progress)
     people = _visits(design, heads)
     tasks = [
@@ -84,6 +87,7 @@ def write_cohort(
     ]
     written = _run(tasks, jobs, progress)
     _write_tables(out, design, people, written, anatomies)
+    write_folds(out / "raw", {p.participant_id: folds[p.anatomy] for p in people if p.raw})
     write_json(signature, stamp)
 
 
@@ -185,7 +189,7 @@ def _write_prepared(brain: Brain, prepared: Path) -> tuple[dict[str, object], pd
 def _write_tables(
     out: Path, design: CohortDesign, people: list[Person], written: list[dict], anatomies: Path | None
 ) -> None:
-    write_bytes(out / "raw" / "SIMULATED.txt", b"SIMULATED cohort: no scan in this folder was taken of a person.\n")
+    write_bytes(out / "raw" / MARK, b"SIMULATED cohort: no scan in this folder was taken of a person.\n")
     download.write_download_tables(out / "raw", people)
     if anatomies:
         groups = pd.DataFrame(

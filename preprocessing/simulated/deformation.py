@@ -16,8 +16,8 @@ from scipy import fft, ndimage
 
 from preprocessing.simulated.disease import REGIONS
 from preprocessing.simulated.healthy import SIDES
-from preprocessing.simulated.interpolation import trilinear
 from preprocessing.steps import template
+from preprocessing.steps.interpolation import trilinear
 
 SPACING_MM = 4.0
 SHAPE = (46, 55, 46)

@@ -18,13 +18,14 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from adni_tcgm.processes import process_pool
+from preprocessing.networks import fold_of_label_map, weights_path
 from preprocessing.simulated import deformation, tissue_model
 from preprocessing.simulated.anatomy import Anatomy, sample, write_cache
-from preprocessing.simulated.interpolation import trilinear
 from preprocessing.simulated.label_maps import brain_of, canonical, draw_t1, label_map_files
 from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import lazy_ants as ants
 from preprocessing.steps import register, template
+from preprocessing.steps.interpolation import trilinear
 
 GRID_MARGIN_MM = 20.0
 # FreeSurfer's numbers (left, right) of structures that CerebrA has, too; those of the midline have one number.
@@ -134,9 +135,9 @@ class LabelMapAnatomy(Anatomy):
         return draw_t1(self._map, self.seed)
 
     def segment(self, blurred: bool) -> np.ndarray:
-        """As a scan of the head is, on its own grid."""
-        affine = self._map.affine
-        found = tissue_model.segment(nib.Nifti1Image(self._drawn, affine), blurred)
+        """As a scan of the head is, on its own grid, by a network that never saw it."""
+        affine, weights = self._map.affine, weights_path("head", fold_of_label_map(self.file))
+        found = tissue_model.segment(nib.Nifti1Image(self._drawn, affine), blurred, weights)
         fine = template.t1_1mm()
         grid = np.indices(fine.shape, dtype=np.float32) + fine.affine[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
         return np.stack([sample(share, affine, self.forward(grid)) for share in found])

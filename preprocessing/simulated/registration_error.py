@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from preprocessing.simulated import deformation, volume_error
 from preprocessing.simulated.brain import Brain
-from preprocessing.simulated.interpolation import gaussian, trilinear
 from preprocessing.steps import template
+from preprocessing.steps.interpolation import gaussian, trilinear
 from preprocessing.subject.plan import Recipe
 from preprocessing.subject.stamps import ALIGNMENT
 

@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from preprocessing.simulated import tissue_model
 from preprocessing.simulated.anatomy import sample
 from preprocessing.simulated.brain import Brain
-from preprocessing.simulated.interpolation import stretched
 from preprocessing.simulated.people import Person
+from preprocessing.steps.interpolation import stretched
 from preprocessing.steps.template import GRID_AFFINE
 
 T1_STAGE, PET_STAGE, POSE_STAGE = 6, 7, 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
@@ -11,8 +12,8 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from preprocessing.simulated import healthy
-from preprocessing.simulated.interpolation import gaussian
 from preprocessing.steps import head, template
+from preprocessing.steps.interpolation import gaussian
 
 # Uptake of grey matter for which no published mean is known.
 CORTEX_SUVR = 1.38
@@ -116,14 +117,14 @@ def soften(t1: np.ndarray, share: float, spacing_mm: float | tuple) -> np.ndarra
     return (1 - share) * t1 + share * gaussian(t1, SOFT_SIGMA_MM / np.array(spacing_mm))
 
 
-def segment(t1: nib.Nifti1Image, blurred: bool) -> np.ndarray:
+def segment(t1: nib.Nifti1Image, blurred: bool, weights: Path = head.WEIGHTS) -> np.ndarray:
     """What the pipeline's segmentation calls grey and fluid on a scan, sharp or blurred, with the usual noise: shares
-    (2, *shape)."""
+    (2, *shape). weights: of the network of the head."""
     rng = np.random.default_rng(13)
     values = t1.get_fdata(dtype=np.float32)
     noise = SCAN_NOISE * np.percentile(values[values > 0], 90) * rng.standard_normal((2, *t1.shape), np.float32)
     values = np.hypot(soften(values, float(blurred), t1.header.get_zooms()[:3]) + noise[0], noise[1])
-    found = head.segment_head(nib.Nifti1Image(values, t1.affine))
+    found = head.segment_head(nib.Nifti1Image(values, t1.affine), weights)
     return np.stack([head.to_scan(found.tissue(name), t1) for name in ("gm", "csf")])
 
 

@@ -72,6 +72,25 @@ def volumes_ml(boxes: dict[str, Box]) -> dict[tuple[str, str], float]:
 def on_template(boxes: dict[str, Box], region: str, points: np.ndarray) -> np.ndarray:
     """Probability of a region of both sides on a grid, such as the template's, with voxels at `points` (3, X, Y, Z)
     mm of the T1: (X, Y, Z) float32."""
+    return resample.sample(_both_sides(boxes, region), points)
+
+
+def on_view(boxes: dict[str, Box], region: str, view: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Probability of a region of both sides on the grid of `own_view.view_t1`, whose voxels are those of the boxes."""
+    both = _both_sides(boxes, region)
+    first = np.rint((both.affine - view.affine)[:3, 3]).astype(int)
+    last = np.minimum(first + both.shape, view.shape)
+    values = np.zeros(view.shape, np.float32)
+    there, here = (
+        tuple(slice(low, max(low, high)) for low, high in zip(np.maximum(first, 0) - start, last - start, strict=True))
+        for start in (0 * first, first)
+    )
+    values[there] = both.dataobj[here]
+    return nib.Nifti1Image(values, view.affine)
+
+
+def _both_sides(boxes: dict[str, Box], region: str) -> nib.Nifti1Image:
+    """Probability of a region in one box over those of both sides."""
     origins = np.array([box.affine[:3, 3] for box in boxes.values()])
     affine = np.eye(4)
     affine[:3, 3] = origins.min(0)
@@ -80,7 +99,7 @@ def on_template(boxes: dict[str, Box], region: str, points: np.ndarray) -> np.nd
     for start, box in zip(starts, boxes.values(), strict=True):
         part = both[tuple(slice(first, first + size) for first, size in zip(start, BOX, strict=True))]
         np.maximum(part, box.probability[region], out=part)
-    return resample.sample(nib.Nifti1Image(both, affine), points)
+    return nib.Nifti1Image(both, affine)
 
 
 def segment_around(

@@ -190,13 +190,6 @@ def _grid_points(resolution_mm: int = 2) -> np.ndarray:
     return resample.grid_points(template.GRID_SHAPE, template.GRID_AFFINE)
 
 
-def native_points(transforms: Transforms, t1: nib.Nifti1Image, mask: np.ndarray) -> np.ndarray:
-    """Where the voxels of the T1 within `mask` (bool) lie in the template: (3, N) mm, in the order of `t1[mask]`."""
-    voxels = np.stack(np.nonzero(mask)).astype(np.float32)
-    matrix = np.linalg.inv(resample.matrix_of(transforms.affine)) @ t1.affine
-    return resample.displaced(resample.through(matrix, voxels), transforms.inverse_warp)
-
-
 def mirror_pair(pet: nib.Nifti1Image, transforms: Transforms, rigid: Path) -> tuple[np.ndarray, np.ndarray]:
     """A PET on the template as given, and with its sides exchanged at the midplane that the affine has found.
 
@@ -221,11 +214,6 @@ def to_native(
     image = to_ants(template.grid_image(values.astype(np.float32)))
     chain = [transforms.affine, transforms.inverse_warp]
     return _apply(to_ants(t1), image, chain, whichtoinvert=[True, False], interpolator=interpolation)
-
-
-def apply_rigid(pet: nib.Nifti1Image, rigid: Path, t1: nib.Nifti1Image) -> np.ndarray:
-    """PET on the grid of the T1, for looking at the alignment: float32 of the T1's shape."""
-    return _apply(to_ants(t1), to_ants(pet), [rigid])
 
 
 def jacobian(transforms: Transforms) -> np.ndarray:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from preprocessing.steps import lazy_ants as ants
+from preprocessing.steps.interpolation import trilinear
 from preprocessing.steps.warp_field import read_field
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and the LPS+ of ITK
@@ -52,13 +52,13 @@ def through(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 def displaced(points: np.ndarray, warp: Path) -> np.ndarray:
     """Points (3, ...) moved by a displacement field; outside the field's grid they stay."""
     vectors, affine = displacements(warp)
-    place = through(np.linalg.inv(affine), points)
-    return points + np.stack([_interpolate(component, place) for component in vectors])
+    return points + _interpolate(vectors, through(np.linalg.inv(affine), points))
 
 
 def sample(image: nib.Nifti1Image, points: np.ndarray) -> np.ndarray:
     """Values of an image at points (3, ...) in mm, linear, 0 outside: float32 of the points' shape."""
-    return _interpolate(image.get_fdata(dtype=np.float32), through(np.linalg.inv(image.affine), points))
+    values = image.get_fdata(dtype=np.float32)[np.newaxis]
+    return _interpolate(values, through(np.linalg.inv(image.affine), points))[0]
 
 
 def inside(image: nib.Nifti1Image, points: np.ndarray) -> np.ndarray:
@@ -66,10 +66,11 @@ def inside(image: nib.Nifti1Image, points: np.ndarray) -> np.ndarray:
     return _within(image.shape, through(np.linalg.inv(image.affine), points))
 
 
-def _interpolate(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _interpolate(maps: np.ndarray, place: np.ndarray) -> np.ndarray:
     # As ITK does: a voxel reaches half its width beyond its middle, with its own value.
-    found = ndimage.map_coordinates(values, place, output=np.float32, order=1, mode="nearest")
-    return np.where(_within(values.shape, place), found, np.float32(0))
+    found = trilinear(maps, place)
+    found *= _within(maps.shape[1:], place)
+    return found
 
 
 def _within(shape: tuple[int, ...], place: np.ndarray) -> np.ndarray:

@@ -97,6 +97,7 @@ def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
     content = json.loads(path.read_text(encoding="utf-8"))
     # Records of earlier versions have the days.
     found = {"recipe_hash": content.get("recipe_hash"), "sources": [_undated(s) for s in content.get("sources", [])]}
+    found |= {"fold": content["fold"]} if "fold" in content else {}
     if found != _identity(task, prepared):
         return None
     fields = content["outcome"]
@@ -111,7 +112,8 @@ def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
 
 def _identity(task: SubjectTask, prepared: Path) -> dict[str, object]:
     sources = [source_identity(path, prepared) for path in (task.t1, *pet_files(task))]
-    return {"recipe_hash": task.recipe.hash, "sources": [_undated(source) for source in sources]}
+    fold = {"fold": task.fold} if task.fold else {}
+    return {"recipe_hash": task.recipe.hash, "sources": [_undated(source) for source in sources], **fold}
 
 
 def _undated(source: dict[str, Any]) -> dict[str, Any]:

@@ -202,8 +202,7 @@ def _write_views(
     task: SubjectTask, folder: Path, view: nib.Nifti1Image, boxes: dict[str, hippocampus.Box], about: dict[str, object]
 ) -> None:
     """The T1 to look at, and the hippocampi as segmented on it, on one grid."""
-    points = resample.grid_points(view.shape, view.affine)
-    found = nib.Nifti1Image(hippocampus.on_template(boxes, "hippocampus", points), view.affine)
+    found = hippocampus.on_view(boxes, "hippocampus", view)
     for ending, image in ((OWN_T1, view), (OWN_HIPPOCAMPI, compact(found))):
         fields = derivative.image_fields(ending, 1) | about | {"SpatialReference": about["Sources"][0]}
         write_image(image, own_path(task, folder, ending), fields | {"Resolution": OWN_RESOLUTION})

@@ -11,9 +11,9 @@ from preprocessing.simulated import deformation, healthy, scanner, tissue_model
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy, sample
 from preprocessing.simulated.brain import Brain
-from preprocessing.simulated.interpolation import gaussian, stretched, trilinear
 from preprocessing.simulated.label_maps import brain_of, draw_t1
 from preprocessing.steps import template
+from preprocessing.steps.interpolation import gaussian, stretched, trilinear
 
 
 def test_healthy_uptake_shows_the_published_means_through_the_scanner(anatomy: TemplateAnatomy) -> None:
