@@ -124,16 +124,19 @@ def read_recipe(file: Path) -> dict:
 def list_known(run_dir: Path, people: pd.DataFrame) -> set[str]:
     """Sample ids of `people` who are of the run's own cohort, in whatever split: they can judge nothing.
 
-    A participant_id or group_id of the run's splits is the same person. Simulated cohorts number their people anew, so
-    there the same id is the same person only with the same age, sex and head size.
+    A participant_id of the run's splits or of its manifest (its norm and its CN and AD people are no strangers either),
+    or a group_id of its splits, is the same person. Simulated cohorts number their people anew, so there the same id is
+    the same person only with the same age, sex and head size.
     """
     run = load_record(run_dir)
-    mine = run.splits["sample_id"].str.partition("_ses-")[0]
-    known = people["participant_id"].isin(set(mine)) | people["group_id"].isin(set(run.splits["group_id"]))
-    folder = find_prepared(run)
-    if run.metrics["simulated"] and folder is not None:
-        facts = ["participant_id", "age", "sex", "tiv_ml"]
+    mine, folder = set(run.splits["sample_id"].str.partition("_ses-")[0]), find_prepared(run)
+    facts = ["participant_id", "age", "sex", "tiv_ml"]
+    table = pd.DataFrame(columns=facts)
+    if folder is not None:
         table = pd.read_csv(folder / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
+    known = people["participant_id"].isin(mine | set(table["participant_id"]))
+    known |= people["group_id"].isin(set(run.splits["group_id"]))
+    if run.metrics["simulated"] and folder is not None:
         known &= people[facts].apply(tuple, axis=1).isin(set(table[facts].itertuples(index=False, name=None)))
     return set(people.loc[known, "sample_id"])
 

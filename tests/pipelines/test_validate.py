@@ -85,7 +85,7 @@ def test_an_id_is_the_same_person_unless_people_are_simulated_and_measure_otherw
     people = pd.read_csv(run_dir.parents[1] / "prepared" / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
     people["sample_id"] = people.participant_id + "_" + people.session_id
     older = people.assign(age=people.age.astype(float) + 1).astype(str)
-    assert len(list_known(run_dir, people)) == 23 and not list_known(run_dir, older)
+    assert len(list_known(run_dir, people)) == 24 and not list_known(run_dir, older)
     real = tmp_path / "runs" / run_dir.name
     shutil.copytree(run_dir, real)
     (real / "metrics.json").write_text(
@@ -93,6 +93,9 @@ def test_an_id_is_the_same_person_unless_people_are_simulated_and_measure_otherw
     )
     (real / "checksums.txt").unlink()
     assert len(list_known(real, older)) == 23
+    # With its manifest beside it: one more, who is in no split. As CN, or in the norm, the run has seen that person.
+    shutil.copytree(run_dir.parents[1] / "prepared", tmp_path / "prepared")
+    assert len(list_known(real, older)) == 24
 
 
 @pytest.mark.parametrize(
