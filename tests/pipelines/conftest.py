@@ -10,10 +10,9 @@ import pytest
 from filelock import FileLock
 
 from preprocessing.cohort.run import preprocess_cohort
-from preprocessing.simulated import tissue_model
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
-from tests.preprocessing.simulated.conftest import own_tissues
+from tests.reports.conftest import few_draws  # noqa: F401 (no test of a command is about the width of an interval)
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +30,5 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def simulate(out: Path) -> None:
     design = CohortDesign(converters=10, stable=10, censored=2, reverting=1, normal=1, dementia=0, raw=0, truncated=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tissue_model, "segment_template", own_tissues)
-        write_cohort(out, design, jobs=0, progress=False)
+    write_cohort(out, design, jobs=0, progress=False)
     preprocess_cohort(out / "raw", out / "prepared", jobs=0, progress=False)
