@@ -10,18 +10,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
+from contourpy import contour_generator
 from scipy import ndimage
 
 from adni_tcgm.files import write_bytes
 from preprocessing.steps import template, tissue
 from preprocessing.steps.hippocampus import Box
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Colors that color-blind people tell apart (Okabe and Ito, 2008), and white; seen on bright and on dark tissue.
 ORANGE, BLUE, VERMILION, WHITE = "#e69f00", "#56b4e9", "#d55e00", "#ffffff"
@@ -148,30 +145,43 @@ def draw(
     by default 0 to the 99.5th percentile; marks: a word for each slice, by default R where its left is the right.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot: no window, no state, any thread
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
     low, high = limits or (0.0, max(float(np.percentile(values, 99.5)), 1e-9))
     marks = marks or ["R" if axis else "" for axis, _ in slices]
     shapes = [_upright(values, axis, index).shape for axis, index in slices]
-    widths = [shape[1] / shape[0] for shape in shapes]
-    figure = Figure(figsize=(INCH * sum(widths), INCH), dpi=DOTS_PER_INCH, facecolor="black")
+    # One plot for the whole row, which is a slice high: a plot for each took twice as long.
+    ends = np.cumsum([0.0, *(shape[1] / shape[0] for shape in shapes)])
+    figure = Figure(figsize=(INCH * ends[-1], INCH), dpi=DOTS_PER_INCH, facecolor="black")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1, len(slices), width_ratios=widths, left=0, right=1, bottom=0, top=1, wspace=0)
-    for column, (axis, index) in enumerate(slices):
-        axes = figure.add_subplot(grid[0, column])
-        axes.imshow(_upright(values, axis, index), cmap=colors, vmin=low, vmax=high, interpolation="bilinear")
+    axes = figure.add_axes((0, 0, 1, 1))
+    lines: dict[str, list[np.ndarray]] = {color: [] for _, color in outlines}
+    for (axis, index), left, right, mark in zip(slices, ends[:-1], ends[1:], marks, strict=True):
+        image = _upright(values, axis, index)
+        extent = (left, right, 0, 1)
+        axes.imshow(image, cmap=colors, vmin=low, vmax=high, interpolation="bilinear", extent=extent, aspect="auto")
         for outline, color in outlines:
-            _draw_outline(axes, _upright(outline, axis, index), color)
-        axes.set_axis_off()
-        axes.text(0.02, 0.02, marks[column], color="white", fontsize=7, transform=axes.transAxes)
+            lines[color] += [_placed(line, image.shape, left) for line in _outline(_upright(outline, axis, index))]
+        axes.text(left + 0.02 * (right - left), 0.02, mark, color="white", fontsize=7)
+    for color, found in lines.items():
+        axes.add_collection(LineCollection(found, colors=color, linewidths=0.6))
+    axes.set(xlim=(0, ends[-1]), ylim=(0, 1))
+    axes.set_axis_off()
     with io.BytesIO() as content:
         figure.savefig(content, format="png", facecolor="black", metadata={"Software": None})
         return content.getvalue()
 
 
-def _draw_outline(axes: Axes, outline: np.ndarray, color: str) -> None:
-    if outline.min() < 0.5 < outline.max():
-        axes.contour(outline, [0.5], colors=color, linewidths=0.6)
+def _outline(shares: np.ndarray) -> list[np.ndarray]:
+    """The contour of a slice at .5: lines of (column, row) of its voxels."""
+    return contour_generator(z=shares).lines(0.5)
+
+
+def _placed(line: np.ndarray, shape: tuple[int, ...], left: float) -> np.ndarray:
+    """A line of (column, row) of a slice that is one high and begins at `left`."""
+    rows = shape[0]
+    return np.stack([left + (line[:, 0] + 0.5) / rows, 1 - (line[:, 1] + 0.5) / rows], 1)
 
 
 def _upright(values: np.ndarray, axis: int, index: int) -> np.ndarray:
