@@ -2,7 +2,7 @@
 
 >>> import adni_tcgm as at
 >>> at.MLP(hidden=(64,))
-MLPConfig(hidden=(64,), dropout=0.0)
+MLPConfig(hidden=(64,), dropout=0.0, bias=True)
 """
 
 from __future__ import annotations

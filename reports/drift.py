@@ -34,7 +34,7 @@ def standardized_difference(training: np.ndarray, other: np.ndarray) -> tuple[fl
     Olkin, Statistical Methods for Meta-Analysis, 1985; NaN where the training people do not vary.
 
     >>> [round(value, 2) for value in standardized_difference(np.array([1.0, 2, 3]), np.array([2.0, 3, 4]))]
-    [1.0, -1.28, 3.28]
+    [1.0, -0.88, 2.88]
     """
     sd = training.std(ddof=1)
     if sd == 0:

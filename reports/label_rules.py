@@ -47,7 +47,7 @@ def weighted_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Chance that a converter scores above a stable person, ties half. labels: (n,) 0 or 1; scores: (n, 2) of score and
     weight. None where a class is missing.
 
-    >>> weighted_auc(np.array([1, 0, 0]), np.array([[0.5, 1], [0.4, 1], [0.6, 0.5]])).round(3).item()
+    >>> round(weighted_auc(np.array([1, 0, 0]), np.array([[0.5, 1], [0.4, 1], [0.6, 0.5]])), 3)
     0.667
     """
     (high, up), (low, down) = (scores[labels == value].T for value in (1, 0))
