@@ -83,7 +83,7 @@ class TrainedModel:
         tensors = {f"weights/{name}": value for name, value in self.fitted.model.state_dict().items()}
         for name, transform in self.transforms.items():
             for part, number in transform.numbers.items():
-                tensors[f"transforms/{part}/{name}"] = torch.from_numpy(np.atleast_1d(number))
+                tensors[f"transforms/{part}/{name}"] = torch.from_numpy(np.atleast_1d(number).copy())
         path = Path(path)
         with whole_file(path) as partial:
             plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

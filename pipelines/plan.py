@@ -8,7 +8,7 @@ from adni_tcgm.evaluation.cross_fitting import FOLDS
 from pipelines.config import AUSTERE, NO_PRETRAINING, Settings
 
 # Seconds of one core of a small virtual machine. For orientation only: nothing depends on them.
-SIMULATE_RAW, SIMULATE_PREPARED = 11.0, 0.5
+SIMULATE_RAW, SIMULATE_PREPARED = 4.0, 0.5
 PREPARE_RAW = 29.0
 # A training step of the slim DenseNet, per sample and modality; evaluation takes about a third.
 SLIM_SAMPLE = 0.09
