@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from adni_tcgm.tcgm.batch import MultimodalBatch
-from adni_tcgm.tcgm.processes import largest
+from adni_tcgm.tcgm.processes import is_sharing, largest, sharing
 
 # Of the free memory of a GPU, what the volumes may fill: the rest is for weights and activations.
 RESIDENT_SHARE = 0.4
@@ -117,8 +117,13 @@ def in_pieces(network: nn.Module, inputs: Tensor, size: int | None) -> Tensor:
         whole: Tensor = network(inputs)
         return whole
 
+    @contextmanager
+    def again(shared: bool) -> Iterator[None]:
+        with sharing(shared), kept_running_statistics(network):
+            yield
+
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), kept_running_statistics(network)
+        return nullcontext(), again(is_sharing())
 
     parts = inputs.tensor_split(pieces)
     return torch.cat([checkpoint(network, part, use_reentrant=False, context_fn=contexts) for part in parts])

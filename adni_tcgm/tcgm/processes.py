@@ -54,9 +54,13 @@ def world() -> int:
 
 
 @contextmanager
-def sharing() -> Iterator[None]:
-    """In here a batch is one share of a larger one; all processes must be here with the shares of the same batch."""
-    token = _SHARING.set(world() > 1)
+def sharing(shared: bool | None = None) -> Iterator[None]:
+    """In here a batch is one share of a larger one; all processes must be here with the shares of the same batch.
+
+    shared: as it was where something is computed again (`is_sharing`): gradients on a GPU come from threads of their
+    own, which know of no context.
+    """
+    token = _SHARING.set(world() > 1 if shared is None else shared)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.nets.sequence import EncoderConfig
-from adni_tcgm.tcgm import precision, trainer
+from adni_tcgm.tcgm import precision, processes, trainer
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch, Splits
 from adni_tcgm.tcgm.execution import in_pieces, kept_running_statistics, set_micro_batch
 from adni_tcgm.tcgm.precision import Probe, choose_precision
@@ -101,6 +102,26 @@ def test_no_more_samples_than_the_micro_batch_go_through_a_network_at_a_time() -
 
     outputs = in_pieces(Watched(5, 2), torch.randn(11, 5), 4)
     assert outputs.shape == (11, 2) and seen == [4, 4, 3]
+
+
+def test_what_is_computed_again_in_a_thread_of_its_own_shares_the_batch_as_it_did(monkeypatch) -> None:
+    """Gradients on a GPU come from threads that know nothing of the context of the forward pass."""
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    monkeypatch.setattr(processes.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(processes.distributed, "all_reduce", lambda tensor, operation=None: None)
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(processes.is_sharing())
+            return super().forward(inputs)
+
+    with processes.sharing():
+        loss = in_pieces(Watched(5, 2), torch.randn(11, 5), 4).square().sum()
+    thread = threading.Thread(target=loss.backward)
+    thread.start()
+    thread.join()
+    assert seen == [True] * 6 and not processes.is_sharing()
 
 
 def test_a_second_forward_pass_does_not_count_in_the_running_statistics() -> None:
