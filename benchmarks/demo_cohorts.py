@@ -26,10 +26,13 @@ from benchmarks.few_labels import CONFIGS, METHODS, parse_seeds
 from benchmarks.simulated_cohort import prepare
 from pipelines.config import Settings, load_settings
 from pipelines.training import baselines_dir, run_name, train_run, write_baselines
+from preprocessing.intake.labels import LabelRule
 from preprocessing.simulated.people import CohortDesign
 
 # Labels that a baseline may see beside those of the classifiers: none, the same, those of healthy people and patients.
 NO_MORE_LABELS = ("none", "visible", "cn_ad")
+# Whom `run_adni` labels by default.
+CLASSES = ("cn", "stable", "converter", "ad")
 
 
 def settings_of(prepared: Path, label_rate: float) -> list[Settings]:
@@ -58,7 +61,7 @@ def run_seed(out: Path, label_rate: float, seed: int) -> list[dict[str, object]]
     folder = out / str(seed)
     done = folder / "rows.json"
     if not done.is_file():
-        prepared = prepare(folder, CohortDesign(raw=0, truncated=0, seed=seed), jobs=1)
+        prepared = prepare(folder, CohortDesign(raw=0, truncated=0, seed=seed), jobs=1, rule=LabelRule(classes=CLASSES))
         settings = settings_of(prepared, label_rate)
         for one in settings:
             for method in METHODS:

@@ -19,6 +19,7 @@ from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_baselines import compute_baselines
 from pipelines.truth import Truth
 from preprocessing.cohort.run import preprocess_cohort
+from preprocessing.intake.labels import LabelRule
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 
@@ -27,10 +28,10 @@ EXTERNAL_SEED = 10_000
 NOBODY_ELSE = dict.fromkeys(("censored", "reverting", "normal", "dementia", "raw", "truncated"), 0)
 
 
-def prepare(out: Path, design: CohortDesign, jobs: int) -> Path:
+def prepare(out: Path, design: CohortDesign, jobs: int, rule: LabelRule = LabelRule()) -> Path:  # noqa: B008 (frozen)
     """A cohort of prepared people, tables and all; the prepared folder."""
     write_cohort(out, design, jobs=jobs)
-    preprocess_cohort(out / "raw", out / "prepared", jobs=jobs)
+    preprocess_cohort(out / "raw", out / "prepared", jobs=jobs, rule=rule)
     return out / "prepared"
 
 

@@ -46,7 +46,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--site", help="of the scans, as training sites are called; harmonized runs need it")
     parser.add_argument("--identifiers", action="store_true", help="show the --subject, not a pseudonym")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
-    parser.add_argument("--saliency", action="store_true", help="also what the answer hangs on")
+    parser.add_argument("--saliency", action="store_true", help="what carried the answer, with the slow checks")
     parser.add_argument(
         "--self-check",
         action="store_true",
@@ -142,6 +142,17 @@ def predict_people(
     return prediction_table(split, batch, *restore(run).posteriors_of(batch), CLASSES)
 
 
+def explain(run: Run, prepared: Path, sample_id: str, thorough: bool) -> None:
+    """What carried the answer, below `prepared`/saliency. A run that cannot be explained is a warning, or, thorough,
+    Refused."""
+    try:
+        write_saliency(run, prepared, prepared / "saliency", [sample_id], quick=not thorough)
+    except Refused as reason:
+        if thorough:
+            raise
+        print(f"warning: the report does not say what carried the answer: {reason}", file=sys.stderr)
+
+
 def output_folder(arguments: argparse.Namespace) -> Path:
     return arguments.out or Path("out") / "predict" / "".join(c if c.isalnum() else "-" for c in arguments.subject)
 
@@ -165,8 +176,8 @@ def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Reci
     predictions = predict_person(trained, out / "prepared")
     write_table(out / PREDICTIONS, predictions)
     sample_id = f"{person.participant_id}_{person.session_id}"
-    if arguments.saliency and len(predictions):
-        write_saliency(trained, out / "prepared", out / "prepared" / "saliency", [sample_id])
+    if len(predictions):
+        explain(trained, out / "prepared", sample_id, thorough=arguments.saliency)
     if arguments.self_check and person.qc != "fail":
         check_response(task_of(scans, out / "prepared", recipe), out / "prepared", out / "self_check")
     pages = write_new_person(

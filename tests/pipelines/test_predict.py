@@ -7,13 +7,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from adni_tcgm.storage import load_run
 from pipelines.config import load_settings
-from pipelines.predict import check_modalities, list_scans, main, parse_arguments, predict_person
+from pipelines.predict import check_modalities, explain, list_scans, main, parse_arguments, predict_person
 from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.training import train_run
@@ -85,6 +86,22 @@ def test_without_pet_the_mri_speaks_alone(run_dir: Path, tmp_path: Path) -> None
     values = found.set_index("modality").p_calibrated_converter
     assert values["all"] == pytest.approx(values["mri"])
     assert not found.set_index("modality").present["pet"]
+
+
+def test_what_carried_the_answer_is_explained_or_its_absence_said(
+    run_dir: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    run = load_run(run_dir)
+    sample_id = run.splits[run.splits.split == "test"].sample_id.iloc[0]
+    prepared = prepare_like(run_dir, sample_id, tmp_path / "prepared")
+    explain(run, prepared, "sub-new_ses-M000", thorough=False)
+    table = pd.read_csv(prepared / "saliency" / "sub-new_ses-M000" / "regions.tsv", sep="\t")
+    assert np.isfinite(table.attribution).all() and len(table) == 16  # signature regions of both scans
+    monkeypatch.setattr(type(run), "prepared_path", None)
+    explain(run, prepared, "sub-new_ses-M000", thorough=False)
+    assert "does not say what carried the answer" in capsys.readouterr().err
+    with pytest.raises(Refused, match="its prepared folder is gone"):
+        explain(run, prepared, "sub-new_ses-M000", thorough=True)
 
 
 def test_the_report_says_that_only_the_cohort_was_simulated(run_dir: Path, tmp_path: Path) -> None:
