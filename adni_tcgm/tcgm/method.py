@@ -31,7 +31,7 @@ class Spec:
 
 
 class Method(Protocol):
-    """A way to learn from few labels: the answers to five questions. The trainer asks nothing else.
+    """A way to learn from few labels: the functions that the trainer calls.
 
     A method that is not trained by gradients has a `fit(splits, config) -> Fitted` of its own, which `fit` then calls.
     """
