@@ -25,8 +25,9 @@ import torch
 from adni_tcgm.storage import is_complete, load_run
 from adni_tcgm.tcgm.execution import arithmetic, choose_device
 from adni_tcgm.tcgm.trainer import Training
+from pipelines.command_line import parse
 from pipelines.config import Settings
-from pipelines.run import parse_arguments, settings_of
+from pipelines.run import settings_of
 from pipelines.training import run_name
 
 METHODS, LABEL_RATES, SEEDS = ("ce", "soft_hgr", "tcgm"), (0.1, 0.5), range(5)
@@ -45,7 +46,7 @@ def list_runs() -> list[Run]:
 
 
 def options_of(arguments: argparse.Namespace, run: Run) -> list[str]:
-    """Of `pipelines.run`. The paper's network starts from scratch."""
+    """Of `adni-tcgm train`. The paper's network starts from scratch."""
     method, rate, seed = run
     options = [arguments.config, "--method", method, "--label-rate", str(rate), "--seed", str(seed)]
     options += ["--data", str(arguments.prepared), "--out", str(arguments.out), "--device", arguments.device]
@@ -53,7 +54,7 @@ def options_of(arguments: argparse.Namespace, run: Run) -> list[str]:
 
 
 def settings_for(arguments: argparse.Namespace, run: Run) -> Settings:
-    return settings_of(parse_arguments(options_of(arguments, run)))
+    return settings_of(parse("train", options_of(arguments, run)))
 
 
 def folder_of(arguments: argparse.Namespace, run: Run) -> Path:

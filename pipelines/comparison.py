@@ -15,7 +15,6 @@ from adni_tcgm.storage import Run
 CELL = ["dataset", "method", "label_rate", "modality", "metric"]
 LOWER_IS_BETTER = ("log_loss", "brier")
 # Those of which a paired difference can be had; the Brier score is in the tables only.
-COMPARED = ("accuracy", "auc", "balanced_accuracy", "log_loss")
 DIFFERENCES = ["label_rate", "metric", "reference", "method", "estimate", "low", "high", "p_holm", "verdict", "seeds"]
 
 

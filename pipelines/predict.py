@@ -6,7 +6,6 @@ NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them f
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import sys
@@ -16,10 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
+from pipelines import command_line
+from pipelines.commands.predict import Options
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from pipelines.self_check import check_response, task_of
@@ -32,47 +32,13 @@ PREDICTIONS = "predictions.tsv"
 ABOUT = ("age", "sex", "site")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
-    parser.add_argument("--t1", type=Path, help="T1: a NIfTI file, or a folder of DICOM files")
-    parser.add_argument("--pet", type=Path, help="FDG-PET, likewise; without it the T1 alone is judged")
-    parser.add_argument("--bids", type=Path, metavar="DIR", help="instead of --t1 and --pet: a BIDS data set")
-    parser.add_argument("--subject", default="new", help="name in the report; with --bids: whose scans (sub-X)")
-    parser.add_argument("--age", type=float, help="in years; norms and age-adjusted runs need it")
-    parser.add_argument("--sex", choices=("F", "M"))
-    parser.add_argument("--site", help="of the scans, as training sites are called; harmonized runs need it")
-    parser.add_argument("--identifiers", action="store_true", help="show the --subject, not a pseudonym")
-    parser.add_argument("--prevalence", type=float, metavar="SHARE", help="of converters among such people, e.g. 0.17")
-    parser.add_argument("--saliency", action="store_true", help="what carried the answer, with the slow checks")
-    parser.add_argument(
-        "--self-check",
-        action="store_true",
-        help="also put known changes into these very scans and measure them again; takes as long as two more people",
-    )
-    parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
-    add_debug(parser)
-    arguments = parser.parse_args(argv)
-    if bool(arguments.t1) == bool(arguments.bids):
-        parser.error("one of --t1 and --bids is needed")
-    if arguments.bids and arguments.pet:
-        parser.error("--pet does not go with --bids, which finds the PET itself")
-    if arguments.age is not None and not 0 < arguments.age < 130:
-        parser.error(f"--age is {arguments.age}; years between 0 and 130 are expected")
-    if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
-        parser.error(f"--prevalence is {arguments.prevalence}; a share between 0 and 1 is needed, e.g. 0.17")
-    return arguments
-
-
-def list_scans(arguments: argparse.Namespace, out: Path) -> Path:
+def list_scans(options: Options, out: Path) -> Path:
     """Write the one-row list that the intake reads; scans of a BIDS data set are looked up first."""
-    row = {"subject": arguments.subject, "t1": arguments.t1, "pet": arguments.pet}
-    row |= {name: getattr(arguments, name) for name in ABOUT}
-    if arguments.bids:
-        row |= _find_in_bids(arguments.bids, arguments.subject, out)
-        row |= {key: value for key in ABOUT if (value := getattr(arguments, key)) is not None}
+    row = {"subject": options.subject, "t1": options.t1, "pet": options.pet}
+    row |= {name: getattr(options, name) for name in ABOUT}
+    if options.bids:
+        row |= _find_in_bids(options.bids, options.subject, out)
+        row |= {key: value for key in ABOUT if (value := getattr(options, key)) is not None}
     for name in ("t1", "pet"):
         if row[name] is not None:
             if not Path(row[name]).exists():
@@ -153,41 +119,37 @@ def explain(run: Run, prepared: Path, sample_id: str, thorough: bool) -> None:
         print(f"warning: the report does not say what carried the answer: {reason}", file=sys.stderr)
 
 
-def output_folder(arguments: argparse.Namespace) -> Path:
-    return arguments.out or Path("out") / "predict" / "".join(c if c.isalnum() else "-" for c in arguments.subject)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    trained = load_run(arguments.run_dir)
+def run(options: Options) -> int:
+    trained = load_run(options.run_dir)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
-    out = output_folder(arguments)
-    for source in (arguments.t1, arguments.pet, arguments.bids):
+    out = options.folder
+    for source in (options.t1, options.pet, options.bids):
         if source is not None and source.is_dir():
             check_apart(out, source)
     with lock_folder(out):
-        return prepare_and_report(arguments, trained, recipe, out)
+        return prepare_and_report(options, trained, recipe, out)
 
 
-def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Recipe, out: Path) -> int:
-    scans = list_scans(arguments, out)
+def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path) -> int:
+    scans = list_scans(options, out)
     check_modalities(trained, scans)
     person = prepare(scans, out / "prepared", recipe)
     predictions = predict_person(trained, out / "prepared")
     write_table(out / PREDICTIONS, predictions)
     sample_id = f"{person.participant_id}_{person.session_id}"
     if len(predictions):
-        explain(trained, out / "prepared", sample_id, thorough=arguments.saliency)
-    if arguments.self_check and person.qc != "fail":
+        explain(trained, out / "prepared", sample_id, thorough=options.saliency)
+    if options.self_check and person.qc != "fail":
         check_response(task_of(scans, out / "prepared", recipe), out / "prepared", out / "self_check")
     pages = write_new_person(
-        arguments.run_dir,
+        options.run_dir,
         out / "prepared",
         predictions,
         sample_id,
         out,
-        prevalence=arguments.prevalence,
-        identifiers=arguments.identifiers,
+        prevalence=options.prevalence,
+        identifiers=options.identifiers,
     )
     for page in pages:
         print(page)
@@ -195,8 +157,7 @@ def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Reci
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    return run_command(run, arguments, output_folder(arguments))
+    return command_line.main(["predict", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ with --words. Nothing that it finds is written anywhere but to the terminal.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import getpass
 import io
@@ -21,10 +20,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adni_tcgm.command import DONE, PARTLY, add_debug, run_command
+from adni_tcgm.command import DONE, PARTLY
+from pipelines import command_line
+from pipelines.commands.privacy_check import INPUTS, Options
 from pipelines.readable_text import read_texts
 
-INPUTS = ("raw", "truth")  # people's own files, and what the simulation knows of its people
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 KEYS = (
     r"patient_?'?s?_?(?:name|id|birth_?date|address|comments|telephone\w*)|(?:date_?of_?)?birth_?(?:date|time|day)"
@@ -136,31 +136,21 @@ def machine_words() -> list[str]:
     return sorted(name for name in names if len(name) > 3 and name.lower() not in NOBODY)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.privacy_check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--words", type=Path, metavar="FILE", help="other words to look for, one a line")
-    parser.add_argument("--pseudonymous", nargs="*", default=["reports"], metavar="FOLDER", help="no ids in it; .: all")
-    parser.add_argument("--skip", nargs="*", default=INPUTS, metavar="FOLDER", help="inputs; default: raw, truth")
-    add_debug(parser)
-    return run_command(_run, parser.parse_args(argv), None)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    if not arguments.folder.is_dir():
-        raise NotADirectoryError(f"{arguments.folder}: no such folder")
-    words = arguments.words.read_text(encoding="utf-8").split("\n") if arguments.words else []
+def run(options: Options) -> int:
+    if not options.folder.is_dir():
+        raise NotADirectoryError(f"{options.folder}: no such folder")
+    words = options.words.read_text(encoding="utf-8").split("\n") if options.words else []
     words = [word.strip() for word in words if word.strip()]
-    found = check_folder(arguments.folder, words, arguments.pseudonymous, arguments.skip)
+    found = check_folder(options.folder, words, options.pseudonymous, options.skip)
     for finding in found:
         print(finding)
     files = len({finding.file for finding in found})
     print(f"{len(found)} findings in {files} files" if found else "nothing found", file=sys.stderr)
     return PARTLY if found else DONE
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command_line.main(["privacy-check", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ says so and stops; --allow-changes goes on. Exit status 0: the same bytes; 1: no
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext
@@ -17,9 +17,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import CHECKSUMS
 from adni_tcgm.storage import Run, environment, load_run
+from pipelines import command_line
+from pipelines.commands.reproduce import Options
 from pipelines.config import DATASETS, Settings, build
 from pipelines.own_code import register_own
 from pipelines.restoring import RECORDED, Refused
@@ -29,20 +30,6 @@ from pipelines.truth import Truth
 # What a second training need not share with the first: versions are compared beforehand, and seconds never repeat.
 NOT_COMPARED = ("environment.json", "prepared.json", CHECKSUMS)
 SECONDS = "seconds"
-
-
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.rerun", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run")
-    parser.add_argument("--data", type=Path, help="where the data lie; default: the prepared folder that the run names")
-    parser.add_argument("--external", type=Path, metavar="DIR", help="the external test set, where the run had one")
-    parser.add_argument("--out", type=Path, help="keep the second run below this folder; default: it is compared only")
-    parser.add_argument("--allow-code", action="append", default=[], metavar="MODULE", help="whose code the run names")
-    parser.add_argument("--allow-changes", action="store_true", help="go on where code, packages or data have changed")
-    add_debug(parser)
-    return parser.parse_args(argv)
 
 
 def settings_again(run: Run, data: Path | None, allow_code: Collection[str] = ()) -> Settings:
@@ -113,18 +100,16 @@ def _content(file: Path) -> bytes | str | None:
     return file.read_bytes()
 
 
-def run(arguments: argparse.Namespace) -> int:
-    first = load_run(arguments.run_dir)
-    settings = settings_again(first, arguments.data, arguments.allow_code)
-    changes = [
-        change for change in list_changes(first, settings) if not (arguments.external and "--external" in change)
-    ]
-    if changes and not arguments.allow_changes:
+def run(options: Options) -> int:
+    first = load_run(options.run_dir)
+    settings = settings_again(first, options.data, options.allow_code)
+    changes = [change for change in list_changes(first, settings) if not (options.external and "--external" in change)]
+    if changes and not options.allow_changes:
         raise Refused(f"{first.path.name} cannot be repeated: {'; '.join(changes)} (--allow-changes goes on)")
     for change in changes:
         print(f"changed   {change}")
-    with nullcontext(arguments.out) if arguments.out else tempfile.TemporaryDirectory() as out:
-        second = train_again(first, settings, Path(out) / "runs", arguments.external)
+    with nullcontext(options.out) if options.out else tempfile.TemporaryDirectory() as out:
+        second = train_again(first, settings, Path(out) / "runs", options.external)
         same = compare_files(first.path, second)
     for name, alike in same.items():
         print(f"{'same' if alike else 'DIFFERS':9} {name}")
@@ -133,8 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    return run_command(run, arguments, arguments.out)
+    return command_line.main(["reproduce", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

@@ -6,65 +6,53 @@ is, and one that was killed goes on. On several GPUs or machines: `torchrun --np
 
 from __future__ import annotations
 
-import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 
-from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.processes import joined, rank
-from pipelines.config import DATASETS, METHODS, Settings, load_settings, parse_override
+from pipelines import command_line
+from pipelines.commands.train import Options
+from pipelines.config import DATASETS, Settings, load_settings, parse_override
 from pipelines.own_code import register_own
 from pipelines.training import run_name, say_budget, train_run
 
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss", "brier")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="built-in name, or a .yaml file")
-    parser.add_argument("--method", default="tcgm", help=f"{', '.join(METHODS)}, or module:Name of your own")
-    parser.add_argument("--data", type=Path, help="file or folder of the data; sets data.path")
-    parser.add_argument("--out", type=Path, help="default: out/NAME")
-    parser.add_argument("--label-rate", type=float, help="share of the training labels shown; default: as configured")
-    parser.add_argument("--seed", type=int, default=0, help="of split, labels and training")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.lr_unlabeled=1e-3")
-    parser.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard as well as to TSV")
-    parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
-    add_debug(parser)
-    return parser.parse_args(argv)
+def settings_of(options: Options) -> Settings:
+    overrides = dict(parse_override(text) for text in options.set)
+    if options.data is not None:
+        overrides["data.path"] = str(options.data)
+    if options.label_rate is not None:
+        overrides["data.label_rate"] = options.label_rate
+    return load_settings(options.config, overrides | {"train.device": options.device})
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    overrides = dict(parse_override(text) for text in arguments.set)
-    if arguments.data is not None:
-        overrides["data.path"] = str(arguments.data)
-    if arguments.label_rate is not None:
-        overrides["data.label_rate"] = arguments.label_rate
-    return load_settings(arguments.config, overrides | {"train.device": arguments.device})
+def run(options: Options) -> int:
+    with joined(options.device) as number, said_once(number):
+        return train(options)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    settings = settings_of(arguments)
-    runs = (arguments.out or Path("out") / settings.name) / "runs"
-    register_own({"method": arguments.method}, DATASETS)
-    settings.method(arguments.method)
-    train = settings.train_for(arguments.method)
+def train(options: Options) -> int:
+    settings = settings_of(options)
+    runs = (options.out or Path("out") / settings.name) / "runs"
+    register_own({"method": options.method}, DATASETS)
+    settings.method(options.method)
+    steps = settings.train_for(options.method).steps
     print(f"data      {settings.name} ({getattr(settings.data, 'path', '') or 'no file'}), dataset {settings.dataset}")
-    print(f"training  {arguments.method}, net {settings.network}, {train.steps} steps, seed {arguments.seed}")
+    print(f"training  {options.method}, net {settings.network}, {steps} steps, seed {options.seed}")
     print(f"pretrain  {settings.pretraining}")
-    print(f"output    {runs / run_name(settings, arguments.method, arguments.seed)}")
-    if arguments.dry_run:
+    print(f"output    {runs / run_name(settings, options.method, options.seed)}")
+    if options.dry_run:
         return 0
-    logs = runs.parent / "tensorboard" if arguments.tensorboard else None
-    run_dir = train_run(runs, settings, arguments.method, arguments.seed, tensorboard=logs)
+    logs = runs.parent / "tensorboard" if options.tensorboard else None
+    run_dir = train_run(runs, settings, options.method, options.seed, tensorboard=logs)
     if rank() == 0:
         print_result(run_dir)
     return 0
@@ -91,10 +79,7 @@ def said_once(process: int) -> Iterator[None]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    folder = arguments.out or Path("out") / Path(arguments.config).stem
-    with joined(arguments.device) as number, said_once(number):
-        return run_command(run, arguments, folder)
+    return command_line.main(["train", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

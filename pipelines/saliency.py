@@ -7,7 +7,7 @@ The reports show them from then on.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -20,7 +20,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_maps import CROPS, SPACING_MM
 from adni_tcgm.evaluation import saliency
@@ -31,6 +30,8 @@ from adni_tcgm.storage import Run, load_run, write_json, write_table
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
 from adni_tcgm.tcgm.trainer import Fitted
+from pipelines import command_line
+from pipelines.commands.saliency import Options
 from pipelines.config import Settings
 from pipelines.restoring import CLASSES, Refused, restore, restore_adjustment, settings_of
 from preprocessing.ledger import write_image
@@ -245,9 +246,9 @@ def _write_person(
     return folder
 
 
-def explain_run(arguments: argparse.Namespace) -> int:
-    run = load_run(arguments.run_dir)
-    chosen = arguments.subjects or run.splits[run.splits.split == "test"].sample_id.tolist()
+def explain_run(options: Options) -> int:
+    run = load_run(options.run_dir)
+    chosen = list(options.subjects) or run.splits[run.splits.split == "test"].sample_id.tolist()
     prepared = run.prepared_path or Path()
     with lock_folder(run.path / "saliency"):
         for folder in write_saliency(run, prepared, run.path / "saliency", chosen):
@@ -256,14 +257,7 @@ def explain_run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.saliency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
-    parser.add_argument("--subjects", nargs="+", metavar="SAMPLE_ID", help="default: the test split")
-    add_debug(parser)
-    arguments = parser.parse_args(argv)
-    return run_command(explain_run, arguments, arguments.run_dir / "saliency")
+    return command_line.main(["saliency", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

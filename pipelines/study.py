@@ -6,8 +6,6 @@ same command continues an interrupted study.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,12 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.files import lock_folder, write_text
 from adni_tcgm.storage import Run, is_complete, load_run, write_json
 from adni_tcgm.tables import to_tsv
+from pipelines import command_line
+from pipelines.commands.study import TUNING_SEED, Options
 from pipelines.comparison import (
-    COMPARED,
     choose_reference,
     class_names,
     compare_methods,
@@ -32,84 +30,41 @@ from pipelines.comparison import (
 )
 from pipelines.config import METHODS, NO_PRETRAINING, Settings, load_settings, parse_override
 from pipelines.grid import Outcome, Task, run_grid
-from pipelines.tuning import TUNING_SEED, Rates, candidates, choose_rates, chosen_overrides, describe_choice
+from pipelines.tuning import Rates, candidates, choose_rates, chosen_overrides, describe_choice
 from reports.panels import write_panels
 from reports.study import write_study_report
 
 Grid = Callable[..., list[Outcome]]
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", nargs="+", help="built-in configurations by name, or .yaml files; a study each")
-    parser.add_argument("--methods", type=_names, default=["ce", "tcgm"], metavar="A,B,...", help=", ".join(METHODS))
-    parser.add_argument("--pretrainings", type=_names, metavar="A,B,...", help="of the configuration's, or none")
-    parser.add_argument("--label-rates", type=_rates, default=[0.1], metavar="R,R,...", help="default 0.1")
-    parser.add_argument("--seeds", type=int, default=5, help="how many: 0, 1, ...; default 5")
-    parser.add_argument(
-        "--metric", choices=COMPARED, help="shown and compared; default: auc of brains and emotions, or accuracy"
-    )
-    parser.add_argument("--tune", action="store_true", help="choose learning rates on validation first")
-    parser.add_argument("--data", type=Path, help="where the data lie; sets data.path")
-    parser.add_argument("--out", type=Path, help="default: out/studies/<name>; of several, the folder of all")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
-    parser.add_argument("--scheduler", metavar="tcp://...", help="a running Dask scheduler instead of processes here")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. train.steps=200")
-    parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
-    add_debug(parser)
-    arguments = parser.parse_args(argv)
-    for method in arguments.methods:
-        if method not in METHODS:
-            parser.error(f"--methods names {method!r}; known: {', '.join(METHODS)}")
-    if not 1 <= arguments.seeds <= TUNING_SEED:
-        parser.error(f"--seeds is {arguments.seeds}; it must be 1 to {TUNING_SEED}")
-    if arguments.jobs < 1:
-        parser.error(f"--jobs is {arguments.jobs}; it must be at least 1")
-    return arguments
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _rates(text: str) -> list[float]:
-    rates = sorted({float(value) for value in text.split(",")})
-    if not all(0 < rate <= 1 for rate in rates):
-        raise argparse.ArgumentTypeError(f"{text!r}; every label rate must be > 0 and at most 1")
-    return rates
-
-
-def settings_for(arguments: argparse.Namespace, label_rate: float, overrides: dict[str, Any] | None = None) -> Settings:
+def settings_for(options: Options, label_rate: float, overrides: dict[str, Any] | None = None) -> Settings:
     """The configuration, --set on top of it, the named flags on top of that, and `overrides` last."""
-    values = dict(parse_override(text) for text in arguments.set)
-    values |= {"data.label_rate": label_rate, "train.device": arguments.device}
-    if arguments.data is not None:
+    values = dict(parse_override(text) for text in options.set)
+    values |= {"data.label_rate": label_rate, "train.device": options.device}
+    if options.data is not None:
         # Absolute: a worker on another machine need not start in the same folder.
-        values["data.path"] = str(arguments.data.resolve())
-    return load_settings(arguments.config, values | (overrides or {}))
+        values["data.path"] = str(options.data.resolve())
+    return load_settings(options.config[0], values | (overrides or {}))
 
 
-def output_folder(arguments: argparse.Namespace, settings: Settings) -> Path:
-    return (arguments.out or Path("out/studies") / settings.name).resolve()
+def output_folder(options: Options, settings: Settings) -> Path:
+    return (options.out or Path("out/studies") / settings.name).resolve()
 
 
-def list_tasks(arguments: argparse.Namespace, out: Path, tuned: dict[str, Any]) -> list[Task]:
+def list_tasks(options: Options, out: Path, tuned: dict[str, Any]) -> list[Task]:
     """Seed by seed, so that an interrupted study has whole seeds rather than whole methods."""
-    pretrainings = arguments.pretrainings or [None]
+    pretrainings = options.pretrainings or [None]
     settings = {
-        (rate, chosen): settings_for(arguments, rate, tuned | ({"pretraining": chosen} if chosen else {}))
-        for rate in arguments.label_rates
+        (rate, chosen): settings_for(options, rate, tuned | ({"pretraining": chosen} if chosen else {}))
+        for rate in options.label_rates
         for chosen in pretrainings
     }
     return [
         Task(out / "runs" / (chosen or ""), settings[rate, chosen], method, rate, seed)
-        for seed in range(arguments.seeds)
-        for rate in arguments.label_rates
+        for seed in range(options.seeds)
+        for rate in options.label_rates
         for chosen in pretrainings
-        for method in arguments.methods
+        for method in options.methods
     ]
 
 
@@ -122,42 +77,42 @@ def label_of(method: str, pretraining: str) -> str:
     return method if pretraining == NO_PRETRAINING else f"{method}, {pretraining}"
 
 
-def labels_of(arguments: argparse.Namespace) -> list[str]:
+def labels_of(options: Options) -> list[str]:
     """All that a study compares, in the order of its tables."""
-    return [label_of(m, chosen) for chosen in arguments.pretrainings or [NO_PRETRAINING] for m in arguments.methods]
+    return [label_of(m, chosen) for chosen in options.pretrainings or [NO_PRETRAINING] for m in options.methods]
 
 
-def load_labeled(arguments: argparse.Namespace, run_dir: Path) -> Run:
+def load_labeled(options: Options, run_dir: Path) -> Run:
     """A finished run, its method named with its pretraining where the study compares several."""
     run = load_run(run_dir)
-    if not arguments.pretrainings:
+    if not options.pretrainings:
         return run
     method = label_of(run.metrics["method"], pretraining_of(run))
     return replace(run, metrics=run.metrics | {"method": method})
 
 
-def list_tuning_tasks(arguments: argparse.Namespace, out: Path) -> list[tuple[Rates, Task]]:
+def list_tuning_tasks(options: Options, out: Path) -> list[tuple[Rates, Task]]:
     """Every pair of learning rates of every method, on a seed that the study does not use and the lowest label rate."""
-    rate = min(arguments.label_rates)
-    base = settings_for(arguments, rate)
+    rate = min(options.label_rates)
+    base = settings_for(options, rate)
     tasks = []
-    for method in arguments.methods:
+    for method in options.methods:
         for rates in candidates(method, base.train_for(method)):
-            settings = settings_for(arguments, rate, rates.overrides(method))
+            settings = settings_for(options, rate, rates.overrides(method))
             tasks.append((rates, Task(out / "tuning" / f"{method}-{rates}", settings, method, rate, TUNING_SEED)))
     return tasks
 
 
-def tune(arguments: argparse.Namespace, out: Path, grid: Grid) -> dict[str, Any]:
+def tune(options: Options, out: Path, grid: Grid) -> dict[str, Any]:
     """Choose learning rates, record every pair in `tuning.tsv`, and return the choice as overrides.
 
     The runs stay in OUT/tuning: as long as settings and data are the same, another call trains nothing and finds the
     same choice.
     """
-    pairs = list_tuning_tasks(arguments, out)
+    pairs = list_tuning_tasks(options, out)
     if not pairs:
         return {}
-    outcomes = grid([task for _, task in pairs], title="tuning", **_place(arguments))
+    outcomes = grid([task for _, task in pairs], title="tuning", **_place(options))
     table = choose_rates([(rates, outcome) for (rates, _), outcome in zip(pairs, outcomes, strict=True)])
     _write_table(out / "tuning.tsv", table)
     for method, choice in describe_choice(table).items():
@@ -165,17 +120,17 @@ def tune(arguments: argparse.Namespace, out: Path, grid: Grid) -> dict[str, Any]
     return chosen_overrides(table)
 
 
-def _place(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"jobs": arguments.jobs, "scheduler": arguments.scheduler}
+def _place(options: Options) -> dict[str, Any]:
+    return {"jobs": options.jobs, "scheduler": options.scheduler}
 
 
-def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) -> None:
+def print_plan(options: Options, out: Path, tasks: Sequence[Task]) -> None:
     """Runs x seconds, as far as finished runs tell."""
-    rates = ", ".join(f"{rate:g}" for rate in arguments.label_rates)
-    where = arguments.scheduler or f"{arguments.jobs} processes"
-    print(f"study     {arguments.config}: {', '.join(arguments.methods)}; label rates {rates}; {arguments.seeds} seeds")
+    rates = ", ".join(f"{rate:g}" for rate in options.label_rates)
+    where = options.scheduler or f"{options.jobs} processes"
+    print(f"study     {options.config[0]}: {', '.join(options.methods)}; label rates {rates}; {options.seeds} seeds")
     print(f"output    {out}")
-    tuning = len(list_tuning_tasks(arguments, out)) if arguments.tune else 0
+    tuning = len(list_tuning_tasks(options, out)) if options.tune else 0
     tuning_text = f" and {tuning} of tuning" if tuning else ""
     print(f"runs      {len(tasks)}{tuning_text}, on {where}, one thread each; finished ones are kept")
     seconds = measured_seconds(out)
@@ -185,7 +140,7 @@ def print_plan(arguments: argparse.Namespace, out: Path, tasks: Sequence[Task]) 
     unknown = ", ".join(label for label in labels if label not in known)
     if known:
         total = sum(known.get(label_of(task.method, task.settings.pretraining), 0) for task in tasks)
-        spread = "" if arguments.scheduler else f"; about {total / min(arguments.jobs, len(tasks)) / 60:.1f} minutes"
+        spread = "" if options.scheduler else f"; about {total / min(options.jobs, len(tasks)) / 60:.1f} minutes"
         print(f"cost      {each} a run, measured on finished ones: {total:.0f} s in all{spread}")
     if unknown:
         print(f"cost      unknown for {unknown}: no run of it has finished here yet")
@@ -217,12 +172,12 @@ def print_budget(tasks: Sequence[Task]) -> None:
         )
 
 
-def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Outcome]) -> Path:
+def write_study(options: Options, out: Path, outcomes: Sequence[Outcome]) -> Path:
     """Write the tables of the finished runs, then plot, Markdown and PDF from the tables alone."""
-    runs = [load_labeled(arguments, outcome.run_dir) for outcome in outcomes if outcome.run_dir is not None]
+    runs = [load_labeled(options, outcome.run_dir) for outcome in outcomes if outcome.run_dir is not None]
     settings = outcomes[0].task.settings
     brains = settings.dataset == "adni"
-    reference, metric = choose_reference(runs), arguments.metric or default_metric(settings)
+    reference, metric = choose_reference(runs), options.metric or default_metric(settings)
     per_seed = tabulate_seeds(runs)
     _write_table(out / "per_seed.tsv", per_seed)
     _write_table(out / "table.tsv", summarize_seeds(per_seed))
@@ -238,16 +193,16 @@ def write_study(arguments: argparse.Namespace, out: Path, outcomes: Sequence[Out
             "features": about["features"],
             "adjustment": {key: runs[0].config["data"].get(key) for key in ("harmonize", "adjust")} if brains else {},
             "classes": class_names(runs[0]),
-            "methods": labels_of(arguments),
-            "not_trained": [method for method in arguments.methods if hasattr(METHODS[method], "fit")],
-            "label_rates": arguments.label_rates,
-            "seeds": list(range(arguments.seeds)),
+            "methods": labels_of(options),
+            "not_trained": [method for method in options.methods if hasattr(METHODS[method], "fit")],
+            "label_rates": options.label_rates,
+            "seeds": list(range(options.seeds)),
             "metric": metric,
             "panels": settings.panels,
             "reference": reference,
-            "budget": [describe_budget(rate, runs) for rate in arguments.label_rates],
+            "budget": [describe_budget(rate, runs) for rate in options.label_rates],
             "runs": {"planned": len(outcomes), "finished": len(runs)},
-            "tuned": arguments.tune,
+            "tuned": options.tune,
             "when": f"{date.today():%Y-%m}",
         },
     )
@@ -281,53 +236,48 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
     write_text(file, to_tsv(table))
 
 
-def run(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
-    out = output_folder(arguments, settings_for(arguments, arguments.label_rates[0]))
-    tasks = list_tasks(arguments, out, {})
-    print_plan(arguments, out, tasks)
-    if arguments.dry_run:
+def run(options: Options, grid: Grid = run_grid) -> int:
+    out = output_folder(options, settings_for(options, options.label_rates[0]))
+    tasks = list_tasks(options, out, {})
+    print_plan(options, out, tasks)
+    if options.dry_run:
         print_budget(tasks)
         return 0
     with lock_folder(out):
-        return train_and_write(arguments, out, grid)
+        return train_and_write(options, out, grid)
 
 
-def train_and_write(arguments: argparse.Namespace, out: Path, grid: Grid) -> int:
-    tuned = tune(arguments, out, grid) if arguments.tune else {}
-    outcomes = grid(list_tasks(arguments, out, tuned), title="study", **_place(arguments))
+def train_and_write(options: Options, out: Path, grid: Grid) -> int:
+    tuned = tune(options, out, grid) if options.tune else {}
+    outcomes = grid(list_tasks(options, out, tuned), title="study", **_place(options))
     failed = write_failures(out, outcomes)
     for outcome in [o for o in outcomes if o.failure][:5]:
         print(f"failed    {outcome.task}: {outcome.failure}", file=sys.stderr)
     if failed:
         print(f"failed    {failed} of {len(outcomes)} runs; all of them: {out / 'failures.tsv'}", file=sys.stderr)
     if failed < len(outcomes):
-        pdf = write_study(arguments, out, outcomes)
+        pdf = write_study(options, out, outcomes)
         print((out / "table.md").read_text(encoding="utf-8"))
         print(f"report    {pdf}  (tables beside it: table.tsv, per_seed.tsv, differences.tsv)")
     return 1 if failed else 0
 
 
-def run_all(arguments: argparse.Namespace, grid: Grid = run_grid) -> int:
+def run_all(options: Options, grid: Grid = run_grid) -> int:
     """A study for each configuration, and for several of them one figure of all their panels."""
-    if len(arguments.config) == 1:
-        return run(_one(arguments, arguments.config[0], arguments.out), grid)
-    base = arguments.out or Path("out/studies")
-    outs = {config: base / Path(config).stem for config in arguments.config}
-    status = max(run(_one(arguments, config, out), grid) for config, out in outs.items())
+    if len(options.config) == 1:
+        return run(options, grid)
+    base = options.out or Path("out/studies")
+    outs = {config: base / Path(config).stem for config in options.config}
+    status = max(run(replace(options, config=(config,), out=out), grid) for config, out in outs.items())
     finished = [out for out in outs.values() if (out / "study.json").is_file()]
-    if finished and not arguments.dry_run:
+    if finished and not options.dry_run:
         written = write_panels(finished, base / "-".join(out.name for out in finished))
         print(f"figure    {', '.join(map(str, written))}")
     return status
 
 
-def _one(arguments: argparse.Namespace, config: str, out: Path | None) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(arguments), "config": config, "out": out})
-
-
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    return run_command(run_all, arguments, arguments.out or Path("out/studies") / Path(arguments.config[0]).stem)
+    return command_line.main(["study", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

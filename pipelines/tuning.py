@@ -14,7 +14,6 @@ from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.config import METHODS
 from pipelines.grid import Outcome
 
-TUNING_SEED = 1000
 # These take no unlabeled step: lr_unlabeled is never read.
 LABELED_ONLY = ("ce", "lmf")
 COLUMNS = ("method", "label_rate", "seed", "lr_labeled", "lr_unlabeled", "validation_log_loss", "chosen", "failure")

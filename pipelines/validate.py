@@ -10,60 +10,26 @@ OUT/prepared                          the prepared people, where scans were give
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, write_table
+from pipelines import command_line
+from pipelines.commands.validate import Options
 from pipelines.predict import PREDICTIONS, predict_people
 from pipelines.restoring import RECIPE, Refused, describe_recipe, recipe_of, settings_of
+from preprocessing.choices import HORIZON_MONTHS
 from preprocessing.cohort.run import preprocess_cohort
-from preprocessing.intake.dates import ORDERS
-from preprocessing.intake.labels import HORIZON_MONTHS, REVERSIONS, LabelRule
-from preprocessing.intake.people import PAIR_DAYS
+from preprocessing.intake.labels import LabelRule
 from preprocessing.ledger import write_json
 from reports.records import find_prepared
 from reports.records import load_run as load_record
 from reports.validation import OTHER, write_validation
-
-LAYOUTS = {"data": "adni", "bids": "bids", "list": "list"}
-
-
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.validate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, help="a prepared folder, or an ADNI download with its tables")
-    source.add_argument("--bids", type=Path, metavar="DIR", help="a BIDS data set with T1w and PET")
-    source.add_argument("--list", type=Path, metavar="FILE", help="a table of subject, t1, pet")
-    parser.add_argument("--tables", type=Path, help="folder of the ADNI tables; default: found under --data")
-    parser.add_argument("--dates", choices=ORDERS, help="what comes first in dates that prove it nowhere")
-    parser.add_argument("--reversion", choices=REVERSIONS, default="unlabeled", help="what a milder diagnosis does")
-    parser.add_argument("--pair-days", type=int, default=PAIR_DAYS, metavar="DAYS", help="T1 to PET; default: 90")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes; default: all cores")
-    parser.add_argument("--acknowledgement", default="", metavar="TEXT", help="for data that are not ADNI's")
-    parser.add_argument("--out", type=Path, help="default: out/validate/RUN")
-    add_debug(parser)
-    arguments = parser.parse_args(argv)
-    (name,) = (name for name in LAYOUTS if getattr(arguments, name))
-    arguments.layout, arguments.source = LAYOUTS[name], getattr(arguments, name)
-    if not arguments.source.exists():
-        parser.error(f"--{name} {arguments.source}: no such file or folder")
-    if (arguments.tables or arguments.dates) and arguments.layout != "adni":
-        parser.error(f"--tables and --dates are those of an ADNI download; they do not go with --{name}")
-    return arguments
-
-
-def output_folder(arguments: argparse.Namespace) -> Path:
-    return arguments.out or Path("out") / "validate" / arguments.run_dir.resolve().name
 
 
 def horizon_of(run: Run) -> float:
@@ -71,23 +37,23 @@ def horizon_of(run: Run) -> float:
     return float((run.recipe or {}).get("HorizonMonths", HORIZON_MONTHS))
 
 
-def prepare(arguments: argparse.Namespace, run: Run, out: Path) -> Path:
+def prepare(options: Options, run: Run, out: Path) -> Path:
     """The prepared folder of the other cohort, made by the run's recipe and horizon where scans were given."""
-    if (arguments.source / "manifest.tsv").is_file():
-        check_recipe(arguments.source, run)
-        return arguments.source
+    if (options.source / "manifest.tsv").is_file():
+        check_recipe(options.source, run)
+        return options.source
     prepared, recipe = out / "prepared", recipe_of(run)
-    rule = LabelRule(horizon_months=horizon_of(run), reversion=arguments.reversion)
+    rule = LabelRule(horizon_months=horizon_of(run), reversion=options.reversion)
     summary = preprocess_cohort(
-        arguments.source,
+        options.source,
         prepared,
-        tables=arguments.tables,
-        jobs=arguments.jobs,
+        tables=options.scans.tables,
+        jobs=options.jobs,
         rule=rule,
-        pair_days=arguments.pair_days,
+        pair_days=options.pair_days,
         recipe=recipe,
-        layout=arguments.layout,
-        dates=arguments.dates,
+        layout=options.scans.layout,
+        dates=options.scans.dates,
     )
     write_json(describe_recipe(recipe, rule), prepared / RECIPE)
     print(summary)
@@ -141,21 +107,21 @@ def list_known(run_dir: Path, people: pd.DataFrame) -> set[str]:
     return set(people.loc[known, "sample_id"])
 
 
-def run(arguments: argparse.Namespace) -> int:
-    trained = load_run(arguments.run_dir)
+def run(options: Options) -> int:
+    trained = load_run(options.run_dir)
     settings_of(trained, Path("."))
-    out = output_folder(arguments)
-    for other in (arguments.run_dir, arguments.source):
+    out = options.folder
+    for other in (options.run_dir, options.source):
         if other.is_dir():
             check_apart(out, other)
     with lock_folder(out):
-        return validate(arguments, trained, out)
+        return validate(options, trained, out)
 
 
-def validate(arguments: argparse.Namespace, trained: Run, out: Path) -> int:
-    prepared = prepare(arguments, trained, out)
+def validate(options: Options, trained: Run, out: Path) -> int:
+    prepared = prepare(options, trained, out)
     people, _ = adni.read_people(prepared)
-    known = list_known(arguments.run_dir, people)
+    known = list_known(options.run_dir, people)
     chosen = [sample_id for sample_id in people["sample_id"] if sample_id not in known]
     if not chosen:
         raise Refused(
@@ -165,15 +131,14 @@ def validate(arguments: argparse.Namespace, trained: Run, out: Path) -> int:
     predictions = predict_people(trained, prepared, OTHER, sample_ids=chosen)
     write_table(out / PREDICTIONS, predictions)
     for file in write_validation(
-        arguments.run_dir, prepared, predictions, sorted(known), out, acknowledgement=arguments.acknowledgement
+        options.run_dir, prepared, predictions, sorted(known), out, acknowledgement=options.acknowledgement
     ):
         print(file)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    return run_command(run, arguments, output_folder(arguments))
+    return command_line.main(["validate", *(sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

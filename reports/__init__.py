@@ -1,5 +1,15 @@
 """Run folders in, PDFs out; never trains, never preprocesses."""
 
-from reports.writing import Reports, plan_subjects, write_reports
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __all__ = ["Reports", "plan_subjects", "write_reports"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when first asked for: `python -m reports --help` draws nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("reports.writing"), name)

@@ -17,6 +17,7 @@ import pipelines.run
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.tcgm import precision
 from benchmarks import gpu, scale, study, train_step
+from pipelines.command_line import parse
 from pipelines.training import run_name
 
 
@@ -131,7 +132,7 @@ def test_the_runs_of_a_study_are_the_papers_network_from_scratch_where_they_are_
     assert (settings.network, settings.pretraining, settings.data.label_rate) == ("paper", "none", 0.5)
     train = settings.train_for("tcgm")
     assert (train.steps, train.batch_size_labeled, train.precision) == (600, 12, "bfloat16")
-    started = pipelines.run.parse_arguments(study.options_of(arguments, ("tcgm", 0.5, 3)))
+    started = parse("train", study.options_of(arguments, ("tcgm", 0.5, 3)))
     name = run_name(pipelines.run.settings_of(started), started.method, started.seed)
     assert started.out / "runs" / name == study.folder_of(arguments, ("tcgm", 0.5, 3))
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from adni_tcgm.command import LOG, write_log
 from adni_tcgm.files import PARTIAL_SUFFIX, remove_leftovers
 from adni_tcgm.processes import process_pool
+from preprocessing.choices import SUBJECT_MEMORY_GIB, SUBJECT_MINUTES
 from preprocessing.ledger import LedgerRow
 from preprocessing.steps.orient import ScanError
 from preprocessing.steps.register import make_repeatable
@@ -39,13 +40,14 @@ DIED = "the worker process died (out of memory?)"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one subject may take before it is given up. Far above what a good scan needs: a minute or two, and 2 GB.
+    """What one subject may take before it is given up.
 
     Raises ValueError where one is not positive.
     """
 
-    minutes: float = 120.0
-    memory_gib: float = 16.0  # of the process; not read on other systems than Linux, nor on a scheduler's workers
+    minutes: float = SUBJECT_MINUTES
+    # Of the process; not read on other systems than Linux, nor on a scheduler's workers.
+    memory_gib: float = SUBJECT_MEMORY_GIB
 
     def __post_init__(self) -> None:
         for name in ("minutes", "memory_gib"):

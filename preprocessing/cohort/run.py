@@ -14,6 +14,7 @@ import pandas as pd
 
 from adni_tcgm.files import remove_leftovers
 from adni_tcgm.privacy import cap_age
+from preprocessing.choices import PAIR_DAYS
 from preprocessing.cohort import preflight
 from preprocessing.cohort.engine import Limits, Worker, run_tasks
 from preprocessing.intake import prepared_people
@@ -22,7 +23,7 @@ from preprocessing.intake.clinical import scores_at_scan
 from preprocessing.intake.label_rules import tabulate_rules
 from preprocessing.intake.labels import LabelRule
 from preprocessing.intake.overview import people_table
-from preprocessing.intake.people import PAIR_DAYS, Intake, Person, chosen_scans
+from preprocessing.intake.people import Intake, Person, chosen_scans
 from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
 from preprocessing.quality.overrides import FILE as OVERRIDES

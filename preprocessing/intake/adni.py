@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from preprocessing.choices import PAIR_DAYS
 from preprocessing.intake.acquisition import TRACER, FieldStrengths, read_field_strengths
 from preprocessing.intake.catalog import PTID, read_tables
 from preprocessing.intake.choice import (
@@ -31,7 +32,7 @@ from preprocessing.intake.choice import (
 from preprocessing.intake.clinical import read_scores
 from preprocessing.intake.formats import NO_IMAGES, usable_image
 from preprocessing.intake.labels import LabelRule, Visit, derive_label, diagnosis_at, months_without_dementia
-from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, session_id
+from preprocessing.intake.people import Choice, Intake, Person, session_id
 from preprocessing.intake.pet_frames import dynamic_image
 from preprocessing.intake.tables import read_collection, read_deaths, read_groups, read_histories
 from preprocessing.intake.verdicts import Verdicts, read_verdicts

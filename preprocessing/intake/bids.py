@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from preprocessing.choices import PAIR_DAYS
 from preprocessing.intake import bids_choice
 from preprocessing.intake.acquisition import TRACER, read_field_strength, read_tracer
 from preprocessing.intake.bids_choice import PET_ORDER, T1_ORDER, T1_SUFFIXES, Image, find_images, in_order
@@ -25,7 +26,7 @@ from preprocessing.intake.bids_sessions import Session, Timeline, days_between, 
 from preprocessing.intake.bids_tables import About, read_participants, read_phenotype
 from preprocessing.intake.columns import is_missing
 from preprocessing.intake.labels import Label, LabelRule, derive_label, diagnosis_at, months_without_dementia
-from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, without_t1
+from preprocessing.intake.people import Choice, Intake, Person, without_t1
 from preprocessing.ledger import LedgerRow
 from preprocessing.sidecars import Sidecars
 from preprocessing.steps.orient import ScanError

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from preprocessing.choices import DATE_ORDERS
 from preprocessing.intake.columns import is_missing
 
-ORDERS = ("dmy", "mdy")
 YEAR_FIRST = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[t ].*)?|(\d{4})(\d\d)(\d\d)")
 YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d\d)(?:[t ].*)?")
 DAY_WORD = re.compile(r"(\d{1,2})[-\s.]*([a-z]{3})[a-z]*[-\s.,]*(\d{4}|\d\d)")
@@ -87,7 +87,7 @@ def order_by_known_days(texts: pd.Series, known: Mapping[str, pd.Timestamp]) -> 
     for key, text in texts.items():
         cell = _read_cell(text)
         if cell and not cell.ordered and cell.first != cell.second and key in known:
-            orders |= {order for order in ORDERS if cell.date(order) == known[key]}
+            orders |= {order for order in DATE_ORDERS if cell.date(order) == known[key]}
     return orders.pop() if len(orders) == 1 else None
 
 

@@ -10,16 +10,13 @@ from itertools import pairwise, takewhile
 
 import pandas as pd
 
+from preprocessing.choices import HORIZON_MONTHS, REVERSIONS, SCAN_MONTHS
 from preprocessing.intake.columns import is_missing
 
-HORIZON_MONTHS = 36.0
 WINDOW_MONTHS = 6.0
 DIAGNOSES = ("CN", "MCI", "AD")
 CONVERSION_CLASSES = ("stable", "converter")
 EXTRA_CLASSES = {"cn": "CN", "ad": "AD"}
-REVERSIONS = ("unlabeled", "ignore_single")
-# Months from a scan to the visit whose diagnosis is the scan's.
-SCAN_MONTHS = 3.0
 # The words of tables that spell a diagnosis out. Nothing else is one: "MCI due to AD" ends like "AD" and is not.
 DIAGNOSIS_WORDS = {
     **dict.fromkeys(("cn", "nl", "normal", "hc", "smc", "cu", "cognitively normal", "normal control"), "CN"),

@@ -13,10 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.privacy import cap_age, without_days
+from preprocessing.choices import PAIR_DAYS
 from preprocessing.intake import prepared_people
 from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.labels import LabelRule, Visit
-from preprocessing.intake.people import PAIR_DAYS, Choice, Intake, Person, chosen_scans
+from preprocessing.intake.people import Choice, Intake, Person, chosen_scans
 from preprocessing.intake.source import read_intake
 from preprocessing.ledger import LedgerRow, describe_ledger, ledger_table, write_table
 

@@ -13,9 +13,6 @@ from preprocessing.intake.columns import is_filled, read_numbers, warn_unread
 from preprocessing.intake.labels import Label, Visit
 from preprocessing.ledger import LedgerRow
 
-PAIR_DAYS = 90
-# Which visits of a person: the one that a label asks for, or all that have a T1.
-VISITS = ("one", "all")
 DAYS_A_MONTH = 30.44
 MAX_AGE = 120
 FEMALE = ("f", "female", "w", "woman", "weiblich", "weibl", "frau", "femme", "féminin", "femmina", "femenino", "mujer")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from preprocessing.choices import PAIR_DAYS
 from preprocessing.intake import adni, bids, dicom, listing
 from preprocessing.intake.acquisition import from_sidecars
 from preprocessing.intake.catalog import PTID
 from preprocessing.intake.columns import read_text_table
 from preprocessing.intake.labels import LabelRule
-from preprocessing.intake.people import PAIR_DAYS, Intake
+from preprocessing.intake.people import Intake
 from preprocessing.intake.walk import walk
 
 LAYOUTS = ("adni", "bids", "list")

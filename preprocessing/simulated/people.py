@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
+from preprocessing.choices import SIMULATED_RAW
 from preprocessing.simulated.disease import POSITION, SUBTYPES, Disease, draw_disease
 
 # Mean age (SD 7); people with dementia are older.
@@ -45,7 +46,7 @@ class CohortDesign:
     reverting: int = 6
     normal: int = 60
     dementia: int = 60
-    raw: int = 24
+    raw: int = SIMULATED_RAW
     truncated: int = 1
     severity_correlation: float = 0.3
     nuisance_correlation: float = 0.0

@@ -12,6 +12,8 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
+from preprocessing.choices import HEADERS
+
 
 class ScanError(ValueError):
     """A scan that cannot be used. `reason_code` is a word for the ledger, the message a sentence for people."""
@@ -31,8 +33,6 @@ MAX_VOXELS = 5e8
 VOXEL_SIZES_MM = (0.1, 20.0)
 # No voxel size lies within VOXEL_SIZES_MM in two of these units, so that a header's unit is either right or refused.
 UNITS_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-# The two affines of a header, the first of which counts where both are set and agree.
-HEADERS = ("sform", "qform")
 CHOICE = "--header sform or --header qform says which counts"
 # As far as the two may disagree: share of the voxel size; degrees, since a quaternion in float32 is rounded by up to
 # .05 and tools shift a sheared sform a little.

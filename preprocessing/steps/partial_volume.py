@@ -14,7 +14,6 @@ from preprocessing.steps import template
 from preprocessing.steps.orient import ScanError
 from preprocessing.steps.resolution import FWHM_PER_SIGMA
 
-METHODS = ("none", "muller-gartner")
 WORD = "MullerGartner"  # in file names
 MIN_GREY = 0.3  # share of a voxel; below it the correction would divide by little
 # White matter's value is the mean where it fills this share of what the blur takes together.

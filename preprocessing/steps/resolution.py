@@ -16,10 +16,11 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from preprocessing.choices import PET_RESOLUTION_MM
 from preprocessing.steps import template
 
 FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
-COMMON_MM = 8.0  # ADNI's
+COMMON_MM = PET_RESOLUTION_MM
 ASSUMED_MM = 6.0  # where even the image does not say: between a scanner of today and one of 2005
 PLAUSIBLE_MM = (2.0, 12.0)
 # Widths that are tried where the image is asked; the best one lies on a parabola through the three best of these.

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from preprocessing import choices
 from preprocessing.steps import template
 from preprocessing.steps.orient import ScanError
 
@@ -31,10 +32,11 @@ class Reference:
     hottest_share: float = 1.0
 
 
+PONS, PONS_VERMIS, WHOLE_CEREBELLUM = choices.REFERENCES
 REFERENCES = {
-    "pons": Reference("Pons", template.PONS_NAME),
-    "pons_vermis": Reference("PonsVermis", "pons and vermis (CerebrA), mean of the hottest 50 % of voxels", 0.5),
-    "cerebellum": Reference("Cerebellum", "whole cerebellum (CerebrA, with vermis)"),
+    PONS: Reference("Pons", template.PONS_NAME),
+    PONS_VERMIS: Reference("PonsVermis", "pons and vermis (CerebrA), mean of the hottest 50 % of voxels", 0.5),
+    WHOLE_CEREBELLUM: Reference("Cerebellum", "whole cerebellum (CerebrA, with vermis)"),
 }
 
 

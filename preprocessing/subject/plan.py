@@ -14,14 +14,13 @@ import numpy as np
 
 from adni_tcgm.files import inside
 from adni_tcgm.privacy import without_days
-from preprocessing import sidecars
+from preprocessing import choices, sidecars
 from preprocessing.ledger import compact, write_image
-from preprocessing.steps import crop, frames, orient, partial_volume, register, resolution, suvr, template
+from preprocessing.steps import crop, frames, register, suvr, template
 from preprocessing.subject import derivative
 
 # Raise it when a step changes what it computes: every subject is then done anew.
 RECIPE_VERSION = 6
-RESOLUTIONS_MM = (2, 1)
 MAX_PET_MM = 20.0
 
 
@@ -34,8 +33,8 @@ class Recipe:
 
     syn_iterations: tuple[int, int, int] = register.ITERATIONS
     crop_margin_mm: float = 12.0
-    pet_resolution_mm: float = resolution.COMMON_MM  # FWHM to which finer PETs are smoothed; 0: left as they are
-    partial_volume: str = "none"  # of grey matter in the PET: a name of partial_volume.METHODS
+    pet_resolution_mm: float = choices.PET_RESOLUTION_MM  # FWHM to which finer PETs are smoothed; 0: left as they are
+    partial_volume: str = "none"  # of grey matter in the PET: a name of choices.CORRECTIONS
     seed: int = 0
     reference: str = "pons"  # of the SUVR: a name of suvr.REFERENCES
     pet_frames_min: tuple[float, float] = frames.LATE_MINUTES  # after injection; averaged where a PET is dynamic
@@ -49,12 +48,12 @@ class Recipe:
         if not 0 <= self.pet_resolution_mm <= MAX_PET_MM:
             wanted = f"mm from 0 (as they are) to {MAX_PET_MM:g}"
             raise ValueError(f"pet_resolution_mm is {self.pet_resolution_mm!r}; {wanted} are needed")
-        if self.partial_volume not in partial_volume.METHODS:
-            known = ", ".join(partial_volume.METHODS)
+        if self.partial_volume not in choices.CORRECTIONS:
+            known = ", ".join(choices.CORRECTIONS)
             raise ValueError(f"partial_volume is {self.partial_volume!r}; known: {known}")
-        if self.header not in ("", *orient.HEADERS):
-            raise ValueError(f"header is {self.header!r}; known: {', '.join(orient.HEADERS)}")
-        if self.resolution_mm not in RESOLUTIONS_MM:
+        if self.header not in ("", *choices.HEADERS):
+            raise ValueError(f"header is {self.header!r}; known: {', '.join(choices.HEADERS)}")
+        if self.resolution_mm not in choices.RESOLUTIONS_MM:
             raise ValueError(f"resolution_mm is {self.resolution_mm!r}; maps are made at 2 mm, or at 2 and 1")
 
     def stamped(self) -> dict[str, Any]:

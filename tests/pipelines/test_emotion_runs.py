@@ -14,6 +14,7 @@ from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.batch import MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import fit, predict
 from pipelines import run, study
+from pipelines.command_line import parse
 from pipelines.config import load_settings
 from pipelines.grid import Outcome, Task
 from pipelines.training import train_run
@@ -149,8 +150,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("studies")
     flags = ["--methods", "ce,tcgm", "--label-rates", "0.4", "--seeds", "1", "--out", str(out), *FLAGS]
     names = ["iemocap_happy", "iemocap_angry", "iemocap_neutral"]
-    assert study.run_all(study.parse_arguments([*names, *flags]), grid) == 0
-    mosi = study.parse_arguments(["mosi", *flags[: -len(FLAGS) - 1], str(out / "mosi"), *FLAGS])
+    assert study.run_all(parse("study", [*names, *flags]), grid) == 0
+    mosi = parse("study", ["mosi", *flags[: -len(FLAGS) - 1], str(out / "mosi"), *FLAGS])
     assert study.run_all(mosi, grid) == 0
     return out
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from adni_tcgm.storage import load_run
+from pipelines.command_line import parse
 from pipelines.config import load_settings
-from pipelines.predict import check_modalities, explain, list_scans, main, parse_arguments, predict_person
+from pipelines.predict import check_modalities, explain, list_scans, main, predict_person
 from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
 from pipelines.run_adni import main as run_adni
 from pipelines.training import train_run
@@ -171,9 +172,9 @@ def test_a_scan_that_the_run_never_saw_the_like_of_is_refused(run_dir: Path, tmp
     for name in ("t1.nii", "pet.nii"):
         (tmp_path / name).touch()
     scans = [str(run.path), "--t1", str(tmp_path / "t1.nii")]
-    check_modalities(run, list_scans(parse_arguments(scans), tmp_path))
+    check_modalities(run, list_scans(parse("predict", scans), tmp_path))
     with pytest.raises(Refused, match="cannot judge a PET"):
-        check_modalities(run, list_scans(parse_arguments([*scans, "--pet", str(tmp_path / "pet.nii")]), tmp_path))
+        check_modalities(run, list_scans(parse("predict", [*scans, "--pet", str(tmp_path / "pet.nii")]), tmp_path))
 
 
 def test_a_link_is_not_followed_since_its_sidecar_lies_beside_it(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_a_link_is_not_followed_since_its_sidecar_lies_beside_it(tmp_path: Path)
     link.symlink_to(scan)
     (tmp_path / "disk").mkdir()
     out.symlink_to(tmp_path / "disk")
-    arguments = parse_arguments([str(tmp_path), "--t1", str(link), "--pet", str(link)])
+    arguments = parse("predict", [str(tmp_path), "--t1", str(link), "--pet", str(link)])
     row = pd.read_csv(list_scans(arguments, out), sep="\t").iloc[0]
     for written in (row.t1, row.pet):
         assert Path(written).name == "pet.nii.gz" and (out / written).samefile(scan)
@@ -204,7 +205,7 @@ def test_a_scan_that_is_none_is_refused_with_the_ledgers_reason(run_dir: Path, t
 def test_the_site_that_is_named_is_the_new_persons(tmp_path: Path) -> None:
     scan = tmp_path / "t1.nii.gz"
     scan.touch()
-    arguments = parse_arguments(["run", "--t1", str(scan), "--site", "Bonn"])
+    arguments = parse("predict", ["run", "--t1", str(scan), "--site", "Bonn"])
     assert pd.read_csv(list_scans(arguments, tmp_path), sep="\t").site.tolist() == ["Bonn"]
 
 
@@ -214,12 +215,12 @@ def test_a_person_of_a_bids_data_set_is_found_with_age_sex_and_site(run_dir: Pat
     scan.touch()
     table = "participant_id\tage\tsex\tsite\nsub-01\t71\tF\tBonn\n"
     (tmp_path / "bids" / "participants.tsv").write_text(table)
-    arguments = parse_arguments([str(run_dir), "--bids", str(tmp_path / "bids"), "--subject", "01"])
+    arguments = parse("predict", [str(run_dir), "--bids", str(tmp_path / "bids"), "--subject", "01"])
     row = pd.read_csv(list_scans(arguments, tmp_path), sep="\t").iloc[0]
     assert (tmp_path / row.t1).resolve() == scan.resolve()
     assert (row.age, row.sex, row.site) == (71, "F", "Bonn")
     with pytest.raises(Refused, match="no T1 of sub-02"):
-        list_scans(parse_arguments([str(run_dir), "--bids", str(tmp_path / "bids"), "--subject", "02"]), tmp_path)
+        list_scans(parse("predict", [str(run_dir), "--bids", str(tmp_path / "bids"), "--subject", "02"]), tmp_path)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines import grid as engine
 from pipelines import study
+from pipelines.command_line import parse
 from pipelines.comparison import choose_reference, compare_methods, summarize_seeds, tabulate_seeds
 from pipelines.config import load_settings
 from pipelines.grid import Outcome, Task, run_grid, train_alone
@@ -101,7 +102,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def call(config: Path, out: Path, *flags: str, grid=None) -> int:
-    arguments = study.parse_arguments([str(config), "--out", str(out), "--jobs", "2", *flags])
+    arguments = parse("study", [str(config), "--out", str(out), "--jobs", "2", *flags])
     return study.run_all(arguments, grid or FakeGrid())
 
 
@@ -434,12 +435,12 @@ def test_the_data_flag_and_set_reach_every_run(config, tmp_path):
         (["--methods", "ce,tgcm"], "--methods names 'tgcm'; known: ce"),
         (["--label-rates", "0.1,2"], "every label rate must be > 0"),
         (["--seeds", "0"], "--seeds is 0"),
-        (["--jobs", "0"], "--jobs is 0"),
+        (["--jobs", "0"], "--jobs: 0; it must be at least 1"),
     ],
 )
 def test_wrong_flags_are_refused_by_name(config, capsys, flags, message):
     with pytest.raises(SystemExit):
-        study.parse_arguments([str(config), *flags])
+        parse("study", [str(config), *flags])
     assert message in capsys.readouterr().err
 
 

@@ -125,7 +125,7 @@ def test_the_command_names_what_is_not_a_run(tmp_path, capsys):
 
 
 def test_reports_import_neither_training_nor_preprocessing():
-    code = "import reports.__main__, sys; print(sorted(sys.modules))"
+    code = "import reports.__main__, reports.writing, reports.generic, sys; print(sorted(sys.modules))"
     root = Path(__file__).parents[2]
     loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     for module in ("torch", "preprocessing", "adni_tcgm.tcgm", "pipelines", "SimpleITK", "ants", "monai"):

@@ -1,0 +1,1 @@
+"""What each command takes, one module a command (see `pipelines.command_line`)."""
