@@ -36,7 +36,7 @@ from benchmarks.few_labels import parse_seeds
 from benchmarks.regional_cohorts import Response, fit_response, write_regional
 from benchmarks.simulated_cohort import NOBODY_ELSE
 from pipelines.config import load_settings
-from pipelines.training import calibrate, fitter, shown_to_training
+from pipelines.fitting import calibrate, fitter, shown_to_training
 from preprocessing.simulated.people import CohortDesign
 
 # Added to the seed of a cohort: that of its external test set.

@@ -24,8 +24,10 @@ from scipy import stats
 from adni_tcgm.storage import load_run
 from benchmarks.few_labels import CONFIGS, METHODS, parse_seeds
 from benchmarks.simulated_cohort import prepare
+from pipelines.baselines import baselines_dir, write_baselines
 from pipelines.config import Settings, load_settings
-from pipelines.training import baselines_dir, run_name, train_run, write_baselines
+from pipelines.identity import run_name
+from pipelines.training import train_run
 from preprocessing.intake.labels import LabelRule
 from preprocessing.simulated.people import CohortDesign
 

@@ -28,8 +28,10 @@ from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.storage import Run, load_run
 from adni_tcgm.tcgm.batch import UNLABELED
 from benchmarks.simulated_cohort import EXTERNAL_SEED, external_test_set, prepare
+from pipelines.baselines import baselines_dir, write_baselines
 from pipelines.config import NO_PRETRAINING, Settings, load_settings
-from pipelines.training import baselines_dir, run_name, train_run, write_baselines
+from pipelines.identity import run_name
+from pipelines.training import train_run
 from pipelines.truth import Truth
 from preprocessing.simulated.people import CohortDesign
 

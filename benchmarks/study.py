@@ -27,8 +27,8 @@ from adni_tcgm.tcgm.execution import arithmetic, choose_device
 from adni_tcgm.tcgm.trainer import Training
 from pipelines.command_line import parse
 from pipelines.config import Settings
+from pipelines.identity import run_name
 from pipelines.run import settings_of
-from pipelines.training import run_name
 
 METHODS, LABEL_RATES, SEEDS = ("ce", "soft_hgr", "tcgm"), (0.1, 0.5), range(5)
 # Paper Figure 6, accuracy in % on about 58 test people of ADNI: the paper's own, never ours.

@@ -28,7 +28,7 @@ from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.trainer import predict
 from benchmarks.few_labels import parse_seeds
 from pipelines.config import Settings, load_settings
-from pipelines.training import fitter
+from pipelines.fitting import fitter
 
 # What the simulation calls them, and the class that `run_adni --classes cn,stable,converter,ad` gives.
 DIAGNOSED = {"normal": "cn", "dementia": "ad"}

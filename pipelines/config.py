@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adni_tcgm.choices import check_choice, check_choices, choice
 from adni_tcgm.datasets import adni, arrays, emotion, gaussian, newsgroup
 from adni_tcgm.limits import load_yaml, read_text
 from adni_tcgm.methods.method import ClassifierConfig, Method
@@ -23,6 +21,7 @@ from adni_tcgm.pretraining.murauer import Murauer
 from adni_tcgm.pretraining.pretext import Pretraining
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits, join
 from adni_tcgm.tcgm.trainer import TrainConfig
+from pipelines.building import build
 from pipelines.own_code import register_own
 
 BUILT_IN = Path(__file__).parent / "configs"
@@ -37,18 +36,6 @@ DATASETS = {
 ENCODERS = "encoders"  # a network for each modality
 NO_PRETRAINING = "none"
 AUSTERE, PAPER = "austere", "paper"  # which labels a run may look at
-# Former names of settings, in files and saved runs that are older.
-RENAMED = {
-    "rounds": "steps",
-    "warm_up_rounds": "supervised_steps",
-    "source_rounds": "source_steps",
-    "gamma_l": "lr_labeled",
-    "gamma_u": "lr_unlabeled",
-    "warm_start": "pretraining",
-    "warm_starts": "pretrainings",
-    "strata": "nuisance_groups",
-    "within_strata": "within_nuisance_groups",
-}
 DataConfig = (
     adni.AdniConfig | arrays.ArraysConfig | newsgroup.NewsgroupConfig | gaussian.GaussianConfig | emotion.EmotionConfig
 )
@@ -81,8 +68,8 @@ class Settings:
     net: str = "slim"
     mlp: MLPConfig = field(default_factory=MLPConfig)
     encoders: dict = field(default_factory=dict)
-    augment: str = "default"
-    protocol: str = AUSTERE
+    augment: str = choice("default", ("default", "paper", "none"))
+    protocol: str = choice(AUSTERE, (AUSTERE, PAPER))
     methods: dict = field(default_factory=dict)
     panels: tuple[str, ...] = ()
     pretraining: str = NO_PRETRAINING
@@ -93,11 +80,10 @@ class Settings:
             # Folders are called by them.
             if Path(name).name != name or name in ("", ".."):
                 raise ValueError(f"name {name!r}; a name without / that could be a folder is needed")
-        _check_choice("dataset", self.dataset, DATASETS)
-        _check_choice("net", self.net, (*NETS, ENCODERS))
-        _check_choice("pretraining", self.pretraining, (NO_PRETRAINING, *self.pretrainings))
-        _check_choice("protocol", self.protocol, (AUSTERE, PAPER))
-        _check_choice("augment", self.augment, ("default", "paper", "none"))
+        check_choices(self)
+        check_choice("dataset", self.dataset, DATASETS)
+        check_choice("net", self.net, (*NETS, ENCODERS))
+        check_choice("pretraining", self.pretraining, (NO_PRETRAINING, *self.pretrainings))
         if self.net == ENCODERS and not self.encoders:
             raise ValueError("net is 'encoders', but encoders names no modality and its network")
         for name in self.methods:
@@ -146,7 +132,7 @@ class Settings:
 
     def encoder(self) -> ClassifierConfig | dict[str, ClassifierConfig]:
         """The networks that see the inputs; of "encoders", one for each modality."""
-        _check_choice(f"pretrainings.{self.pretraining}: net", self.network, (*NETS, ENCODERS))
+        check_choice(f"pretrainings.{self.pretraining}: net", self.network, (*NETS, ENCODERS))
         if self.network == ENCODERS:
             return {name: build(EncoderConfig, values, f"encoders.{name}") for name, values in self.encoders.items()}
         return self.mlp if self.network == "mlp" else NETS[self.network]()
@@ -182,7 +168,7 @@ class Settings:
         return join(parts)
 
     def method(self, name: str) -> Method:
-        _check_choice("method", name, METHODS)
+        check_choice("method", name, METHODS)
         values = {key: value for key, value in self.methods.get(name, {}).items() if key != "train"}
         return build(METHODS[name], {"classifier": self.classifier(), **values}, f"methods.{name}")
 
@@ -200,15 +186,28 @@ class Settings:
         return make(self.data.crop_shape, self.data.margin_voxels)
 
 
-def _check_choice(name: str, value: str, allowed: typing.Iterable[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
-
-
 def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
     """A built-in name (`pipelines/configs`) or a YAML file, with `overrides` ("data.label_rate" -> value) on top.
 
     Raises ValueError naming the file or flag, the key and what it may have meant.
+    """
+    path, values = read_configuration(source)
+    for key, value in overrides.items():
+        _put(values, key.split("."), value)
+    try:
+        register_own(values, DATASETS)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    dataset = values.get("dataset", "adni")
+    check_choice(f"{path.name}: dataset", dataset, DATASETS)
+    data = build(DATASETS[dataset][1], values.pop("data", {}), f"{path.name}: data")
+    return build(Settings, {**values, "data": data}, path.name)
+
+
+def read_configuration(source: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a built-in name, or that YAML file, and its keys and values.
+
+    Raises ValueError where there is no such file, or it holds something else.
     """
     path = Path(source) if source.endswith((".yaml", ".yml")) else BUILT_IN / f"{source}.yaml"
     if not path.is_file():
@@ -220,17 +219,8 @@ def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
         raise ValueError(f"{path.name}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: expected keys and values, found {type(values).__name__}")
-    for key, value in overrides.items():
-        _put(values, key.split("."), value)
     values.setdefault("name", path.stem)
-    try:
-        register_own(values, DATASETS)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    dataset = values.get("dataset", "adni")
-    _check_choice(f"{path.name}: dataset", dataset, DATASETS)
-    data = build(DATASETS[dataset][1], values.pop("data", {}), f"{path.name}: data")
-    return build(Settings, {**values, "data": data}, path.name)
+    return path, values
 
 
 def override(settings: Settings, **data: Any) -> Settings:
@@ -250,66 +240,3 @@ def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for name in path[:-1]:
         values = values.setdefault(name, {})
     values[path[-1]] = value
-
-
-def build(kind: type, values: Mapping[str, Any], place: str) -> Any:
-    """A dataclass from plain values, nested ones included, each converted to its field's type."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{place} is {values!r}; expected keys and values")
-    hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)
-    known = [f.name for f in fields]
-    for key in values:
-        if key not in known:
-            if RENAMED.get(key) in known:
-                raise ValueError(f"{place}: {key!r} is called {RENAMED[key]!r} now")
-            close = difflib.get_close_matches(str(key), known, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-            raise ValueError(f"{place}: unknown key {key!r}{meant}")
-    for f in fields:
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values:
-            raise ValueError(f"{place}: {f.name!r} is missing")
-    try:
-        return kind(**{key: _convert(hints[key], value, f"{place}: {key}") for key, value in values.items()})
-    except ValueError as error:
-        raise error if str(error).startswith(place) else ValueError(f"{place}: {error}") from error
-
-
-def _convert(hint: Any, value: Any, place: str) -> Any:
-    if dataclasses.is_dataclass(value) or _is_built(value):
-        return value
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, place)
-    if isinstance(hint, types.UnionType):
-        return _convert_union(typing.get_args(hint), value, place)
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(typing.get_args(hint)[0], item, place) for item in value)
-    # PyYAML reads 1e-3 as text and 1 as int; the field knows better.
-    if hint in (int, float, str) and not isinstance(value, bool | dict | list):
-        try:
-            converted = hint(value)
-        except (TypeError, ValueError):
-            converted = None
-        if converted is not None and (hint is not int or float(value) == converted):
-            return converted
-    elif isinstance(value, hint if isinstance(hint, type) else object):
-        return value
-    raise ValueError(f"{place} is {value!r}; expected {getattr(hint, '__name__', hint)}")
-
-
-def _is_built(value: Any) -> bool:
-    """A network for each modality, as `Settings.classifier` gives them."""
-    return isinstance(value, Mapping) and bool(value) and all(map(dataclasses.is_dataclass, value.values()))
-
-
-def _convert_union(kinds: Sequence[Any], value: Any, place: str) -> Any:
-    """None where that is allowed, or else the first kind that takes the value."""
-    if value is None and type(None) in kinds:
-        return None
-    error = None
-    for kind in (kind for kind in kinds if kind is not type(None)):
-        try:
-            return _convert(kind, value, place)
-        except ValueError as problem:
-            error = error or problem
-    raise error

@@ -28,6 +28,7 @@ class Task:
     method: str
     label_rate: float
     seed: int
+    overwrite: bool = False
 
     def __str__(self) -> str:
         began = "" if self.settings.pretraining == "none" else f", {self.settings.pretraining}"
@@ -47,10 +48,14 @@ def train_alone(task: Task) -> Path:
     """Train on one thread: as many runs as cores at once finish sooner than each run on all cores in turn."""
     import torch
 
+    from pipelines.config import DATASETS
+    from pipelines.own_code import register_own
     from pipelines.training import train_run
 
     torch.set_num_threads(1)
-    return train_run(task.runs, task.settings, task.method, task.seed, progress=False)
+    # Whoever made the task has allowed what it names.
+    register_own({"method": task.method, **vars(task.settings)}, DATASETS)
+    return train_run(task.runs, task.settings, task.method, task.seed, progress=False, overwrite=task.overwrite)
 
 
 def run_grid(

@@ -101,8 +101,9 @@ class Scans:
         if len(given) > 1:
             raise ValueError(f"--{given[0]} and --{given[1]}; one source of scans at a time")
         for name in ("tables", "dates"):
-            if getattr(self, name) and self.layout != "adni":
-                raise ValueError(f"--{name} belongs to an ADNI download; it does not go with --{given[0]}")
+            if getattr(self, name) and given != ["data"]:
+                there = f"it does not go with --{given[0]}" if given else "--data names it"
+                raise ValueError(f"--{name} belongs to an ADNI download; {there}")
 
     @property
     def flag(self) -> str:
@@ -212,6 +213,12 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are not None: what was left out has the default of whatever is built from it."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def add_overwrite(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace runs of other settings that lie where new ones would"
+    )
 
 
 def add_allow_code(group: argparse._ActionsContainer) -> None:

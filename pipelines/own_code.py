@@ -7,12 +7,14 @@ the user allows them by name (`--allow-code my_module`), since a run folder can 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from adni_tcgm.blueprint import CodeNotAllowed, import_named
 from adni_tcgm.methods.registry import METHODS
-from adni_tcgm.nets.registry import NETS
+from adni_tcgm.nets.registry import NET_SETTINGS, NETS
 
 
 def register_own(
@@ -31,7 +33,11 @@ def register_own(
             continue
         if allowed is not None and module not in allowed:
             raise CodeNotAllowed(f"{kind} {name} is code of somebody's own; to run it: --allow-code {module}")
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # an installed command does not look there, python -m does
         found = import_named(name)
+        if kind == "net":
+            NET_SETTINGS[name] = found  # what a saved model calls it
         known[name] = (importlib.import_module(module), found) if kind == "dataset" else found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adni_tcgm.evaluation.cross_fitting import FOLDS
 from pipelines.commands.adni import Options
-from pipelines.config import AUSTERE, NO_PRETRAINING, Settings, load_settings, parse_override
+from pipelines.config import Settings
+from pipelines.idle import load_given
 from preprocessing.cohort.preflight import check_room
 from preprocessing.intake.source import count_people
 from preprocessing.simulated.people import CohortDesign
@@ -17,13 +17,8 @@ BASELINE = "ce"
 # Seconds of one core of a small virtual machine. For orientation only: nothing depends on them.
 SIMULATE_RAW, SIMULATE_PREPARED = 4.0, 0.5
 PREPARE_RAW = 29.0
-# A training step of the slim DenseNet, per sample and modality; evaluation takes about a third.
-SLIM_SAMPLE = 0.09
-# The same of the grid. After pretraining, all steps together take seconds: frozen encoders are asked once.
-GRID_SAMPLE = 0.001
 REPORT = 1.5
 PEAK_GIB = 4.0
-MODALITIES = 2
 
 
 @dataclass(frozen=True)
@@ -36,42 +31,25 @@ class Plan:
     reports: int
     jobs: int
 
-    def seconds(self, settings: list[Settings], methods: list[str]) -> dict[str, float]:
-        """Wall seconds by stage on `jobs` cores like those of RESULTS.md, without a GPU."""
+    def seconds(self) -> dict[str, float]:
+        """Wall seconds by stage on `jobs` cores like those of RESULTS.md; a training measures its own as it begins
+        (`training_cost`)."""
         simulate = self.simulated * (self.raw * SIMULATE_RAW + self.prepared * SIMULATE_PREPARED)
         return {
             "preprocessing": (simulate + self.raw * PREPARE_RAW) / self.jobs,
-            "training": sum(_training(s, method) for s in settings for method in methods),
             "reports": self.reports * REPORT / self.jobs,
         }
-
-
-def _training(settings: Settings, method: str) -> float:
-    """Regions take seconds. One thread or two make little difference to a step this small. By the austere protocol the
-    steps on labels run once more for each fold of cross-fitting."""
-    trainings = 1 + FOLDS * (settings.protocol == AUSTERE)
-    if settings.data.features != "voxels":
-        return 5.0 * trainings
-    if settings.pretraining != NO_PRETRAINING:
-        pretraining = settings.chosen_pretraining()
-        each = GRID_SAMPLE if settings.network == "grid" else SLIM_SAMPLE
-        return 10.0 * trainings + pretraining.steps * pretraining.batch_size * MODALITIES * each
-    train = settings.train_for(method)
-    samples = train.steps * train.batch_size_labeled
-    if method != "ce":
-        samples += (train.steps - train.supervised_steps) * train.batch_size_unlabeled
-    return trainings * samples * MODALITIES * SLIM_SAMPLE
 
 
 def settings_of(options: Options) -> list[Settings]:
     """One `Settings` for each kind of features asked for; the profile follows the device."""
     kinds = ("voxels", "regions") if options.training.features == "both" else (options.training.features,)
-    overrides = dict(parse_override(text) for text in options.training.set)
+    overrides: dict[str, object] = {}
     if options.training.label_rate is not None:
         overrides["data.label_rate"] = options.training.label_rate
     overrides |= {"data.path": str(options.out / "prepared"), "train.device": options.training.device}
     names = {"voxels": f"adni_voxels_{profile_of(options.training.device)}", "regions": "adni_regions"}
-    return [load_settings(names[kind], overrides) for kind in kinds]
+    return [load_given(names[kind], options.training.set, overrides) for kind in kinds]
 
 
 def profile_of(device: str) -> str:
@@ -95,16 +73,17 @@ def print_plan(options: Options, settings: list[Settings]) -> None:
         print("device    CPU: a slimmer network on the hippocampal crop instead of the paper's on 64^3 voxels")
     print(f"labels    {settings[0].data.label_rate:g} of the training labels are shown; seed {options.training.seed}")
     if profile_of(options.training.device) == "cpu":
-        print_cost(plan_of(options), settings, methods_of(options))
+        print_cost(plan_of(options), len(settings) * len(methods_of(options)))
     if options.stage in ("preprocess", "all") and not options.work.scheduler:
         print(check_room(options.out, plan_of(options).raw, options.work.jobs))
 
 
-def print_cost(plan: Plan, settings: list[Settings], methods: list[str]) -> None:
-    minutes = {stage: seconds / 60 for stage, seconds in plan.seconds(settings, methods).items()}
+def print_cost(plan: Plan, trainings: int) -> None:
+    minutes = {stage: seconds / 60 for stage, seconds in plan.seconds().items()}
     stages = ", ".join(f"{stage} {value:.0f}" for stage, value in minutes.items())
-    print(f"runs      {len(settings) * len(methods)} trainings; {plan.raw} raw and {plan.prepared} prepared people")
-    print(f"cost      about {sum(minutes.values()):.0f} minutes ({stages}) and {PEAK_GIB:g} GiB, less what is done")
+    print(f"runs      {trainings} trainings; {plan.raw} raw and {plan.prepared} prepared people")
+    print(f"cost      about {sum(minutes.values()):.0f} minutes ({stages}) and {PEAK_GIB:g} GiB, less what is done;")
+    print("          a training on voxels says what it takes as it begins")
 
 
 def plan_of(options: Options) -> Plan:
@@ -112,12 +91,17 @@ def plan_of(options: Options) -> Plan:
     if options.scans.path:
         raw, prepared = count_people(options.scans.layout, options.scans.path), 0
     else:
-        design = CohortDesign(raw=options.raw)
+        design = design_of(options)
         raw, prepared = design.raw + design.truncated, sum(design.groups.values()) - design.raw - design.truncated
     people_in_test = round(0.2 * (raw + prepared))
     choice = options.reports.subject_reports
     reported = int(choice) if choice.isdigit() else {"all": people_in_test, "none": 0}[choice]
     return Plan(raw, prepared, options.scans.path is None, reported, options.work.jobs)
+
+
+def design_of(options: Options) -> CohortDesign:
+    """The simulated cohort of a run without scans."""
+    return CohortDesign() if options.raw is None else CohortDesign(raw=options.raw)
 
 
 def methods_of(options: Options) -> list[str]:

@@ -17,10 +17,10 @@ import pandas as pd
 
 from adni_tcgm.datasets import adni
 from adni_tcgm.files import check_apart, lock_folder
-from adni_tcgm.storage import Run, load_run, prediction_table, write_table
+from adni_tcgm.storage import Run, prediction_table, write_table
 from pipelines import command_line
 from pipelines.commands.predict import Options
-from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
+from pipelines.restoring import CLASSES, Refused, open_run, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from pipelines.self_check import check_response, task_of
 from preprocessing.cohort.run import Recipe, preprocess_cohort
@@ -120,7 +120,7 @@ def explain(run: Run, prepared: Path, sample_id: str, thorough: bool) -> None:
 
 
 def run(options: Options) -> int:
-    trained = load_run(options.run_dir)
+    trained = open_run(options.run_dir, options.allow_code)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
     out = options.folder

@@ -20,11 +20,13 @@ import torch
 from adni_tcgm.files import CHECKSUMS
 from adni_tcgm.storage import Run, environment, load_run
 from pipelines import command_line
+from pipelines.building import build
 from pipelines.commands.reproduce import Options
-from pipelines.config import DATASETS, Settings, build
+from pipelines.config import DATASETS, Settings
+from pipelines.identity import configuration
 from pipelines.own_code import register_own
 from pipelines.restoring import RECORDED, Refused
-from pipelines.training import configuration, train_run
+from pipelines.training import train_run
 from pipelines.truth import Truth
 
 # What a second training need not share with the first: versions are compared beforehand, and seconds never repeat.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
 from adni_tcgm.datasets.adni_adjust import Adjustment
 from adni_tcgm.methods.pvcc import PVCC
 from adni_tcgm.model import TrainedModel, load
-from adni_tcgm.storage import ADJUSTMENT, Run, load_tensors
-from pipelines.config import Settings, build
+from adni_tcgm.storage import ADJUSTMENT, Run, load_run, load_tensors
+from pipelines.building import build
+from pipelines.config import DATASETS, Settings
+from pipelines.own_code import register_own
 from preprocessing.intake.labels import LabelRule
 from preprocessing.steps.template import SPACE
 from preprocessing.subject.plan import RECIPE_VERSION, Recipe
@@ -25,6 +28,16 @@ class Refused(ValueError):
     """This run cannot answer what was asked, and why."""
 
     word = "refused"
+
+
+def open_run(run_dir: Path, allow_code: Collection[str] = ()) -> Run:
+    """A finished run; code of somebody's own that its settings name is imported from modules in `allow_code` alone.
+
+    Raises CodeNotAllowed for another module, and what `load_run` raises.
+    """
+    run = load_run(run_dir)
+    register_own(run.config, DATASETS, allow_code)
+    return run
 
 
 def describe_recipe(recipe: Recipe, rule: LabelRule | None = None) -> dict:

@@ -12,11 +12,13 @@ import pandas as pd
 import reports
 from adni_tcgm.files import remove_leftovers, write_text
 from adni_tcgm.storage import load_run
+from pipelines.baselines import baselines_dir
 from pipelines.commands.adni import Options
 from pipelines.config import Settings
+from pipelines.identity import run_name
 from pipelines.plan import methods_of
 from pipelines.saliency import explain_reported
-from pipelines.training import baselines_dir, run_name, say_budget
+from pipelines.scoring import say_budget
 from reports.tables import describe_gain
 
 # What a report is made of: tables, records of saliency maps, and the code and templates themselves.

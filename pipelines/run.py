@@ -18,20 +18,23 @@ from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.processes import joined, rank
 from pipelines import command_line
 from pipelines.commands.train import Options
-from pipelines.config import DATASETS, Settings, load_settings, parse_override
+from pipelines.config import DATASETS, Settings
+from pipelines.identity import run_name
+from pipelines.idle import load_given, refuse_idle
 from pipelines.own_code import register_own
-from pipelines.training import run_name, say_budget, train_run
+from pipelines.scoring import say_budget
+from pipelines.training import train_run
 
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "log_loss", "brier")
 
 
 def settings_of(options: Options) -> Settings:
-    overrides = dict(parse_override(text) for text in options.set)
+    overrides: dict[str, object] = {}
     if options.data is not None:
         overrides["data.path"] = str(options.data)
     if options.label_rate is not None:
         overrides["data.label_rate"] = options.label_rate
-    return load_settings(options.config, overrides | {"train.device": options.device})
+    return load_given(options.config, options.set, overrides | {"train.device": options.device})
 
 
 def run(options: Options) -> int:
@@ -44,6 +47,7 @@ def train(options: Options) -> int:
     runs = (options.out or Path("out") / settings.name) / "runs"
     register_own({"method": options.method}, DATASETS)
     settings.method(options.method)
+    refuse_idle(settings, options.method)
     steps = settings.train_for(options.method).steps
     print(f"data      {settings.name} ({getattr(settings.data, 'path', '') or 'no file'}), dataset {settings.dataset}")
     print(f"training  {options.method}, net {settings.network}, {steps} steps, seed {options.seed}")
@@ -52,7 +56,7 @@ def train(options: Options) -> int:
     if options.dry_run:
         return 0
     logs = runs.parent / "tensorboard" if options.tensorboard else None
-    run_dir = train_run(runs, settings, options.method, options.seed, tensorboard=logs)
+    run_dir = train_run(runs, settings, options.method, options.seed, tensorboard=logs, overwrite=options.overwrite)
     if rank() == 0:
         print_result(run_dir)
     return 0

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from adni_tcgm.files import check_apart, lock_folder
 from pipelines import command_line, results
+from pipelines.baselines import write_baselines
 from pipelines.commands import intake
 from pipelines.commands.adni import Options
 from pipelines.config import Settings
+from pipelines.idle import refuse_idle
 from pipelines.options import Labels, Scans
-from pipelines.plan import methods_of, print_plan, settings_of
+from pipelines.plan import design_of, methods_of, print_plan, settings_of
 from pipelines.restoring import RECIPE, describe_recipe
-from pipelines.training import train_run, write_baselines
+from pipelines.training import train_run
 from pipelines.truth import Truth
 from preprocessing.cohort.run import CohortSummary, preprocess_cohort
 from preprocessing.intake.overview import look_at, write_overview
@@ -44,7 +46,7 @@ class Clock:
 def scans_of(options: Options) -> Path:
     """What --data, --bids or --list names; without any of them a simulated download, written first."""
     if options.scans.path is None:
-        write_cohort(options.out, CohortDesign(raw=options.raw), options.anatomies, options.work.jobs)
+        write_cohort(options.out, design_of(options), options.anatomies, options.work.jobs)
     return options.scans.path or options.out / "raw"
 
 
@@ -112,7 +114,8 @@ def train(options: Options, settings: list[Settings]) -> None:
     truth = Truth.read(options.out / "truth") if options.scans.path is None else None
     for s in settings:
         for method in methods_of(options):
-            print(train_run(options.out / "runs", s, method, options.training.seed, truth=truth))
+            runs, seed = options.out / "runs", options.training.seed
+            print(train_run(runs, s, method, seed, truth=truth, overwrite=options.overwrite))
     print(write_baselines(options.out / "runs", settings, options.training.seed, truth=truth))
 
 
@@ -120,6 +123,9 @@ def run(options: Options) -> int:
     settings = settings_of(options)
     # A wrong option is an error before the work starts.
     options.labels.rule(), options.work.limits(), options.maps.recipe()
+    for s in settings:
+        for method in methods_of(options):
+            refuse_idle(s, method)
     warnings.filterwarnings("default", module="reports")
     if options.stage != "intake":
         print_plan(options, settings)

@@ -26,14 +26,14 @@ from adni_tcgm.evaluation import saliency
 from adni_tcgm.evaluation.calibration import Calibration
 from adni_tcgm.evaluation.saliency import LogOdds
 from adni_tcgm.files import inside, lock_folder
-from adni_tcgm.storage import Run, load_run, write_json, write_table
+from adni_tcgm.storage import Run, write_json, write_table
 from adni_tcgm.tcgm.batch import MultimodalBatch
 from adni_tcgm.tcgm.encoders import EncodedModel
 from adni_tcgm.tcgm.trainer import Fitted
 from pipelines import command_line
 from pipelines.commands.saliency import Options
 from pipelines.config import Settings
-from pipelines.restoring import CLASSES, Refused, restore, restore_adjustment, settings_of
+from pipelines.restoring import CLASSES, Refused, open_run, restore, restore_adjustment, settings_of
 from preprocessing.ledger import write_image
 from preprocessing.steps import own_view, register, template
 from preprocessing.subject.t1 import OWN_T1
@@ -247,7 +247,7 @@ def _write_person(
 
 
 def explain_run(options: Options) -> int:
-    run = load_run(options.run_dir)
+    run = open_run(options.run_dir, options.allow_code)
     chosen = list(options.subjects) or run.splits[run.splits.split == "test"].sample_id.tolist()
     prepared = run.prepared_path or Path()
     with lock_folder(run.path / "saliency"):

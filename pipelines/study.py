@@ -28,8 +28,10 @@ from pipelines.comparison import (
     summarize_seeds,
     tabulate_seeds,
 )
-from pipelines.config import METHODS, NO_PRETRAINING, Settings, load_settings, parse_override
+from pipelines.config import AUSTERE, DATASETS, METHODS, NO_PRETRAINING, Settings
 from pipelines.grid import Outcome, Task, run_grid
+from pipelines.idle import load_given, refuse_idle
+from pipelines.own_code import register_own
 from pipelines.tuning import Rates, candidates, choose_rates, chosen_overrides, describe_choice
 from reports.panels import write_panels
 from reports.study import write_study_report
@@ -39,12 +41,11 @@ Grid = Callable[..., list[Outcome]]
 
 def settings_for(options: Options, label_rate: float, overrides: dict[str, Any] | None = None) -> Settings:
     """The configuration, --set on top of it, the named flags on top of that, and `overrides` last."""
-    values = dict(parse_override(text) for text in options.set)
-    values |= {"data.label_rate": label_rate, "train.device": options.device}
+    values = {"data.label_rate": label_rate, "train.device": options.device}
     if options.data is not None:
         # Absolute: a worker on another machine need not start in the same folder.
         values["data.path"] = str(options.data.resolve())
-    return load_settings(options.config[0], values | (overrides or {}))
+    return load_given(options.config[0], options.set, values | (overrides or {}))
 
 
 def output_folder(options: Options, settings: Settings) -> Path:
@@ -59,8 +60,11 @@ def list_tasks(options: Options, out: Path, tuned: dict[str, Any]) -> list[Task]
         for rate in options.label_rates
         for chosen in pretrainings
     }
+    for each in settings.values():
+        for method in options.methods:
+            refuse_idle(each, method)
     return [
-        Task(out / "runs" / (chosen or ""), settings[rate, chosen], method, rate, seed)
+        Task(out / "runs" / (chosen or ""), settings[rate, chosen], method, rate, seed, options.overwrite)
         for seed in range(options.seeds)
         for rate in options.label_rates
         for chosen in pretrainings
@@ -99,7 +103,8 @@ def list_tuning_tasks(options: Options, out: Path) -> list[tuple[Rates, Task]]:
     for method in options.methods:
         for rates in candidates(method, base.train_for(method)):
             settings = settings_for(options, rate, rates.overrides(method))
-            tasks.append((rates, Task(out / "tuning" / f"{method}-{rates}", settings, method, rate, TUNING_SEED)))
+            runs = out / "tuning" / f"{method}-{rates}"
+            tasks.append((rates, Task(runs, settings, method, rate, TUNING_SEED, options.overwrite)))
     return tasks
 
 
@@ -237,7 +242,11 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
 
 
 def run(options: Options, grid: Grid = run_grid) -> int:
-    out = output_folder(options, settings_for(options, options.label_rates[0]))
+    register_own({"methods": dict.fromkeys(options.methods)}, DATASETS, options.allow_code)
+    settings = settings_for(options, options.label_rates[0])
+    if options.tune and settings.protocol == AUSTERE:
+        raise ValueError(f"--tune chooses by validation labels, which protocol {AUSTERE!r} does not look at")
+    out = output_folder(options, settings)
     tasks = list_tasks(options, out, {})
     print_plan(options, out, tasks)
     if options.dry_run:

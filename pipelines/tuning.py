@@ -14,7 +14,7 @@ from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.config import METHODS
 from pipelines.grid import Outcome
 
-# These take no unlabeled step: lr_unlabeled is never read.
+# These take no unlabeled step: lr_unlabeled is never read, as it is not in joint steps.
 LABELED_ONLY = ("ce", "lmf")
 COLUMNS = ("method", "label_rate", "seed", "lr_labeled", "lr_unlabeled", "validation_log_loss", "chosen", "failure")
 
@@ -39,13 +39,12 @@ def candidates(method: str, train: TrainConfig) -> list[Rates]:
     """At most four pairs, the configured one first; none for a method without gradient steps.
 
     Others keep lr_labeled or take a tenth of it, with lr_unlabeled the same, a tenth or a hundredth of lr_labeled: the
-    ratios that
-    the paper reports (sections 6.1 to 6.3).
+    ratios that the paper reports (sections 6.1 to 6.3).
     """
     if hasattr(METHODS[method], "fit"):
         return []
     lr_labeled, lr_unlabeled = train.lr_labeled, train.lr_unlabeled
-    if method in LABELED_ONLY:
+    if method in LABELED_ONLY or train.schedule == "joint":
         pairs = [(lr_labeled * factor, lr_unlabeled) for factor in (1, 10, 0.1, 0.01)]
     else:
         factors = ((1, 1), (1, 0.1), (0.1, 0.1), (1, 0.01))

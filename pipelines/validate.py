@@ -18,11 +18,11 @@ import pandas as pd
 
 from adni_tcgm.datasets import adni
 from adni_tcgm.files import check_apart, lock_folder
-from adni_tcgm.storage import Run, load_run, write_table
+from adni_tcgm.storage import Run, write_table
 from pipelines import command_line
 from pipelines.commands.validate import Options
 from pipelines.predict import PREDICTIONS, predict_people
-from pipelines.restoring import RECIPE, Refused, describe_recipe, recipe_of, settings_of
+from pipelines.restoring import RECIPE, Refused, describe_recipe, open_run, recipe_of, settings_of
 from preprocessing.choices import HORIZON_MONTHS
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake.labels import LabelRule
@@ -108,7 +108,7 @@ def list_known(run_dir: Path, people: pd.DataFrame) -> set[str]:
 
 
 def run(options: Options) -> int:
-    trained = load_run(options.run_dir)
+    trained = open_run(options.run_dir, options.allow_code)
     settings_of(trained, Path("."))
     out = options.folder
     for other in (options.run_dir, options.source):

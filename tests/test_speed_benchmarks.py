@@ -18,7 +18,7 @@ from adni_tcgm.nets.densenet3d import DenseNet3DConfig
 from adni_tcgm.tcgm import precision
 from benchmarks import gpu, scale, study, train_step
 from pipelines.command_line import parse
-from pipelines.training import run_name
+from pipelines.identity import run_name
 
 
 def test_both_loops_train_networks_of_the_same_size_and_operations() -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from adni_tcgm.alignment import ALIGNMENTS
+from adni_tcgm.choices import check_choices, choice
 from adni_tcgm.datasets.adni_adjust import (
     SMALLEST_GROUP,
     Adjustment,
@@ -76,36 +77,31 @@ class AdniConfig:
     """
 
     path: str
-    features: str = "voxels"
-    crop: str = "hippocampi"
+    features: str = choice("voxels", ("voxels", "regions"))
+    crop: str = choice("hippocampi", CROPS)
     margin: int | None = None
-    regions: str = "signature"
+    regions: str = choice("signature", ("signature", "all"))
     label_rate: float = 0.1
-    harmonize: str = "none"
+    harmonize: str = choice("none", ("none", *ALIGNMENTS))
     reference_site: str = ""
-    adjust: str = "none"
-    targets: str = "none"
-    pool: tuple[str, ...] = POOL
+    adjust: str = choice("none", ("none", "tiv_age_sex"))
+    targets: str = choice("none", ("none", "signature", "all"))
+    pool: tuple[str, ...] = choice(POOL, (*POOL, *BEYOND, VISITS))
     folds: int = 0
-    nuisance_groups: str = "none"
-    source_labels: str = "none"
+    nuisance_groups: str = choice("none", ("none", *NUISANCE_GROUPS))
+    source_labels: str = choice("none", ("none", "cn_ad"))
 
     def __post_init__(self) -> None:
-        choices = {"features": ("voxels", "regions"), "crop": tuple(CROPS), "regions": ("signature", "all")}
-        choices |= {"harmonize": ("none", *ALIGNMENTS), "adjust": ("none", "tiv_age_sex")}
-        choices |= {"targets": ("none", "signature", "all"), "nuisance_groups": ("none", *NUISANCE_GROUPS)}
-        choices |= {"source_labels": ("none", "cn_ad")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        check_choices(self)
         check_label_rate(self.label_rate)
         check_folds(self.folds)
-        strange = [name for name in self.pool if name not in (*POOL, *BEYOND, VISITS)]
-        if strange:
-            raise ValueError(f"pool names {strange[0]!r}; choose from {', '.join((*POOL, *BEYOND, VISITS))}")
         for name in ("harmonize", "adjust"):
             if self.features != "regions" and getattr(self, name) != "none":
                 raise ValueError(f"{name} is {getattr(self, name)!r}, which is for features: regions; these are voxels")
+        if self.reference_site and self.harmonize == "none":
+            raise ValueError(
+                f"reference_site is {self.reference_site!r}, but harmonize is 'none': no site is a reference"
+            )
         if self.margin is not None and self.margin < 0:
             raise ValueError(f"margin is {self.margin} voxels; it must be 0 or more")
 

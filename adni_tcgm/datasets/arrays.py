@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 from scipy.io import loadmat
 
+from adni_tcgm.choices import check_choice, check_choices, choice
 from adni_tcgm.datasets.arrays_folder import SAMPLE_ID, read_folder
 from adni_tcgm.datasets.arrays_matlab import plain, read_cell
 from adni_tcgm.datasets.multiview import Arrays, to_splits
@@ -47,23 +48,21 @@ class ArraysConfig:
     groups: str | None = None
     nuisance_groups: str | None = None
     ids: str | None = None
-    rows: str = "by_id"
+    rows: str = choice("by_id", ROWS)
     transform: str | dict = "zscore"
     unit_norm: bool = False
     label_rate: float = 0.1
 
     def __post_init__(self) -> None:
         check_label_rate(self.label_rate)
-        if self.rows not in ROWS:
-            raise ValueError(f"rows is {self.rows!r}; choose one of {', '.join(ROWS)}")
+        check_choices(self)
         if self.ids is not None and self.rows == "aligned":
             raise ValueError(f"ids is {self.ids!r} and rows is 'aligned'; give one of them")
         if not self.views:
             raise ValueError("views is empty; name at least one modality and its array")
         by_view = self.transform if isinstance(self.transform, dict) else dict.fromkeys(self.views, self.transform)
         for kind in by_view.values():
-            if kind not in TRANSFORMS:
-                raise ValueError(f"transform is {kind!r}; choose one of {', '.join(TRANSFORMS)}")
+            check_choice("transform", kind, TRANSFORMS)
         if isinstance(self.views, dict):
             self.check_transforms(self.views)
 

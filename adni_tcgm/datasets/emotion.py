@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adni_tcgm.choices import check_choices, choice
 from adni_tcgm.datasets.emotion_files import TASKS, Utterances, open_arrays, read_utterances
 from adni_tcgm.datasets.emotion_simulated import StandIn, simulate
 from adni_tcgm.datasets.multiview import Arrays, to_splits
@@ -35,19 +36,17 @@ class EmotionConfig:
     """
 
     path: str = ""
-    task: str = "sentiment"
+    task: str = choice("sentiment", TASKS)
     arrays: dict | None = None
     sequences: tuple[str, ...] = ("text",)
     max_steps: int | None = None
-    split: str = "given"
+    split: str = choice("given", SPLITS)
     label_rate: float = 0.01
     stand_in: StandIn = field(default_factory=StandIn)
 
     def __post_init__(self) -> None:
         check_label_rate(self.label_rate)
-        for name, allowed in (("task", TASKS), ("split", SPLITS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        check_choices(self)
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps is {self.max_steps}; it must be at least 1")
 

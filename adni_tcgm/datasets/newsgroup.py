@@ -13,6 +13,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 from sklearn.feature_extraction.text import CountVectorizer
 
+from adni_tcgm.choices import check_choices, choice
 from adni_tcgm.datasets.multiview import Arrays, to_splits
 from adni_tcgm.datasets.newsgroup_text import Posts, read_posts
 from adni_tcgm.datasets.newsgroup_views import select_pam, select_smi, select_umi
@@ -78,12 +79,12 @@ class NewsgroupConfig:
     """
 
     path: str = ""
-    groups: str = "m5"
-    pairing: str = ""
-    smi: str = "all_labels"
+    groups: str = choice("m5", SUBSETS)
+    pairing: str = choice("", ("", *PAIRINGS))
+    smi: str = choice("all_labels", ("all_labels", "visible_labels"))
     unlabeled: int = 0
     words: int = 2000
-    transform: str = "log"
+    transform: str = choice("log", TRANSFORMS)
     unit_norm: bool = True
     label_rate: float = 0.1
 
@@ -93,15 +94,7 @@ class NewsgroupConfig:
         if not self.pairing:
             # Written here, not worked out by readers, so that saved settings say how a result was obtained.
             object.__setattr__(self, "pairing", "class_paired" if self.is_distributed else "paired")
-        choices = {
-            "groups": tuple(SUBSETS),
-            "pairing": PAIRINGS,
-            "smi": ("all_labels", "visible_labels"),
-            "transform": TRANSFORMS,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        check_choices(self)
         check_label_rate(self.label_rate)
         if self.words < 1:
             raise ValueError(f"words is {self.words}; each view keeps at least 1")

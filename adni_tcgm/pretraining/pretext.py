@@ -19,6 +19,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
+from adni_tcgm.choices import check_choices, choice
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
 from adni_tcgm.tcgm.trainer import Augmentation, choose_device, sample_batches, viewed_modalities
@@ -41,7 +42,7 @@ class Pretraining:
     steps, batch_size, rate, weight_decay: of this training, whose rate falls to zero along half a cosine.
     """
 
-    tasks: tuple[str, ...] = ("targets",)
+    tasks: tuple[str, ...] = choice(("targets",), TASKS)
     components: int = 16
     steps: int = 400
     batch_size: int = 16
@@ -49,9 +50,9 @@ class Pretraining:
     weight_decay: float = 1e-4
 
     def __post_init__(self) -> None:
-        strange = [task for task in self.tasks if task not in TASKS]
-        if strange or not self.tasks:
-            raise ValueError(f"tasks are {list(self.tasks)}; choose from {', '.join(TASKS)}")
+        check_choices(self)
+        if not self.tasks:
+            raise ValueError(f"tasks is empty; choose from {', '.join(TASKS)}")
         for name in ("components", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from adni_tcgm.tcgm.precision import choose_precision
+from adni_tcgm.choices import check_choices, choice
+from adni_tcgm.tcgm.precision import PRECISIONS
 
 SCHEDULES = ("joint", "alternating")
 
@@ -41,7 +40,7 @@ class TrainConfig:
         GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
     """
 
-    schedule: str = "alternating"
+    schedule: str = choice("alternating", SCHEDULES)
     steps: int = 300
     batch_size_labeled: int = 12
     batch_size_unlabeled: int = 12
@@ -56,7 +55,7 @@ class TrainConfig:
     patience: int | None = None
     prior_smoothing: float = 1.0
     device: str = "auto"
-    precision: str = "auto"
+    precision: str = choice("auto", ("auto", *PRECISIONS))
     deterministic: bool = False
     compile: bool = False
     micro_batch: int | None = None
@@ -66,11 +65,9 @@ class TrainConfig:
         for name in ("steps", "batch_size_labeled", "batch_size_unlabeled", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+        check_choices(self)
         for name in ("ridge", "orientation", "source_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")
-        choose_precision(self.precision, torch.device("cpu"))

@@ -21,7 +21,7 @@ EXAMPLES = """\
   adni-tcgm adni --data DOWNLOAD --stage intake                      who is in, in seconds
   adni-tcgm adni --data DOWNLOAD --out out/mine --dry-run            what would run, and how long it takes
   adni-tcgm adni --bids DATASET --features regions --jobs 4
-  adni-tcgm adni --out out/mine --stage train --set train.steps=300"""
+  adni-tcgm adni --out out/mine --stage train --set train.lr_labeled=0.02 --overwrite"""
 
 STAGES = ("intake", "preprocess", "train", "report", "all")
 # A subject's report shows what each scan says; these two have no answer but the combined one.
@@ -106,13 +106,15 @@ class Options:
     reports: Reports
     out: Path
     stage: str
-    raw: int
+    raw: int | None
     anatomies: Path | None
+    overwrite: bool
     dry_run: bool
 
     def __post_init__(self) -> None:
-        if self.scans.path and self.anatomies:
-            raise ValueError(f"--anatomies shapes the simulated cohort; it does not go with --{self.scans.flag}")
+        for name in ("anatomies", "raw"):
+            if self.scans.path and getattr(self, name) is not None:
+                raise ValueError(f"--{name} shapes the simulated cohort; it does not go with --{self.scans.flag}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stage", choices=STAGES, default="all", help="intake: only who is in and what was not understood, in seconds"
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    shared.add_overwrite(parser)
     shared.add_scans(parser, "an ADNI download with its tables; without any of these: a simulated cohort")
     add_simulated(parser)
     shared.add_labels(parser)
@@ -135,9 +138,8 @@ def add_simulated(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--raw",
         type=int,
-        default=choices.SIMULATED_RAW,
         metavar="N",
-        help="people who arrive as raw scans; default: %(default)s",
+        help=f"people who arrive as raw scans; default: {choices.SIMULATED_RAW}",
     )
     group.add_argument("--anatomies", type=Path, metavar="DIR", help="label maps of other heads")
 
@@ -214,7 +216,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--label-rate", type=float, metavar="SHARE", help="share of the training labels shown; default: 0.1"
     )
     group.add_argument("--seed", type=int, default=0, help="of split, labels and training; not of the cohort")
-    shared.add_overrides(group, "train.lr_unlabeled=1e-3")
+    shared.add_overrides(group, "train.steps=300")
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,7 @@ class Options:
     device: str
     set: tuple[str, ...]
     allow_code: tuple[str, ...]
+    overwrite: bool
     dry_run: bool
 
     def __post_init__(self) -> None:
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="PATH", help="where the data lie; sets data.path")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/studies/NAME; of several, the one of all")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    shared.add_overwrite(parser)
     compared = parser.add_argument_group("what is compared")
     compared.add_argument(
         "--methods", type=shared.names, default="ce,tcgm", metavar="A,B,…", help=f"of {', '.join(METHODS)}, or your own"

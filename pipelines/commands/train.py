@@ -31,6 +31,7 @@ class Options:
     device: str
     set: tuple[str, ...]
     tensorboard: bool
+    overwrite: bool
     dry_run: bool
 
 
@@ -40,12 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="PATH", help="file or folder of the data; sets data.path")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/NAME")
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    shared.add_overwrite(parser)
     training = parser.add_argument_group("training")
     training.add_argument(
         "--label-rate", type=float, metavar="SHARE", help="share of the training labels shown; default: as configured"
     )
     training.add_argument("--seed", type=int, default=0, help="of split, labels and training")
-    shared.add_overrides(training, "train.lr_unlabeled=1e-3")
+    shared.add_overrides(training, "train.steps=300")
     training.add_argument("--tensorboard", action="store_true", help="log to OUT/tensorboard as well as to TSV")
 
 

@@ -58,7 +58,7 @@ def test_a_smaller_pool_leaves_the_others_out_and_counts_them(mixed):
 
 
 def test_an_unknown_part_of_the_pool_is_refused():
-    with pytest.raises(ValueError, match="pool names 'everybody'"):
+    with pytest.raises(ValueError, match="pool is 'everybody'; choose one of"):
         AdniConfig("somewhere", pool=("everybody",))
 
 

@@ -178,8 +178,8 @@ def test_encoders_stay_as_they_were():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"tasks": ("jigsaw",)}, r"tasks are \['jigsaw'\]; choose from targets, cross_modal"),
-        ({"tasks": ()}, "tasks are"),
+        ({"tasks": ("jigsaw",)}, r"tasks is 'jigsaw'; choose one of targets, cross_modal"),
+        ({"tasks": ()}, "tasks is empty"),
         ({"steps": 0}, "steps is 0"),
     ],
 )
