@@ -123,9 +123,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 def run_whole(jobs: int, out: Path) -> None:
     """`run_adni` on a cohort of SmallDesign, its raw scan prepared by the real steps with a short registration."""
-    from pipelines import run_adni
+    from pipelines import plan, run_adni
+    from pipelines.commands.adni import Maps
 
-    run_adni.CohortDesign, run_adni.recipe_of = SmallDesign, lambda _: COARSE
+    plan.CohortDesign = run_adni.CohortDesign = SmallDesign
+    Maps.recipe = lambda _: COARSE
     # What is printed is not what is compared.
     with (out.parent / "terminal.txt").open("a") as terminal:
         os.dup2(terminal.fileno(), 1)

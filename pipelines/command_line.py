@@ -50,7 +50,7 @@ def build_parser(*filled: str) -> argparse.ArgumentParser:
         epilog=f"options and examples of a command: {PROGRAM} COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
     for name, (module, sentence) in COMMANDS.items():
         if name not in filled:
             commands.add_parser(name, help=sentence)
@@ -66,9 +66,17 @@ def build_parser(*filled: str) -> argparse.ArgumentParser:
         )
         found.add_arguments(command)
         add_debug(command)
+        command.usage = f"{PROGRAM} {name} [options] {_places(command)}".rstrip()
         # Beside the options: which parser complains about them.
         command.set_defaults(parser=command)
     return parser
+
+
+def _places(command: argparse.ArgumentParser) -> str:
+    """What stands without a flag, for a usage of one line: thirty options are listed below it."""
+    places = [action for action in command._actions if not action.option_strings]
+    words = [str(action.metavar or "|".join(action.choices or [action.dest])) for action in places]
+    return " ".join(f"{word} …" if action.nargs == "+" else word for word, action in zip(words, places, strict=True))
 
 
 def parse(name: str, argv: Sequence[str]) -> Any:

@@ -6,16 +6,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 import adni_tcgm as at
 from adni_tcgm.blueprint import CodeNotAllowed
 from adni_tcgm.methods.registry import METHODS
-from adni_tcgm.nets.registry import NETS
+from adni_tcgm.nets.registry import NET_SETTINGS, NETS
 from adni_tcgm.storage import load_run
-from pipelines.config import load_settings
+from pipelines import study
+from pipelines.command_line import parse
+from pipelines.config import DATASETS, load_settings
+from pipelines.grid import Outcome, Task, train_alone
+from pipelines.own_code import register_own
 from pipelines.rerun import settings_again
+from pipelines.restoring import open_run
 from pipelines.run import main
 
 MODULE = """
@@ -50,7 +56,7 @@ def named(tmp_path: Path, monkeypatch) -> str:
 def forget(module: str) -> None:
     """As in a new process."""
     sys.modules.pop(module, None)
-    for known in (METHODS, NETS):
+    for known in (METHODS, NETS, NET_SETTINGS):
         for name in [name for name in known if name.startswith(f"{module}:")]:
             del known[name]
 
@@ -85,3 +91,37 @@ def test_what_cannot_be_imported_is_named(named, tmp_path):
     (tmp_path / "wrong.yaml").write_text(f"data: {{path: p}}\nnet: {named}:Narrow\n")
     with pytest.raises(ValueError, match=f"wrong.yaml: {named}:Narrow: nothing to import here"):
         load_settings(str(tmp_path / "wrong.yaml"), {})
+
+
+def test_a_run_of_own_code_is_opened_for_new_people_only_where_its_module_is_allowed(named, tmp_path):
+    run = trained(tmp_path, named)
+    forget(named)
+    with pytest.raises(CodeNotAllowed, match=f"to run it: --allow-code {named}"):
+        open_run(run)
+    assert named not in sys.modules
+    open_run(run, [named])
+    assert at.load(run).fitted.method.strength == 2.0  # the module is known from now on
+
+
+def test_a_study_compares_own_methods_of_modules_that_are_allowed(named, tmp_path, capsys):
+    trained(tmp_path, named)
+    flags = [str(tmp_path / "mine.yaml"), "--methods", f"ce,{named}:Mine", "--seeds", "1", "--out", str(tmp_path / "s")]
+    with pytest.raises(SystemExit):
+        parse("study", flags)
+    assert f"to run it: --allow-code {named}" in capsys.readouterr().err
+
+    def in_another_process(tasks: list[Task], **_: object) -> list[Outcome]:
+        forget(named)
+        return [Outcome(task, train_alone(task)) for task in tasks]
+
+    assert study.run_all(parse("study", [*flags, "--allow-code", named]), in_another_process) == 0
+    assert set(pd.read_csv(tmp_path / "s" / "per_seed.tsv", sep="\t").method) == {"ce", f"{named}:Mine"}
+
+
+def test_own_code_is_found_in_the_folder_where_the_command_is_started(tmp_path, monkeypatch):
+    (tmp_path / "learner_beside_me.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.chdir(tmp_path)
+    register_own({"method": "learner_beside_me:Mine"}, DATASETS)
+    assert METHODS["learner_beside_me:Mine"].__name__ == "Mine"
+    forget("learner_beside_me")

@@ -17,6 +17,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.storage import load_run
+from pipelines import identity
 from pipelines.config import METHODS, load_settings
 from pipelines.run import main
 from pipelines.training import train_run
@@ -66,7 +67,7 @@ def test_every_method_trains_saves_and_is_named_in_its_folder(config, method, ca
     assert "24 test samples; 7 training labels shown" in shown and "all" in shown
 
 
-def test_a_second_call_trains_nothing_and_changed_data_or_settings_train_again(config):
+def test_a_second_call_trains_nothing_and_other_settings_replace_a_run_only_where_told_so(config, capsys):
     def stamp() -> int:
         (folder,) = runs_of(config)
         return (folder / "metrics.json").stat().st_mtime_ns
@@ -77,13 +78,26 @@ def test_a_second_call_trains_nothing_and_changed_data_or_settings_train_again(c
     assert stamp() == first
     run(config, "--set", "methods.vat.epsilon=3")  # another method's setting
     assert stamp() == first
-    run(config, "--set", "train.steps=20")
+    capsys.readouterr()
+    assert run(config, "--set", "train.steps=20", "--set", "net=mlp") == 2
+    said = capsys.readouterr().err
+    assert "mine-tcgm-r0.1-s0 holds a run of other settings: net was " in said and "; train.steps was " in said
+    assert said.endswith(" and is 20 (--overwrite replaces it)\n") and stamp() == first
+    assert run(config, "--set", "train.steps=20", "--overwrite") == 0
     second = stamp()
     assert second > first
     content = dict(np.load(config.parent / "data.npz"))
     np.savez(config.parent / "data.npz", **{**content, "one": content["one"] + 1})
     run(config, "--set", "train.steps=20")
     assert stamp() > second
+
+
+def test_a_run_of_an_older_version_of_this_code_is_trained_again(config, monkeypatch):
+    run(config)
+    (folder,) = runs_of(config)
+    monkeypatch.setattr(identity, "METRICS_VERSION", identity.METRICS_VERSION + 1)
+    assert run(config, "--set", "train.steps=20") == 0
+    assert load_run(folder).config["train"]["steps"] == 20
 
 
 def test_by_the_austere_protocol_a_run_never_sees_a_validation_label(config, capsys):

@@ -67,10 +67,14 @@ def test_second_call_trains_nothing_and_another_seed_trains_anew(trained: Path) 
     assert stamps(trained / "prepared") == prepared
 
 
-def test_another_setting_replaces_the_run(trained: Path) -> None:
+def test_a_run_of_another_setting_is_replaced_only_where_told_so(trained: Path, capsys) -> None:
     run = trained / "runs" / "regions-ce-r0.3-s0" / "metrics.json"
     before = run.stat().st_mtime_ns
-    assert main(arguments(trained, "--stage", "train", "--method", "ce", "--set", "train.lr_labeled=0.02")) == 0
+    call = arguments(trained, "--stage", "train", "--method", "ce", "--set", "train.lr_labeled=0.02")
+    assert main(call) == 2
+    assert "refused: " in (said := capsys.readouterr().err) and "train.lr_labeled was 0.05 and is 0.02" in said
+    assert run.stat().st_mtime_ns == before
+    assert main([*call, "--overwrite"]) == 0
     assert run.stat().st_mtime_ns > before
 
 
@@ -143,7 +147,7 @@ def test_weights_of_a_step_before_the_gain_are_those_of_ce_and_the_summary_says_
     )
     steps = {"steps": 12, "supervised_steps": 10, "validate_every": 2}
     more = [text for name, value in steps.items() for text in ("--set", f"train.{name}={value}")]
-    call = arguments(trained, "--stage", "train", "--seed", "0", "--set", "protocol=paper", *more)
+    call = arguments(trained, "--stage", "train", "--seed", "0", "--set", "protocol=paper", "--overwrite", *more)
     assert main(call) == 0
     runs = {name: load_run(trained / "runs" / f"regions-{name}-r0.3-s0") for name in ("tcgm", "ce")}
     best, begin = (runs["tcgm"].metrics[name] for name in ("best_step", "unlabeled_from"))

@@ -23,7 +23,7 @@ from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.trainer import fit
 from benchmarks import kill
 from benchmarks.kill import pretend, write_download
-from pipelines import training
+from pipelines import fitting
 from pipelines.run import main
 from pipelines.run_adni import main as run_adni
 from preprocessing.cohort.run import preprocess_cohort
@@ -78,7 +78,7 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
 def test_two_runs_in_one_folder_are_refused_with_the_process_that_was_first(mine: Path, capsys) -> None:
     before = contents(run_dir(mine))
     with lock(run_dir(mine).with_name(f".{run_dir(mine).name}.lock"), "test"):
-        assert call(mine, "--set", "train.steps=6") == 2
+        assert call(mine, "--set", "train.steps=6", "--overwrite") == 2
     assert "is being written by process" in capsys.readouterr().err
     assert contents(run_dir(mine)) == before
 
@@ -86,7 +86,7 @@ def test_two_runs_in_one_folder_are_refused_with_the_process_that_was_first(mine
 def test_a_full_disk_is_one_sentence_and_leaves_the_finished_run_as_it_was(mine: Path, small_disk, capsys) -> None:
     before = contents(mine / "out")
     with small_disk(300):
-        assert call(mine, "--set", "train.steps=6") == 2
+        assert call(mine, "--set", "train.steps=6", "--overwrite") == 2
     assert "File too large" in capsys.readouterr().err
     left = {name: found for name, found in contents(mine / "out").items() if ".unfinished" not in name}
     assert left == before  # beside it, what the same command goes on from
@@ -106,7 +106,7 @@ def test_a_run_with_a_damaged_file_is_trained_again_and_readers_refuse_it(mine: 
 
 def test_what_a_killed_save_left_behind_is_taken_away(mine: Path) -> None:
     shutil.copytree(run_dir(mine), run_dir(mine).with_name(f".{run_dir(mine).name}.partial"))
-    assert call(mine, "--set", "train.steps=6") == 0
+    assert call(mine, "--set", "train.steps=6", "--overwrite") == 0
     assert [path.name for path in run_dir(mine).parent.iterdir()] == [run_dir(mine).name]
 
 
@@ -135,7 +135,7 @@ def test_a_run_that_would_draw_another_split_of_the_same_data_is_refused(mine: P
 
     before = contents(run_dir(mine))
     monkeypatch.setattr(multiview, "draw_splits", draw_otherwise)
-    assert call(mine, "--method", method, "--set", "train.steps=6") == 2
+    assert call(mine, "--method", method, "--set", "train.steps=6", "--overwrite") == 2
     assert "mine-ce-r0.3-s0 has another split of the same data, seed and label rate" in capsys.readouterr().err
     assert contents(run_dir(mine)) == before
 
@@ -144,8 +144,8 @@ def test_a_method_that_reads_the_test_split_is_refused(mine: Path, monkeypatch, 
     def fit_on_test(method, splits, *more):
         return fit(method, replace(splits, train=splits.test.select(splits.test.labels >= 0)), *more)
 
-    monkeypatch.setattr(training, "fit", fit_on_test)
-    assert call(mine, "--set", "train.steps=6") == 2
+    monkeypatch.setattr(fitting, "fit", fit_on_test)
+    assert call(mine, "--set", "train.steps=6", "--overwrite") == 2
     assert "training asked the test split for 'select'; it is read once, by evaluation" in capsys.readouterr().err
 
 
