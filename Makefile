@@ -30,7 +30,7 @@ coverage: setup
 	$(RUN) -m coverage report --skip-covered --include="adni_tcgm/*" --fail-under=90
 	$(RUN) -m coverage report --skip-covered --fail-under=85
 
-# A thousand broken files of each format (the tests: sixty).
+# A thousand broken files of each format (the tests: thirty).
 fuzz: setup
 	$(RUN) -m benchmarks.fuzz --each 1000
 

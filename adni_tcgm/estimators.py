@@ -5,7 +5,7 @@
 >>> truth = np.arange(200) % 2
 >>> left, right = (truth[:, None] * [1.5, 0, 0] + rng.normal(size=(200, 3)) for _ in range(2))
 >>> y = np.where(np.arange(200) < 12, truth, -1)  # -1: unlabeled
->>> model = at.TCGM(seed=0).fit({"left": left, "right": right}, y)
+>>> model = at.TCGM(steps=100, seed=0).fit({"left": left, "right": right}, y)
 >>> bool(model.score({"left": left, "right": right}, truth) > 0.8)
 True
 >>> model.predict_proba({"left": left[:2], "right": None}).shape  # nobody here has the right one

@@ -56,9 +56,7 @@ def make_repeatable(seed: int = 0) -> None:
 
     That it does so on one thread is seen to in `preprocessing/__init__.py`, before ITK can look.
     """
-    from ants.config import set_ants_deterministic
-
-    set_ants_deterministic(True, seed + 1)  # ANTs takes 0 for "from the clock"
+    ants.draw_from(seed + 1)  # ANTs takes 0 for "from the clock"
 
 
 def to_ants(image: nib.Nifti1Image) -> ants.ANTsImage:

@@ -218,7 +218,8 @@ def _write_fine_maps(
     about: dict[str, object],
 ) -> None:
     """The T1 and the modulated grey matter at 1 mm, interpolated once; the Jacobian is as smooth as its 2 mm field."""
-    warped, gray_there = (register.to_template(image, transforms, resolution_mm=1) for image in (t1, gray))
+    points = register.template_points(transforms, resolution_mm=1)
+    warped, gray_there = (resample.sample(image, points) for image in (t1, gray))
     modulated = tissue.modulate(gray_there, template.to_fine_grid(jacobian))
     for ending, values in zip(FINE_MAPS, (warped, modulated), strict=True):
         write_fine_map(task, folder, ending, values, about)

@@ -67,7 +67,7 @@ def right_pet():
     return train({"pet": RIGHT})
 
 
-def explain(trained, modality: str, method=integrate_gradients, count: int = 6, **options):
+def explain(trained, modality: str, method=integrate_gradients, count: int = 4, **options):
     """Attributions of test people with the lesion; the baseline is the mean of training people without."""
     classifiers, test, training = trained
     baseline = training.inputs[modality][training.labels == 0].mean(0, keepdim=True)
@@ -123,7 +123,7 @@ def test_an_effect_in_one_modality_is_attributed_to_that_modality(request, fixtu
     for modality in (seen, unseen):
         answer = calibrated_answer(trained, modality, validation)
         baseline = training.inputs[modality][training.labels == 0].mean(0, keepdim=True)
-        people = test.inputs[modality][test.labels == 1][:6]
+        people = test.inputs[modality][test.labels == 1][:4]
         maps = [integrate_gradients(answer, person[None], baseline) for person in people]
         total[modality] = np.mean([np.abs(found.values).sum() for found in maps])
         net[modality] = np.mean([abs(found.answer - found.baseline) for found in maps])

@@ -10,7 +10,5 @@ import pytest
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are forks and import nothing anew. Spawned ones, as of every command: tests/test_command.py."""
-    import ants  # noqa: F401 (every worker needs it)
-
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)

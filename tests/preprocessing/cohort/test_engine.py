@@ -92,7 +92,7 @@ def test_worker_processes_start_with_one_thread_and_the_parent_keeps_its_own(mon
 @pytest.mark.parametrize(
     ("stub", "limits", "code", "part"),
     [
-        ("hang", engine.Limits(minutes=0.1), "timeout", "took longer than 0.1 minutes"),
+        ("hang", engine.Limits(minutes=0.05), "timeout", "took longer than 0.05 minutes"),
         ("swell", engine.Limits(memory_gib=4), "error", "MemoryError"),
     ],
 )

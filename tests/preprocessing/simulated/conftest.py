@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,18 @@ def design() -> CohortDesign:
 
 @pytest.fixture(scope="session")
 def written(design: CohortDesign, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cohort; what a segmentation finds on the template is its own tissues, which takes no time."""
     out = tmp_path_factory.mktemp("simulated")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tissue_model, "segment_template", own_tissues)
+    with quick_segmentation():
         write_cohort(out, design, jobs=0, progress=False)
     return out
+
+
+@contextmanager
+def quick_segmentation() -> Iterator[None]:
+    """What a segmentation finds on the template is its own tissues, which takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tissue_model, "segment_template", own_tissues)
+        yield
 
 
 def own_tissues(blurred: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy, sample
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.label_maps import brain_of, draw_t1
-from preprocessing.steps import template
+from preprocessing.steps import template, tissue
 from preprocessing.steps.interpolation import gaussian, stretched, trilinear
 
 
@@ -26,6 +26,12 @@ def test_healthy_uptake_shows_the_published_means_through_the_scanner(anatomy: T
             published = healthy.normal_suvr()[label]
             near.append(abs(seen[template.labels() == label].mean() / published - 1) < sd[region, side] / 2)
     assert np.mean(near) > 0.8
+
+
+def test_a_segmentation_of_the_template_finds_its_own_tissues() -> None:
+    found = tissue_model.segment(template.grid_image(template.t1()), blurred=False)
+    for values, own in zip(found, (tissue.tissue_priors()[1], tissue.tissue_priors()[0]), strict=True):
+        assert np.corrcoef(values[template.brain_mask()], own[template.brain_mask()])[0, 1] > 0.7
 
 
 def test_regions_change_their_volume_as_asked(anatomy: TemplateAnatomy) -> None:

@@ -6,6 +6,7 @@ import gzip
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ants
 import nibabel as nib
@@ -15,7 +16,7 @@ from scipy import ndimage
 
 from preprocessing import ledger
 from preprocessing.quality.checks import check, worst
-from preprocessing.steps import brain_mask, crop, orient, regions, register, suvr, template, tissue
+from preprocessing.steps import brain_mask, crop, lazy_ants, orient, regions, register, suvr, template, tissue
 from preprocessing.steps.orient import ScanError
 from preprocessing.steps.partial_volume import blur
 from preprocessing.steps.warp_field import write_field
@@ -119,6 +120,18 @@ print(len(maps))
 """
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout.strip() == "1", run.stderr
+
+
+def test_a_seed_that_is_set_before_ants_is_loaded_is_that_of_ants_once_it_is(monkeypatch):
+    seeds = []
+    parts = {"ants": SimpleNamespace(registration="ready")}
+    parts["ants.config"] = SimpleNamespace(set_ants_deterministic=lambda yes, seed: seeds.append((yes, seed)))
+    monkeypatch.delitem(sys.modules, "ants")
+    monkeypatch.setattr(lazy_ants, "import_module", parts.get)
+    register.make_repeatable(4)
+    assert seeds == []
+    assert lazy_ants.registration == "ready" and seeds == [(True, 5)]
+    assert lazy_ants.registration == "ready" and len(seeds) == 1  # it does not begin anew
 
 
 def test_suvr_of_a_phantom_is_its_known_ratio():

@@ -19,6 +19,7 @@ from preprocessing.simulated.people import CohortDesign
 from preprocessing.steps.warp_field import read_field, write_field
 from preprocessing.subject import derivative, t1
 from preprocessing.subject.stamps import STRUCTURE, Stamps
+from tests.preprocessing.simulated.conftest import quick_segmentation
 
 SCANNED = "ADNI000S0000"
 TEMPLATE = "MNI152NLin2009cSym"
@@ -40,7 +41,8 @@ def dataset(template_subject, tmp_path_factory) -> Path:
     for scan in (task.t1, task.pet):
         shutil.copy2(scan, folder)
     (folder / "scans.tsv").write_text(f"subject\tt1\tpet\n{SCANNED}\t{task.t1.name}\t{task.pet.name}\n")
-    write_cohort(folder, TWO_PEOPLE, jobs=0, progress=False)
+    with quick_segmentation():
+        write_cohort(folder, TWO_PEOPLE, jobs=0, progress=False)
     run = {"layout": "list", "jobs": 0, "progress": False, "recipe": task.recipe}
     summary = preprocess_cohort(folder / "scans.tsv", folder / "prepared", worker=refuse, **run)
     assert (summary.reused, summary.given) == (1, 2)
