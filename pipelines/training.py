@@ -28,6 +28,7 @@ from adni_tcgm.methods.method import Method
 from adni_tcgm.model import TrainedModel
 from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
 from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
+from adni_tcgm.pretraining.shared_private import SharedPrivate, pretrain_shared
 from adni_tcgm.storage import is_complete, load_run, prediction_table, save_run, write_json
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
@@ -281,6 +282,8 @@ def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress:
     if isinstance(pretraining, Murauer):
         source = settings.load_source(pretraining.source)
         encoders = pretrain_murauer(pretraining, settings.encoder(), splits.modalities, source, splits.train, **place)
+    elif isinstance(pretraining, SharedPrivate):
+        encoders = pretrain_shared(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
     else:
         encoders = pretrain(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
         encoders.signs = encoder_signs(pretraining.tasks, [m.name for m in splits.modalities], splits.target_signs)
