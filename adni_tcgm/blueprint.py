@@ -19,11 +19,12 @@ from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.registry import NET_SETTINGS
 from adni_tcgm.pretraining.murauer import Mapped, Murauer
 from adni_tcgm.pretraining.pretext import Encoder, Pretraining, build_encoders
+from adni_tcgm.pretraining.shared_private import SharedPrivate, build_shared_encoders
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoded, EncodedModel, Encoders
 from adni_tcgm.tcgm.trainer import Fitted, Spec, TrainConfig, viewed_modalities
 
-PRETRAININGS = {"pretext": Pretraining, "murauer": Murauer}
+PRETRAININGS = {"pretext": Pretraining, "murauer": Murauer, "shared_private": SharedPrivate}
 
 
 class CodeNotAllowed(ValueError):
@@ -145,6 +146,8 @@ def _build_encoders(about: Mapping[str, Any], seen: Sequence[Modality], allow_co
             mapped = Mapped(f, pretraining, *about["outputs"][modality.name])
             nets[modality.name] = Encoder(mapped, widths[modality.name])
         encoders = Encoders(nets, widths)
+    elif isinstance(pretraining, SharedPrivate):
+        encoders = build_shared_encoders(pretraining, network, seen)
     else:
         encoders = build_encoders(network, seen, widths)
     encoders.made_by = pretraining, network

@@ -19,6 +19,7 @@ from adni_tcgm.nets.registry import NETS
 from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.pretraining.murauer import Murauer
 from adni_tcgm.pretraining.pretext import Pretraining
+from adni_tcgm.pretraining.shared_private import SharedPrivate
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits, join
 from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.building import build
@@ -54,11 +55,11 @@ class Settings:
         for calibration; or "paper", labeled validation samples choose the step and calibrate.
     methods: method -> its own settings, and under `train` what it trains with differently.
     panels: what a study's plot shows, modalities or "all", in this order; none: everything.
-    pretraining: which of `pretrainings` comes first, or "none". On top of it, a method trains linear
-        classifiers of what its encoders say.
-    pretrainings: name -> settings of a `Pretraining` or, with a `source`, of `Murauer`; under `net` another network
-        than
-        the run's, under `train` what methods train with differently after it. "none" has no more than these two.
+    pretraining: which of `pretrainings` comes first, or "none". On top of it, a method trains linear classifiers of
+        what its encoders say.
+    pretrainings: name -> settings of a `Pretraining`, with a `source` of `Murauer`, with a `private` width of
+        `SharedPrivate`; under `net` another network than the run's, under `train` what methods train with differently
+        after it. "none" has no more than these two.
     """
 
     data: DataConfig
@@ -141,19 +142,23 @@ class Settings:
         """The networks that a method trains: on pretrained encoders, linear ones."""
         return self.encoder() if self.pretraining == NO_PRETRAINING else MLPConfig()
 
-    def chosen_pretraining(self) -> Pretraining | Murauer | None:
-        """What encoders learn before the classifiers; pretraining with a `source` is MURAUER. None: there are none."""
+    def chosen_pretraining(self) -> Pretraining | Murauer | SharedPrivate | None:
+        """What encoders learn before the classifiers. None: there are none."""
         values = {key: value for key, value in self._own.items() if key not in ("net", "train")}
         place = f"pretrainings.{self.pretraining}"
         if self.pretraining != NO_PRETRAINING:
-            return build(Murauer if "source" in values else Pretraining, values, place)
+            marked = {"source": Murauer, "private": SharedPrivate}
+            kind = next((kind for key, kind in marked.items() if key in values), Pretraining)
+            return build(kind, values, place)
         if values:
             raise ValueError(f"{place} has {', '.join(values)}; without pretraining there are only net and train")
         return None
 
     def describe_pretraining(self) -> dict:
         """The pretraining as metrics and reports name it."""
-        tasks = getattr(self.chosen_pretraining(), "tasks", ("murauer",))
+        chosen = self.chosen_pretraining()
+        named = {Murauer: ("murauer",), SharedPrivate: ("shared",)}
+        tasks = named.get(type(chosen)) or chosen.tasks
         return {"name": self.pretraining, "net": self.network, "tasks": list(tasks)}
 
     def load_source(self, paths: Sequence[str]) -> MultimodalBatch:

@@ -15,6 +15,7 @@ from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cros
 from adni_tcgm.methods.method import Method
 from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
 from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
+from adni_tcgm.pretraining.shared_private import SharedPrivate, pretrain_shared
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
@@ -70,6 +71,8 @@ def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress:
     if isinstance(pretraining, Murauer):
         source = settings.load_source(pretraining.source)
         encoders = pretrain_murauer(pretraining, settings.encoder(), splits.modalities, source, splits.train, **place)
+    elif isinstance(pretraining, SharedPrivate):
+        encoders = pretrain_shared(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
     else:
         encoders = pretrain(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
         encoders.signs = encoder_signs(pretraining.tasks, [m.name for m in splits.modalities], splits.target_signs)

@@ -94,6 +94,7 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
 PRETEXT_TASKS = {
     "targets": "to predict the regional measurements of their own scan",
     "cross_modal": "to predict those of the other scan",
+    "shared": "to tell what both scans of a person show from what one of them shows alone",
     "murauer": "to be like simulated people, whose labels are all known",
 }
 

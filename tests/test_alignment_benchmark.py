@@ -7,6 +7,8 @@ import torch
 from adni_tcgm.tcgm.gain import total_correlation_gain
 from benchmarks.alignment.cohort import draw_cohort, scan
 from benchmarks.alignment.learner import gains
+from benchmarks.alignment.shared_factors import draw_toy as draw_factors
+from benchmarks.alignment.shared_factors import explained
 from benchmarks.alignment.sites import align, disease_direction, draw_labels, effect, site_predictability, standardized
 from benchmarks.alignment.toys import accuracy, draw
 from benchmarks.alignment.toys import align as align_toy
@@ -38,3 +40,10 @@ def test_scanners_tell_sites_apart_and_an_alignment_makes_them_alike_while_the_d
 def test_a_classifier_of_the_first_half_of_a_toy_fails_on_the_second_until_it_is_aligned():
     x, y = draw("blobs", 20, 0)
     assert accuracy(x, y) < 0.5 < 0.9 < accuracy(align_toy("gaussian_flow", x, 0), y)
+
+
+def test_the_toy_of_shared_factors_is_known_from_its_numbers_and_a_worthless_code_explains_nothing():
+    inputs, shared, private = draw_factors("linear", 300, 0)
+    new, new_shared, new_private = draw_factors("linear", 301, 0)
+    assert explained(inputs["a"], shared, (new["a"], new_shared)) > 0.8
+    assert explained(private["a"], shared, (new_private["a"], new_shared)) < 0.1

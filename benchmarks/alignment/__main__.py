@@ -1,7 +1,8 @@
 """`python -m benchmarks.alignment sites OUT [--seeds 10]`: every alignment on simulated sites.
 
 toys: moons and blobs, shifted, scaled, turned; sites: CE and TCGM with 18 labels on cohorts of many sites;
-alarms: how often good and impossible alignments are flagged; pet: people without PET. Everything is SIMULATED.
+alarms: how often good and impossible alignments are flagged; pet: people without PET; shared: encoders of what both
+modalities share. Everything is SIMULATED.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import argparse
 from pathlib import Path
 
 from adni_tcgm.alignment import ALIGNMENTS
-from benchmarks.alignment import alarms, missing_pet, sites, toys
+from benchmarks.alignment import alarms, missing_pet, shared_factors, sites, toys
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("toys", "sites", "alarms", "pet"))
+    parser.add_argument("what", choices=("toys", "sites", "alarms", "pet", "shared"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=10, help="alarms: draws, 200 are asked for")
     parser.add_argument("--first-seed", type=int, default=0)
@@ -29,6 +30,8 @@ def main() -> None:
         return toys.run(arguments.out, seeds)
     if arguments.what == "pet":
         return missing_pet.run(arguments.out, seeds)
+    if arguments.what == "shared":
+        return shared_factors.run(arguments.out, seeds)
     if arguments.what == "alarms":
         return alarms.run(arguments.out, arguments.seeds)
     return sites.run(
