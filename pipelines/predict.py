@@ -1,7 +1,8 @@
 """`python -m pipelines.predict RUN_DIR --t1 T1.nii.gz [--pet PET.nii.gz]`: a new person's scans, with a trained run.
 
 The scans are prepared by the recipe that the run's own people were prepared with; no diagnosis is asked for. Scans are
-NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set.
+NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set. `--demo-model`, in
+place of RUN_DIR, shows what a report looks like: that model has only seen simulated people, its answer means nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from preprocessing.intake.source import read_intake, with_nifti
 from reports.new_person import write_new_person
 
 PREDICTIONS = "predictions.tsv"
+DEMO_MODEL = Path(__file__).parent / "demo_model"  # by `pipelines.build_demo_model`
+SIMULATED_MODEL = "SIMULATED MODEL"
 # What is said of a person beside the scans.
 ABOUT = ("age", "sex", "site")
 
@@ -36,7 +39,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", nargs="?", help="a finished run on brains")
+    parser.add_argument("--demo-model", action="store_true", help="instead of RUN_DIR: the SIMULATED MODEL that ships")
     parser.add_argument("--t1", type=Path, help="T1: a NIfTI file, or a folder of DICOM files")
     parser.add_argument("--pet", type=Path, help="FDG-PET, likewise; without it the T1 alone is judged")
     parser.add_argument("--bids", type=Path, metavar="DIR", help="instead of --t1 and --pet: a BIDS data set")
@@ -55,6 +59,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
     add_debug(parser)
     arguments = parser.parse_args(argv)
+    if bool(arguments.run_dir) == arguments.demo_model:
+        parser.error("one of RUN_DIR and --demo-model is needed")
+    arguments.run_dir = arguments.run_dir or DEMO_MODEL
     if bool(arguments.t1) == bool(arguments.bids):
         parser.error("one of --t1 and --bids is needed")
     if arguments.bids and arguments.pet:
@@ -174,6 +181,8 @@ def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Reci
     check_modalities(trained, scans)
     person = prepare(scans, out / "prepared", recipe)
     predictions = predict_person(trained, out / "prepared")
+    if trained.metrics["simulated"]:
+        predictions["model"] = SIMULATED_MODEL
     write_table(out / PREDICTIONS, predictions)
     sample_id = f"{person.participant_id}_{person.session_id}"
     if len(predictions):
