@@ -1,7 +1,8 @@
 """`python -m pipelines.predict RUN_DIR --t1 T1.nii.gz [--pet PET.nii.gz]`: a new person's scans, with a trained run.
 
 The scans are prepared by the recipe that the run's own people were prepared with; no diagnosis is asked for. Scans are
-NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set.
+NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set. `--demo-model`, in
+place of RUN_DIR, shows what a report looks like: that model has only seen simulated people, its answer means nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from preprocessing.intake.source import read_intake, with_nifti
 from reports.new_person import write_new_person
 
 PREDICTIONS = "predictions.tsv"
+SIMULATED_MODEL = "SIMULATED MODEL"
 # What is said of a person beside the scans.
 ABOUT = ("age", "sex", "site")
 
@@ -120,7 +122,7 @@ def explain(run: Run, prepared: Path, sample_id: str, thorough: bool) -> None:
 
 
 def run(options: Options) -> int:
-    trained = open_run(options.run_dir, options.allow_code)
+    trained = open_run(options.run_folder, options.allow_code)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
     out = options.folder
@@ -136,6 +138,8 @@ def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path
     check_modalities(trained, scans)
     person = prepare(scans, out / "prepared", recipe)
     predictions = predict_person(trained, out / "prepared")
+    if trained.metrics["simulated"]:
+        predictions["model"] = SIMULATED_MODEL
     write_table(out / PREDICTIONS, predictions)
     sample_id = f"{person.participant_id}_{person.session_id}"
     if len(predictions):
@@ -143,7 +147,7 @@ def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path
     if options.self_check and person.qc != "fail":
         check_response(task_of(scans, out / "prepared", recipe), out / "prepared", out / "self_check")
     pages = write_new_person(
-        options.run_dir,
+        options.run_folder,
         out / "prepared",
         predictions,
         sample_id,

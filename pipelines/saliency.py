@@ -147,6 +147,7 @@ def write_saliency(
     baseline, n = stable_mean(fitted, settings, run.config["seed"])
     about = {"run": run.path.name, "baseline": f"mean of the {n} visibly stable training people"}
     about |= {"target": "log-odds of conversion", "normalization": "calibrated, as they enter the combination"}
+    about |= {"model": "SIMULATED MODEL"} if run.metrics["simulated"] else {}
     people = fitted.augment.center(people) if fitted.augment else people
     folders = []
     for row in tqdm(range(len(people)), "saliency", unit="person", delay=2):

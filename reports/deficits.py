@@ -7,8 +7,9 @@ voxel-based morphometry); PET has about that resolution.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +25,9 @@ COVARIATES = {"mri": ("age", "male", "tiv_ml"), "pet": ("age", "male")}
 FWHM_PER_SD = 2.3548
 # A voxel that hardly varies in the norm would make a deficit of nothing: its SD counts as this quantile of all.
 SMALLEST_SD_QUANTILE = 0.1
+# Beside a run that ships without the maps of its people: their norms, as fitted.
+VOXEL_NORMS = "voxel_norms.npz"
+NUMBERS = ("center", "coefficients", "sd", "n")
 
 
 @dataclass(frozen=True)
@@ -93,4 +97,31 @@ def fit_voxel_norms(prepared: Prepared, people: pd.DataFrame, reference: Referen
             except ValueError as error:
                 warnings.warn(f"left out of the norm's maps: {error}", stacklevel=2)
         norms[modality] = fit_voxel_norm(maps, people.loc[kept], modality)
+    return norms
+
+
+def save_voxel_norms(norms: Mapping[str, VoxelNorm | None], folder: Path) -> Path:
+    """Write the norms in half precision (voxels) below `folder`, for `load_voxel_norms`; a modality may have none."""
+    arrays = {}
+    for modality, norm in norms.items():
+        if norm is not None:
+            arrays |= {f"{modality}_{name}": np.asarray(getattr(norm, name)) for name in NUMBERS}
+            arrays |= {f"{modality}_{name}": getattr(norm, name).astype(np.float16) for name in ("coefficients", "sd")}
+    np.savez_compressed(folder / VOXEL_NORMS, **arrays)
+    return folder / VOXEL_NORMS
+
+
+def load_voxel_norms(folder: Path) -> dict[str, VoxelNorm | None] | None:
+    """Modality -> norm (None: it has none); None where the folder keeps no norms."""
+    if not (folder / VOXEL_NORMS).is_file():
+        return None
+    norms: dict[str, VoxelNorm | None] = {}
+    with np.load(folder / VOXEL_NORMS, allow_pickle=False) as kept:
+        for modality in MODALITIES[:2]:
+            if f"{modality}_sd" in kept:
+                center, coefficients, sd, n = (kept[f"{modality}_{name}"] for name in NUMBERS)
+                whole = coefficients.astype(np.float32), sd.astype(np.float32)
+                norms[modality] = VoxelNorm(modality, center, *whole, int(n))
+            else:
+                norms[modality] = None
     return norms

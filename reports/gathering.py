@@ -12,7 +12,7 @@ import pandas as pd
 
 from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
 from adni_tcgm.privacy import pseudonym, pseudonym_key
-from reports.deficits import VoxelNorm, fit_voxel_norms
+from reports.deficits import VoxelNorm, fit_voxel_norms, load_voxel_norms
 from reports.norms import Norm, Reference, choose_reference, fit_norms, list_covariates, list_measurements
 from reports.records import CLASSES, Prepared, Run, choose_headline, describe_origin, label_budget, list_posteriors
 
@@ -51,8 +51,9 @@ class Cohort:
 
     @cached_property
     def voxel_norms(self) -> dict[str, VoxelNorm | None]:
-        """Modality -> norm of its maps; fitted once, in some seconds, where a report first asks for it."""
-        return fit_voxel_norms(self.prepared, self.people, self.reference)
+        """Modality -> norm of its maps; fitted once, in some seconds, where a report first asks for it, unless the run
+        keeps it."""
+        return load_voxel_norms(self.headline.folder) or fit_voxel_norms(self.prepared, self.people, self.reference)
 
     @property
     def simulated(self) -> bool:

@@ -39,7 +39,9 @@ def choose_reference(prepared: Prepared, run: Run) -> Reference:
     usable = usable.drop(index=usable.index.intersection(splits.index[splits["split"] != "train"]))
     usable = usable.sort_values(["months", "session_id"], kind="stable").drop_duplicates("participant_id")
     if len(usable) >= SMALLEST_NORM:
-        return Reference(usable.index.sort_values(), f"{len(usable)} cognitively normal people of this cohort", True)
+        drawn = "simulated " if run.metrics["simulated"] else ""
+        name = f"{len(usable)} {drawn}cognitively normal people of this cohort"
+        return Reference(usable.index.sort_values(), name, True)
     everybody = visits.index.intersection(splits.index[splits["split"] == "train"])
     return Reference(everybody, f"{len(everybody)} training people of this cohort, labels not used", False)
 

@@ -1,7 +1,8 @@
 """What a trained run says of a new person's scans: a report as PDF and HTML, and predictions.tsv.
 
 The scans are prepared by the recipe that the run's own people were prepared with; no diagnosis is asked for. Scans are
-NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set.
+NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set. `--demo-model`, in
+place of RUN_DIR, shows what a report looks like: that model has only seen simulated people, its answer means nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from pipelines import options as shared
 
+DEMO_MODEL = Path(__file__).parents[1] / "demo_model"  # by `pipelines.build_demo_model`
 EXAMPLES = """\
+  adni-tcgm predict --demo-model --t1 t1.nii.gz
   adni-tcgm predict out/adni/runs/regions-tcgm-r0.1-s0 --t1 t1.nii.gz --pet pet.nii.gz --age 71 --sex F
   adni-tcgm predict RUN_DIR --t1 DICOM_FOLDER --subject 0815
   adni-tcgm predict RUN_DIR --bids DATASET --subject sub-01 --prevalence 0.17"""
@@ -20,7 +23,8 @@ EXAMPLES = """\
 
 @dataclass(frozen=True)
 class Options:
-    run_dir: Path
+    run_dir: Path | None
+    demo_model: bool
     t1: Path | None
     pet: Path | None
     bids: Path | None
@@ -36,10 +40,17 @@ class Options:
     out: Path | None
 
     def __post_init__(self) -> None:
+        if bool(self.run_dir) == self.demo_model:
+            raise ValueError("one of RUN_DIR and --demo-model is needed")
         if bool(self.t1) == bool(self.bids):
             raise ValueError("one of --t1 and --bids is needed")
         if self.bids and self.pet:
             raise ValueError("--pet does not go with --bids, which finds the PET itself")
+
+    @property
+    def run_folder(self) -> Path:
+        """The run that predicts."""
+        return self.run_dir or DEMO_MODEL
 
     @property
     def folder(self) -> Path:
@@ -48,7 +59,8 @@ class Options:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a finished run on brains")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", nargs="?", help="a finished run on brains")
+    parser.add_argument("--demo-model", action="store_true", help="instead of RUN_DIR: the SIMULATED MODEL that ships")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/predict/SUBJECT")
     shared.add_allow_code(parser)
     scans = parser.add_argument_group("scans")

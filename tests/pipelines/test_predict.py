@@ -114,7 +114,7 @@ def test_the_report_says_that_only_the_cohort_was_simulated(run_dir: Path, tmp_p
     assert pages[0].name == "sub-new_ses-M000.pdf"
     if shutil.which("pdftotext"):
         text = subprocess.run(["pdftotext", pages[0], "-"], capture_output=True, text=True, check=True).stdout
-        assert "TRAINED ON SIMULATED PEOPLE" in text
+        assert "SIMULATED MODEL" in text
         assert "SIMULATED SUBJECT" not in text
 
 

@@ -8,7 +8,14 @@ import pandas as pd
 import pytest
 
 from reports import box
-from reports.deficits import COVARIATES, VoxelNorm, fit_voxel_norm, read_voxels
+from reports.deficits import (
+    COVARIATES,
+    VoxelNorm,
+    fit_voxel_norm,
+    load_voxel_norms,
+    read_voxels,
+    save_voxel_norms,
+)
 
 N = 40
 
@@ -78,3 +85,12 @@ def test_outside_grey_matter_stands_the_nearest_value(norm):
     z = norm.deficit(image(0.5), person(70, 1500)).get_fdata()
     assert np.isfinite(z).all()
     assert set(np.unique(z[~box.grey_matter()])) <= set(np.unique(z[box.grey_matter()]))
+
+
+def test_kept_norms_say_what_the_fitted_ones_say(norm, tmp_path):
+    assert load_voxel_norms(tmp_path) is None
+    save_voxel_norms({"mri": norm, "pet": None}, tmp_path)
+    kept = load_voxel_norms(tmp_path)
+    assert kept["pet"] is None and kept["mri"].n == norm.n
+    fitted, found = (n.deficit(image(0.4), person(60, 1300)).get_fdata() for n in (norm, kept["mri"]))
+    assert np.abs(found - fitted).max() < 0.05

@@ -98,7 +98,7 @@ def test_cognitively_normal_people_are_the_norm_where_there_are_enough(outputs):
     enough, names = normal_people(prepared, 20)
     reference = choose_reference(enough, run)
     assert list(reference.sample_ids) == sorted(names)
-    assert reference.name == "20 cognitively normal people of this cohort" and reference.norm
+    assert reference.name == "20 simulated cognitively normal people of this cohort" and reference.norm
     fewer = choose_reference(normal_people(prepared, 19)[0], run)
     assert fewer.name == "39 training people of this cohort, labels not used" and not fewer.norm
 
