@@ -20,6 +20,7 @@ from adni_tcgm.command import add_debug, run_command
 from adni_tcgm.datasets import adni
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, load_run, prediction_table, write_table
+from pipelines.dicom_export import check_source, export_dicom
 from pipelines.restoring import CLASSES, Refused, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from pipelines.self_check import check_response, task_of
@@ -52,6 +53,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="also put known changes into these very scans and measure them again; takes as long as two more people",
     )
+    parser.add_argument("--dicom", action="store_true", help="also report and segmentation as DICOM; identifiable")
     parser.add_argument("--out", type=Path, help="default: out/predict/SUBJECT")
     add_debug(parser)
     arguments = parser.parse_args(argv)
@@ -158,6 +160,8 @@ def output_folder(arguments: argparse.Namespace) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.dicom:
+        check_source(arguments.t1)
     trained = load_run(arguments.run_dir)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
@@ -189,6 +193,10 @@ def prepare_and_report(arguments: argparse.Namespace, trained: Run, recipe: Reci
         prevalence=arguments.prevalence,
         identifiers=arguments.identifiers,
     )
+    if arguments.dicom:
+        task = task_of(scans, out / "prepared", recipe)
+        about = {"identifiers": arguments.identifiers, "failed": person.qc == "fail"}
+        pages += export_dicom(arguments.t1, task, out / "prepared", pages[0], out, **about)
     for page in pages:
         print(page)
     return 0
