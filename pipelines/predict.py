@@ -21,6 +21,7 @@ from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, prediction_table, write_table
 from pipelines import command_line
 from pipelines.commands.predict import Options
+from pipelines.dicom_export import check_source, export_dicom
 from pipelines.restoring import CLASSES, Refused, open_run, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from pipelines.self_check import check_response, task_of
@@ -122,6 +123,8 @@ def explain(run: Run, prepared: Path, sample_id: str, thorough: bool) -> None:
 
 
 def run(options: Options) -> int:
+    if options.dicom:
+        check_source(options.t1)
     trained = open_run(options.run_folder, options.allow_code)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
@@ -155,6 +158,10 @@ def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path
         prevalence=options.prevalence,
         identifiers=options.identifiers,
     )
+    if options.dicom:
+        task = task_of(scans, out / "prepared", recipe)
+        about = {"identifiers": options.identifiers, "failed": person.qc == "fail"}
+        pages += export_dicom(options.t1, task, out / "prepared", pages[0], out, **about)
     for page in pages:
         print(page)
     return 0

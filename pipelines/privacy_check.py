@@ -1,8 +1,8 @@
 """`python -m pipelines.privacy_check DIR`: finds names, dates, serials, hosts, paths and ids in a folder's files.
 
 It reads every format that this software writes, headers and metadata included, and lists what looks like it could name
-a person, a day, a device or a machine. Exit status 0: nothing found; 1: something; 2: not looked, as there is no such
-folder or file of words (see `adni_tcgm.command`).
+a person, a day, a device or a machine. DICOM objects are always listed, whatever they hold. Exit status 0: nothing
+found; 1: something; 2: not looked, as there is no such folder or file of words (see `adni_tcgm.command`).
 
 It knows a name by where it stands (PatientName, DOE^JANE); give other words to look for, such as the people's names,
 with --words. Nothing that it finds is written anywhere but to the terminal.
@@ -24,6 +24,7 @@ from adni_tcgm.command import DONE, PARTLY
 from pipelines import command_line
 from pipelines.commands.privacy_check import INPUTS, Options
 from pipelines.readable_text import read_texts
+from preprocessing.intake.formats import is_dicom
 
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 KEYS = (
@@ -95,6 +96,8 @@ def check_folder(
 def check_file(path: Path, name: str, words: Sequence[str] = (), ids: bool = False) -> list[Finding]:
     """What one file holds; `ids`: ids of participants count."""
     found: dict[Finding, None] = {}
+    if is_dicom(path):
+        found[Finding(name, "file", "DICOM object", "its headers carry identifiers of patient and study")] = None
     texts = [("name", name), *read_texts(path)]
     if path.suffix in (".tsv", ".csv"):
         separator = "\t" if path.suffix == ".tsv" else ","

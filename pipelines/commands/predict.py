@@ -36,6 +36,7 @@ class Options:
     prevalence: float | None
     saliency: bool
     self_check: bool
+    dicom: bool
     allow_code: tuple[str, ...]
     out: Path | None
 
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also put known changes into these very scans and measure them again; takes as long as two more people",
     )
+    report.add_argument("--dicom", action="store_true", help="also report and segmentation as DICOM; identifiable")
 
 
 def _age(text: str) -> float:
