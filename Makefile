@@ -5,7 +5,7 @@ PIP_TORCH_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow coverage fuzz mutants audit bench-gpu setup clean
+.PHONY: demo docs test test-slow coverage fuzz mutants audit bench-gpu setup clean
 
 demo: setup
 	$(RUN) -m pipelines.run_adni --label-rate 0.1
@@ -15,6 +15,10 @@ test: setup
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
+
+# The documentation site, into out/site.
+docs: $(VENV)/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 # Those that take a minute or more, and those that need a browser or data of their own.
 test-slow: setup
@@ -52,6 +56,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_TORCH_ARGS) torch==2.13.0
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

@@ -158,7 +158,7 @@ def test_the_bids_validator_finds_no_error(dataset):
     done = subprocess.run([validator, str(dataset), "--format", "json"], capture_output=True, text=True, check=False)
     issues = json.loads(done.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue["severity"] == "error"] == []
-    assert {issue["code"] for issue in issues} <= {"TOO_FEW_AUTHORS"}  # explained in docs/bids.md
+    assert {issue["code"] for issue in issues} <= {"TOO_FEW_AUTHORS"}  # explained in docs/reference/derivatives.md
 
 
 @pytest.fixture
