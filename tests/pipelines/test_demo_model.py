@@ -13,7 +13,8 @@ import pytest
 from adni_tcgm.datasets.adni import load
 from adni_tcgm.storage import load_run
 from pipelines.build_demo_model import build_demo_model
-from pipelines.predict import DEMO_MODEL, explain, main, parse_arguments, predict_person
+from pipelines.commands.predict import DEMO_MODEL
+from pipelines.predict import explain, main, predict_person
 from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
 from pipelines.run_adni import main as run_adni
 from preprocessing.subject.plan import Recipe
@@ -134,9 +135,8 @@ def test_the_deficit_maps_of_the_model_that_ships_have_their_norms_without_any_m
 def test_a_run_and_the_demo_model_together_are_refused(capsys: pytest.CaptureFixture) -> None:
     for given in (["some_run", "--demo-model"], []):
         with pytest.raises(SystemExit):
-            parse_arguments([*given, "--t1", "t1.nii.gz"])
+            main([*given, "--t1", "t1.nii.gz"])
         assert "one of RUN_DIR and --demo-model is needed" in capsys.readouterr().err
-    assert parse_arguments(["--demo-model", "--t1", "t1.nii.gz"]).run_dir == DEMO_MODEL
 
 
 def test_the_demo_model_refuses_what_is_no_scan_like_any_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
