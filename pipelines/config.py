@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ DATASETS = {
     "gaussian": (gaussian, gaussian.GaussianConfig),
     "emotion": (emotion, emotion.EmotionConfig),
 }
+NESTED = ("encoders", "methods", "pretrainings")  # name -> settings of its own
 ENCODERS = "encoders"  # a network for each modality
 NO_PRETRAINING = "none"
 AUSTERE, PAPER = "austere", "paper"  # which labels a run may look at
@@ -199,6 +200,8 @@ def load_settings(source: str, overrides: Mapping[str, Any]) -> Settings:
     path, values = read_configuration(source)
     for key, value in overrides.items():
         _put(values, key.split("."), value)
+    for mistake in list_misshapen(values):
+        raise ValueError(f"{path.name}: {mistake}")
     try:
         register_own(values, DATASETS)
     except ValueError as error:
@@ -226,6 +229,16 @@ def read_configuration(source: str) -> tuple[Path, dict[str, Any]]:
         raise ValueError(f"{path.name}: expected keys and values, found {type(values).__name__}")
     values.setdefault("name", path.stem)
     return path, values
+
+
+def list_misshapen(values: Mapping[str, Any]) -> Iterator[str]:
+    """Which parts hold no keys and values where these are expected, a sentence each."""
+    parts = {name: values[name] for name in ("data", "train", "mlp", *NESTED) if name in values}
+    nested = {name: part for name, part in parts.items() if name in NESTED and isinstance(part, Mapping)}
+    parts |= {f"{name}.{key}": value for name, part in nested.items() for key, value in part.items()}
+    for place, value in parts.items():
+        if not isinstance(value, Mapping):
+            yield f"{place} is {value!r}; expected keys and values"
 
 
 def override(settings: Settings, **data: Any) -> Settings:

@@ -14,8 +14,6 @@ from pipelines.config import Settings
 
 # Raised when metrics.json of the same settings says something else: an older run is then trained again.
 METRICS_VERSION = 3
-# What may change without anybody having asked for another run: then it is trained again.
-NOT_CHOSEN = ("metrics_version", "data_fingerprint")
 
 
 class OtherRun(ValueError):
@@ -32,6 +30,11 @@ def run_name(settings: Settings, method: str, seed: int) -> str:
 
 def configuration(settings: Settings, method: str, seed: int) -> dict:
     """Everything that decides the run's result, as plain values: `config.yaml`."""
+    return chosen(settings, method, seed) | {"data_fingerprint": settings.fingerprint()}
+
+
+def chosen(settings: Settings, method: str, seed: int) -> dict:
+    """The part of `configuration` that somebody chose; the data need not be there yet."""
     config = {"method": method, "seed": seed, "metrics_version": METRICS_VERSION, **asdict(settings)}
     # Where the data lie is no setting of the run: they may move, but not change.
     config["data"].pop("path", None)
@@ -41,7 +44,7 @@ def configuration(settings: Settings, method: str, seed: int) -> dict:
     config["pretrainings"] = {
         name: value for name, value in settings.pretrainings.items() if name == settings.pretraining
     }
-    return config | {"data_fingerprint": settings.fingerprint()}
+    return config
 
 
 def drawn_from(settings: Settings, config: Mapping) -> dict:
@@ -63,22 +66,22 @@ def is_current(run_dir: Path, config: dict, needs_prepared: bool) -> bool:
     return run.config == json.loads(json.dumps(config)) and (run.prepared_path is not None or not needs_prepared)
 
 
-def refuse_other(run_dir: Path, config: dict) -> None:
-    """Raises OtherRun, with the differences, where the folder holds a finished run of other settings.
+def refuse_other(runs: Path, settings: Settings, method: str, seed: int) -> None:
+    """Raises OtherRun, with the differences, where the folder of this run holds a finished one of other settings.
 
     One that is damaged, of an older version of this code, or of data that have changed since is no obstacle.
     """
+    run_dir = runs / run_name(settings, method, seed)
     if not is_complete(run_dir):
         return
     try:
         there = load_run(run_dir).config
     except DamagedFile:
         return
-    asked = json.loads(json.dumps(config))
+    asked = json.loads(json.dumps(chosen(settings, method, seed)))
     if there.get("metrics_version") != asked["metrics_version"]:
         return
-    changes = [change for change in list_differences(there, asked) if change.split(" ")[0] not in NOT_CHOSEN]
-    if changes:
+    if changes := [*list_differences(there | {"data_fingerprint": None}, asked)]:
         shown = "; ".join(changes[:5]) + ("; …" if len(changes) > 5 else "")
         raise OtherRun(f"{run_dir} holds a run of other settings: {shown} (--overwrite replaces it)")
 

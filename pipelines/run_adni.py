@@ -16,6 +16,7 @@ from pipelines.baselines import write_baselines
 from pipelines.commands import intake
 from pipelines.commands.adni import Options
 from pipelines.config import Settings
+from pipelines.identity import refuse_other
 from pipelines.idle import refuse_idle
 from pipelines.options import Labels, Scans
 from pipelines.plan import design_of, methods_of, print_plan, settings_of
@@ -126,6 +127,8 @@ def run(options: Options) -> int:
     for s in settings:
         for method in methods_of(options):
             refuse_idle(s, method)
+            if options.stage in ("train", "all") and not options.overwrite:
+                refuse_other(options.out / "runs", s, method, options.training.seed)
     warnings.filterwarnings("default", module="reports")
     if options.stage != "intake":
         print_plan(options, settings)

@@ -14,7 +14,7 @@ from adni_tcgm.pretraining.murauer import Murauer
 from adni_tcgm.pretraining.pretext import Pretraining
 from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.building import read
-from pipelines.config import DATASETS, METHODS, Settings, load_settings, read_configuration
+from pipelines.config import DATASETS, METHODS, Settings, list_misshapen, load_settings, read_configuration
 from pipelines.idle import list_idle, list_idle_keys
 from pipelines.own_code import register_own
 
@@ -62,17 +62,18 @@ def find_mistakes(source: str) -> list[str]:
     Raises ValueError where there is no such file, or it holds no keys and values.
     """
     path, values = read_configuration(source)
-    mistakes: list[str] = []
+    mistakes = [*list_misshapen(values)]
+    if mistakes:
+        return mistakes
     try:
         register_own(values, DATASETS)
         check_choice("dataset", values.get("dataset", "adni"), DATASETS)
     except ValueError as error:
         return [str(error)]
     data = read(DATASETS[values.get("dataset", "adni")][1], values.get("data", {}), "data", mistakes)
-    methods, pretrainings = values.get("methods") or {}, values.get("pretrainings") or {}
-    for name, own in methods.items():
+    for name, own in values.get("methods", {}).items():
         _read_method(name, own, mistakes)
-    for name, own in pretrainings.items():
+    for name, own in values.get("pretrainings", {}).items():
         _read_pretraining(name, own, mistakes)
     # Where a part is wrong, the whole is looked at without it.
     whole = values | {"data": data or next(iter(DATASETS.values()))[1](path=".")}
@@ -84,24 +85,19 @@ def find_mistakes(source: str) -> list[str]:
     return [mistake.removeprefix(f"{path.name}: ") for mistake in mistakes]
 
 
-def _read_method(name: str, own: Any, mistakes: list[str]) -> None:
+def _read_method(name: str, own: Mapping[str, Any], mistakes: list[str]) -> None:
     try:
         check_choice("methods: name", name, METHODS)
     except ValueError as error:
         mistakes.append(str(error))
         return
-    if isinstance(own, Mapping) and "train" in own:
-        read(TrainConfig, own["train"], f"methods.{name}.train", mistakes)
-        own = {key: value for key, value in own.items() if key != "train"}
-    classifier = {"classifier": MLPConfig()} if isinstance(own, Mapping) else {}
-    read(METHODS[name], {**classifier, **own} if classifier else own, f"methods.{name}", mistakes)
+    read(TrainConfig, own.get("train", {}), f"methods.{name}.train", mistakes)
+    rest = {key: value for key, value in own.items() if key != "train"}
+    read(METHODS[name], {"classifier": MLPConfig(), **rest}, f"methods.{name}", mistakes)
 
 
-def _read_pretraining(name: str, own: Any, mistakes: list[str]) -> None:
+def _read_pretraining(name: str, own: Mapping[str, Any], mistakes: list[str]) -> None:
     place = f"pretrainings.{name}"
-    if not isinstance(own, Mapping):
-        mistakes.append(f"{place} is {own!r}; expected keys and values")
-        return
     read(TrainConfig, own.get("train", {}), f"{place}.train", mistakes)
     rest = {key: value for key, value in own.items() if key not in ("net", "train")}
     if name != "none":

@@ -53,7 +53,7 @@ def train_run(
     if is_current(run_dir, config, needs_prepared=settings.dataset == "adni"):
         return run_dir
     if not overwrite:
-        refuse_other(run_dir, config)
+        refuse_other(runs, settings, method, seed)
     with lock(run_dir.with_name(f".{run_dir.name}.lock"), run_dir) if rank() == 0 else nullcontext():
         return _train(run_dir, config, settings, method, seed, truth, external, progress, tensorboard)
 

@@ -11,6 +11,7 @@ from pypdf import PdfReader
 
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm import trainer
+from pipelines import run_adni
 from pipelines.run_adni import main
 from pipelines.truth import Truth
 from reports.writing import Reports
@@ -67,13 +68,15 @@ def test_second_call_trains_nothing_and_another_seed_trains_anew(trained: Path) 
     assert stamps(trained / "prepared") == prepared
 
 
-def test_a_run_of_another_setting_is_replaced_only_where_told_so(trained: Path, capsys) -> None:
+def test_a_run_of_another_setting_is_replaced_only_where_told_so(trained: Path, capsys, monkeypatch) -> None:
     run = trained / "runs" / "regions-ce-r0.3-s0" / "metrics.json"
     before = run.stat().st_mtime_ns
     call = arguments(trained, "--stage", "train", "--method", "ce", "--set", "train.lr_labeled=0.02")
     assert main(call) == 2
     assert "refused: " in (said := capsys.readouterr().err) and "train.lr_labeled was 0.05 and is 0.02" in said
     assert run.stat().st_mtime_ns == before
+    monkeypatch.setattr(run_adni, "preprocess", lambda _: pytest.fail("hours of work before the refusal"))
+    assert main([*call, "--stage", "all"]) == 2
     assert main([*call, "--overwrite"]) == 0
     assert run.stat().st_mtime_ns > before
 

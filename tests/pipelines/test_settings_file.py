@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import make_dataclass
 from pathlib import Path
 
@@ -27,12 +28,13 @@ def write(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_is_shown_of_a_configuration_reads_as_the_same_settings(name, tmp_path):
     shown = write(tmp_path, show(name))
-    first, again = load_settings(name, {}), load_settings(shown, {})
-    assert (again.data, again.train, again.encoder()) == (first.data, first.train, first.encoder())
-    for method in METHODS:
-        assert again.method(method) == first.method(method)
-        assert again.train_for(method) == first.train_for(method)
-    assert again.chosen_pretraining() == first.chosen_pretraining()
+    for pretraining in ("none", *load_settings(name, {}).pretrainings):
+        first, again = (load_settings(source, {"pretraining": pretraining}) for source in (name, shown))
+        assert (again.data, again.train, again.encoder()) == (first.data, first.train, first.encoder())
+        assert again.chosen_pretraining() == first.chosen_pretraining()
+        for method in METHODS:
+            assert again.method(method) == first.method(method)
+            assert again.train_for(method) == first.train_for(method)
     assert find_mistakes(shown) == [] and show(shown) == show(name)
 
 
@@ -73,6 +75,22 @@ nett: mlp
     ):
         assert f"{file}: {sentence}" in said, sentence
     assert len(said.splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("methods: [tcgm]", "methods is ['tcgm']; expected keys and values"),
+        ("methods: {tcgm: 3}", "methods.tcgm is 3; expected keys and values"),
+        ("pretrainings: {mine: }", "pretrainings.mine is None; expected keys and values"),
+        ("train: fast", "train is 'fast'; expected keys and values"),
+    ],
+)
+def test_a_part_without_keys_and_values_is_named(text, sentence, tmp_path):
+    file = write(tmp_path, f"data: {{path: p}}\n{text}\n")
+    assert find_mistakes(file) == [sentence]
+    with pytest.raises(ValueError, match=re.escape(f"mine.yaml: {sentence}")):
+        load_settings(file, {})
 
 
 def test_a_value_that_is_not_allowed_is_refused_with_the_nearest_that_is(tmp_path):

@@ -48,6 +48,21 @@ def test_two_sources_at_once_are_refused(calls, tmp_path, capsys):
     assert "--data and --bids; one source of scans at a time" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--data", "in", "--raw", "3"], "--raw shapes the simulated cohort; it does not go with --data"),
+        (["--bids", "in", "--anatomies", "in"], "--anatomies shapes the simulated cohort; it does not go with --bids"),
+        (["--tables", "in"], "--tables belongs to an ADNI download; --data names it"),
+        (["--list", "in", "--dates", "dmy"], "--dates belongs to an ADNI download; it does not go with --list"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(calls, tmp_path, capsys, flags, sentence):
+    with pytest.raises(SystemExit):
+        run(tmp_path, *flags)
+    assert sentence in capsys.readouterr().err and len(calls) == 1
+
+
 def test_label_options_become_the_rule(calls, tmp_path):
     options = ("--horizon", "24", "--minimum-follow-up", "12", "--reversion", "ignore_single", "--pair-days", "180")
     run(tmp_path, "--data", str(tmp_path / "in"), *options, "--classes", "cn,stable,converter")

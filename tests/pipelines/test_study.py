@@ -235,7 +235,17 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
         return write_run(folder, task.method, task.seed, 0.5, task.label_rate, log_loss=loss)
 
     grid = FakeGrid(train)
-    flags = ("--methods", "ce,tcgm,pvcc", "--seeds", "1", "--label-rates", "0.3,0.1", "--tune")
+    flags = (
+        "--methods",
+        "ce,tcgm,pvcc",
+        "--seeds",
+        "1",
+        "--label-rates",
+        "0.3,0.1",
+        "--tune",
+        "--set",
+        "protocol=paper",
+    )
     assert call(config, tmp_path / "out", *flags, grid=grid) == 0
     tuned = [task for task in grid.tasks if task.seed == 1000]
     assert {task.method for task in tuned} == {"ce", "tcgm"}
@@ -244,6 +254,11 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
     assert found == {("ce", 0.0001), ("tcgm", 0.001), ("pvcc", 0.01)}
     chosen = pd.read_csv(tmp_path / "out" / "tuning.tsv", sep="\t").query("chosen == 'yes'")
     assert list(chosen["method"]) == ["ce", "tcgm"]
+
+
+def test_learning_rates_are_not_tuned_where_no_validation_label_is_looked_at(config, tmp_path, capsys):
+    assert study.main([str(config), "--tune", "--out", str(tmp_path / "out")]) == 2
+    assert "--tune chooses by validation labels, which protocol 'austere' does not look at" in capsys.readouterr().err
 
 
 # The tables

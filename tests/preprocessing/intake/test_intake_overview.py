@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import run_adni
+from pipelines.command_line import main
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake.overview import PEOPLE_COLUMNS, look_at, write_overview
 from preprocessing.ledger import LEDGER_COLUMNS
@@ -55,17 +55,18 @@ def test_everybody_stands_with_scans_label_and_history_and_no_voxel_is_read(raw,
     assert "sub-ADNI001S0001 ses-M000: converter from 0:MCI 12:MCI 36:AD; mri 100000 (" in str(found)
 
 
+@pytest.mark.parametrize("command", [["adni", "--stage", "intake"], ["intake"]], ids=str)
 def test_the_command_ends_with_1_only_where_somebody_was_lost_for_want_of_understanding(
-    download, raw, tmp_path, capsys
+    command, download, raw, tmp_path, capsys
 ):
     (raw / "notes.csv").write_text("shopping,list\n1,2\n")
-    arguments = ["--data", str(raw), "--out", str(tmp_path / "out"), "--stage", "intake"]
-    assert run_adni.main(arguments) == 0
+    arguments = [*command, "--data", str(raw), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "1 converter, 1 stable" in printed and "notes.csv" in printed.partition("costs nobody")[2]
     download.add_image("001_S_0003", SCALED, visit="a word", date="")
     download.write()
-    assert run_adni.main(arguments) == 1
+    assert main(arguments) == 1
     assert "sub-ADNI001S0003 mri:" in capsys.readouterr().out.partition("was not understood")[2]
 
 
