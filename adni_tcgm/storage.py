@@ -271,23 +271,28 @@ def check_metrics(metrics: Mapping) -> None:
 
 def environment() -> dict:
     """The month, and versions that a result depends on; nothing that names the machine or its user."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
         "month": f"{date.today():%Y-%m}",
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "packages": versions,
+        "packages": _versions(),
         "code_sha256": _code_sha256(),
         **_git_state(),
         **_torch_state(),
     }
+
+
+@cache
+def _versions() -> dict[str, str | None]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
 
 
 @cache

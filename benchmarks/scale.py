@@ -1,10 +1,13 @@
 """What training costs with more subjects, more modalities and larger batches, and what memory 5,000 people take.
 
-`python -m benchmarks.scale OUT [--people 300,1000,5000] [--prepared DIR DIR] [--crop hippocampi|paper64] [--seconds 2]`
+`python -m benchmarks.scale OUT [--people 300,1000,5000] [--prepared DIR DIR] [--crop hippocampi|paper64] [--seconds 2]
+[--kept-in memory|disk]`
 trains TCGM with the small network for registered volumes (`nets.grid3d`), one thread. Each number of people has a
 process of its own, whose peak memory is that of the training: processor seconds of a step, of a whole pass over all
 people (steps of a pass times that), and of a prediction for all of them. The people are random volumes kept in float16
-or, with `--prepared`, those who train in prepared cohorts, read and checked for leaks as in every training. Modalities
+or, with `--prepared`, those who train in prepared cohorts, read and checked for leaks as in every training, their
+volumes `--kept-in` memory or on disk; `anonymous_gb` is the most memory of no file, which nothing but swapping gives
+back, and so 0 where the system does not tell it. Modalities
 and batch sizes take turns in one process. Writes OUT/scale.tsv, OUT/scale_slopes.tsv and OUT/scale.png. A slope of 1 on
 log-log axes is linear; a fixed cost of each step bends it below 1.
 """
@@ -16,9 +19,12 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
+from threading import Event, Thread
 from time import process_time
 
 import matplotlib
@@ -83,14 +89,39 @@ def processor_seconds(work: Callable[[], object], seconds: float) -> float:
     return median(times)
 
 
-def read_people(prepared: str, crop: str) -> Splits:
-    splits = load(AdniConfig(prepared, crop=crop, label_rate=LABELED), seed=0)
+def read_people(prepared: str, crop: str, kept_in: str) -> Splits:
+    splits = load(AdniConfig(prepared, crop=crop, label_rate=LABELED, kept_in=kept_in), seed=0)
     audit_splits(splits, strict=True)
     return splits
 
 
-def measure_people(splits: Splits, crop: str, seconds: float) -> dict[str, float]:
+@contextmanager
+def watched_memory() -> Iterator[list[int]]:
+    """A list of one number: the most bytes so far that this process holds and no file backs (Linux; elsewhere 0)."""
+    most, ended, status = [0], Event(), Path("/proc/self/status")
+
+    def watch() -> None:
+        while status.is_file() and not ended.wait(0.05):
+            kib = int(status.read_text(encoding="ascii").split("RssAnon:")[1].split()[0])
+            most[0] = max(most[0], 1024 * kib)
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        thread.join()
+
+
+def measure_people(read: Callable[[], Splits], crop: str, seconds: float) -> dict[str, float]:
     """In a process of its own: a step, a pass, a prediction for everybody, and the peak memory of it all."""
+    with watched_memory() as most:
+        found = _measure_people(read(), crop, seconds)
+    return found | {"anonymous_gb": most[0] / 1e9}
+
+
+def _measure_people(splits: Splits, crop: str, seconds: float) -> dict[str, float]:
     training = training_of(splits, crop, BATCH)
     each = processor_seconds(training.run_step, seconds)
     people = training.unlabeled_sampler.samples
@@ -102,12 +133,13 @@ def measure_people(splits: Splits, crop: str, seconds: float) -> dict[str, float
     return {"what": "people", "size": len(people), **times, "peak_gb": peak}
 
 
-def measure(people: Sequence[str], crop: str, seconds: float) -> pd.DataFrame:
+def measure(people: Sequence[str], crop: str, seconds: float, kept_in: str) -> pd.DataFrame:
     """people: how many to draw, or where a prepared cohort lies."""
     rows = []
     for source in people:
         command = [sys.executable, "-m", "benchmarks.scale", "-", "--one", source, "--crop", crop]
-        done = subprocess.run([*command, "--seconds", str(seconds)], check=True, capture_output=True, text=True)
+        options = ["--seconds", str(seconds), "--kept-in", kept_in]
+        done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     for count in COUNTS:
         training = training_of(draw_people(2 * BATCH, count, crop), crop, BATCH)
@@ -175,15 +207,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prepared", nargs="+", metavar="DIR", help="people of prepared cohorts instead")
     parser.add_argument("--crop", choices=tuple(CROPS), default="hippocampi")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--kept-in", choices=("memory", "disk"), default="memory", help="volumes of prepared cohorts")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     if arguments.one:
         one, crop = arguments.one, arguments.crop
-        splits = draw_people(int(one), MODALITIES, crop) if one.isdecimal() else read_people(one, crop)
-        print(json.dumps(measure_people(splits, crop, arguments.seconds)))
+        read = partial(read_people, one, crop, arguments.kept_in)
+        if one.isdecimal():
+            read = partial(draw_people, int(one), MODALITIES, crop)
+        print(json.dumps(measure_people(read, crop, arguments.seconds)))
         return 0
-    table = measure(arguments.prepared or arguments.people.split(","), arguments.crop, arguments.seconds)
+    sources = arguments.prepared or arguments.people.split(",")
+    table = measure(sources, arguments.crop, arguments.seconds, arguments.kept_in)
     fitted = slopes(table)
     arguments.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.out / "scale.tsv", sep="\t", index=False, lineterminator="\n", float_format="%.4g")

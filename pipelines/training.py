@@ -69,8 +69,8 @@ def _train(
     progress: bool,
     tensorboard: Path | None,
 ) -> Path:
-    if settings.dataset == "adni" and settings.volumes and progress:
-        print(describe_volumes(adni.volume_bytes(settings.data), free_bytes(torch.device("cpu"))))
+    if settings.dataset == "adni" and progress and (needed := adni.volume_bytes(settings.data)):
+        print(describe_volumes(needed, free_bytes(torch.device("cpu"))))
     splits = settings.load(seed)
     manifest = split_manifest(splits.rows, drawn_from(settings, config))
     check_manifest(manifest, run_dir.parent)

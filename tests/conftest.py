@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 # Read when the libraries are loaded, here and in every process that a test starts. Two threads of BLAS on matrices of a
 # few numbers spend their time waiting for each other: they doubled the processor time of some tests.
@@ -14,8 +15,28 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 torch.set_num_threads(1)
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """`made_once(name, make)`: a folder that `make(folder)` creates, once for all workers. Not to be changed."""
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        shared = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            shared = shared.parent
+        with FileLock(shared / f"{name}.lock"):
+            if not (shared / name).is_dir():
+                make(shared / f"unfinished-{name}")
+                (shared / f"unfinished-{name}").rename(shared / name)
+        return shared / name
+
+    return folder_of
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from monai.networks.nets import DenseNet121
 
 import pipelines.run
 from adni_tcgm.nets.densenet3d import DenseNet3DConfig
-from adni_tcgm.tcgm import precision
 from benchmarks import gpu, scale, study, train_step
 from pipelines.command_line import parse
 from pipelines.identity import run_name
@@ -35,12 +34,11 @@ def test_both_loops_train_networks_of_the_same_size_and_operations() -> None:
     assert operations[0] == operations[1] and train_step.count_gflop(32, 2) == pytest.approx(2 * operations[1] / 1e9)
 
 
-def test_a_step_of_either_loop_moves_every_network_of_its_own(monkeypatch) -> None:
-    monkeypatch.setattr(precision, "probe_bfloat16", lambda *_: precision.Probe())  # tested where it belongs, and long
+def test_a_step_of_either_loop_moves_every_network_of_its_own() -> None:
     people = train_step.draw_people(4, crop=16)
     assert people.inputs["mri"].shape == (4, 1, 22, 22, 22)
     assert train_step.monai_loop(people, 16, 2, "cpu")() > 0
-    step = train_step.our_step(people, 16, 2, "cpu", "ce", precision="bfloat16")
+    step = train_step.our_step(people, 16, 2, "cpu", "ce", precision="float32")
     training = step.__self__
     before = {name: value.clone() for name, value in training.model.named_parameters()}
     step()

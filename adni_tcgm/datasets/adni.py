@@ -52,7 +52,9 @@ class AdniConfig:
     """What to read and how to split.
 
     path: the prepared folder. features: "voxels" (maps cut to `crop`) or "regions" (a table of measurements).
-    margin: voxels kept around the crop for random shifts; None means the crop's own default. regions: "signature" (few,
+    margin: voxels kept around the crop for random shifts; None means the crop's own default. kept_in: where volumes
+    stay while they train: "memory" (float32) or "disk" (float16, in a file that is gone afterwards: for thousands of
+    people at 64³, who fill more than the memory). regions: "signature" (few,
     chosen from the literature) or "all". label_rate: share of the labeled training samples whose label is shown.
     folds: 0 draws 60/20/20 anew for each seed; K tests each group once in seeds 0 to K - 1 (`datasets.folds`).
 
@@ -80,6 +82,7 @@ class AdniConfig:
     features: str = choice("voxels", ("voxels", "regions"))
     crop: str = choice("hippocampi", CROPS)
     margin: int | None = None
+    kept_in: str = choice("memory", ("memory", "disk"))
     regions: str = choice("signature", ("signature", "all"))
     label_rate: float = 0.1
     harmonize: str = choice("none", ("none", *ALIGNMENTS))
@@ -224,8 +227,8 @@ def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def volume_bytes(config: AdniConfig) -> int:
-    """What the volumes of everybody whom `load` reads take in memory; 0 for regions."""
-    if config.features != "voxels":
+    """What the volumes of everybody whom `load` reads take in memory; 0 for regions, and for what is kept on disk."""
+    if config.features != "voxels" or config.kept_in == "disk":
         return 0
     people, _ = read_people(config.path, pool=config.pool)
     voxels = prod(size + 2 * config.margin_voxels for size in config.crop_shape)
@@ -262,7 +265,7 @@ def load_people(
     given = (adjustment.harmonize, adjustment.adjust) if adjustment else ("none", "none")
     if wanted != given:
         raise ValueError(f"harmonize, adjust are {wanted} in the config, and {given} in the adjustment of the run")
-    config = replace(config, path=str(path))
+    config = replace(config, path=str(path), kept_in="memory")
     people, _ = read_people(path, undiagnosed)
     if sample_ids is not None:
         unknown = sorted(set(sample_ids) - set(people.sample_id))
@@ -333,7 +336,8 @@ def _read_inputs(
     """modality -> (N, *shape) float32 as measured, zeros where absent; who has which, (N, M) bool; feature names."""
     present = np.stack([people[column].ne("").to_numpy() for column in MODALITIES.values()], axis=1)
     if config.features == "voxels":
-        crops = {name: read_crops(config.path, people, name, config.crop, config.margin_voxels) for name in MODALITIES}
+        how = config.crop, config.margin_voxels, config.kept_in
+        crops = {name: read_crops(config.path, people, name, *how) for name in MODALITIES}
         inputs = {name: torch.from_numpy(values).unsqueeze(1) for name, values in crops.items()}
         return inputs, present, {name: ["voxel"] for name in inputs}
     per_tiv = config.adjust == "none"

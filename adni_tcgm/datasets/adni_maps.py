@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import nibabel as nib
@@ -62,9 +64,13 @@ def cut(image: nib.Nifti1Image, crop: Crop, margin: int, name: str) -> np.ndarra
 SMALL_SHARE = 0.25
 
 
-def read_crops(path: str | Path, people: pd.DataFrame, modality: str, crop_name: str, margin: int) -> np.ndarray:
-    """(N, *crop.shape + 2 margin) float32, rows in the order of `people`, zeros where the modality is absent.
+def read_crops(
+    path: str | Path, people: pd.DataFrame, modality: str, crop_name: str, margin: int, kept_in: str = "memory"
+) -> np.ndarray:
+    """(N, *crop.shape + 2 margin), rows in the order of `people`, zeros where the modality is absent.
 
+    kept_in: "memory" (float32) or "disk": float16 in a file without a name beside the maps, whose pages the system
+    takes out of memory and reads again as it needs to.
     The crops of all people in the manifest are kept in `crop-<name>-margin<n>-<modality>-<key>.npy` beside it. The key
     covers the manifest, the crop, and size and time of every map, so a map that was written again is read again.
     """
@@ -81,24 +87,41 @@ def read_crops(path: str | Path, people: pd.DataFrame, modality: str, crop_name:
     if not cache.is_file():
         if len(wanted) < SMALL_SHARE * len(files) or not os.access(path, os.W_OK):
             rows = [files[row] for row in wanted]
-            return _fill(np.zeros((len(wanted), *shape), np.float32), rows, crop, margin, modality)
+            return _fill(_zeros((len(wanted), *shape), kept_in, path), rows, crop, margin, modality)
         for stale in path.glob(f"crop-{crop_name}-margin{margin}-{modality}-*.npy"):
             stale.unlink(missing_ok=True)
         _write(cache, shape, files, crop, margin, modality)
-    return _read_rows(cache, wanted, shape)
+    return _read_rows(cache, wanted, _zeros((len(wanted), *shape), kept_in, path))
 
 
-def _read_rows(cache: Path, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Straight into place: a memory map of the whole cache would count towards the memory of 2,000 people once more."""
-    values = np.empty((len(rows), *shape), np.float32)
+def _zeros(shape: tuple[int, ...], kept_in: str, folder: Path) -> np.ndarray:
+    if kept_in == "memory":
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile(dir=folder if os.access(folder, os.W_OK) else None) as file:
+        _allocate(file.fileno(), prod(shape) * np.dtype(np.float16).itemsize)
+        return np.memmap(file, np.float16, "r+", shape=shape)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """A full disk is an error here; met later, in a mapped file, it would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
+
+
+def _read_rows(cache: Path, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """One after the other: a memory map of the whole cache would count towards the memory of 2,000 people once more."""
+    one = np.empty(values.shape[1:], np.float32)
     with cache.open("rb") as handle:
         np.lib.format.read_magic(handle)
         np.lib.format.read_array_header_1_0(handle)
         start = handle.tell()
         for position, row in enumerate(rows.tolist()):
-            handle.seek(start + row * values[position].nbytes)
-            if handle.readinto(values[position]) != values[position].nbytes:
+            handle.seek(start + row * one.nbytes)
+            if handle.readinto(one) != one.nbytes:
                 raise OSError(f"{cache}: ends within row {row}; delete it and it will be written anew")
+            values[position] = one
     return values
 
 
@@ -108,10 +131,8 @@ def _write(
     """Fill a file under a name of its own, then rename it: another run sees the whole cache or none."""
     with whole_file(cache) as unfinished:
         stored = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=(len(files), *shape))
-        if hasattr(os, "posix_fallocate"):
-            # A full disk is an error here; met later, in a mapped file, it would end the process.
-            with unfinished.open("r+b") as handle:
-                os.posix_fallocate(handle.fileno(), 0, unfinished.stat().st_size)
+        with unfinished.open("r+b") as handle:
+            _allocate(handle.fileno(), unfinished.stat().st_size)
         _fill(stored, files, crop, margin, modality)
         stored.flush()
         del stored

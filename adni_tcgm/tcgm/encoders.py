@@ -59,7 +59,7 @@ def encode(encoders: Encoders, batch: MultimodalBatch, augment: Augmentation | N
     chunks = []
     for index in torch.arange(len(batch)).split(CHUNK):
         part = batch.select(index)
-        chunks.append(encoders((augment.center(part) if augment else part).to(device)).to("cpu").inputs)
+        chunks.append(encoders((augment.center(part) if augment else part).to(device).in_float32()).to("cpu").inputs)
     empty = {name: torch.zeros(0, width) for name, width in encoders.widths.items()}
     return batch.with_inputs({name: torch.cat([empty[name], *(c[name] for c in chunks)]) for name in batch.inputs})
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from adni_tcgm.command import LOG, write_log
 from adni_tcgm.files import PARTIAL_SUFFIX, remove_leftovers
-from adni_tcgm.processes import process_pool
+from adni_tcgm.processes import call_serialized, process_pool
 from preprocessing.choices import SUBJECT_MEMORY_GIB, SUBJECT_MINUTES
 from preprocessing.ledger import LedgerRow
 from preprocessing.steps.orient import ScanError
@@ -226,10 +226,12 @@ def _submit(
 ) -> list[SubjectTask]:
     """Run tasks on Dask's workers; returns those whose workers died. Interrupted, the scheduler keeps nothing."""
     from distributed import as_completed
+    from distributed.protocol import serialize
     from distributed.scheduler import KilledWorker
 
     common = (prepared.absolute(), worker, limits.minutes)
-    futures = {client.submit(_run_remotely, _absolute(t), *common, pure=False): t for t in tasks}
+    calls = {task.name: serialize((_run_remotely, _absolute(task), *common)) for task in tasks}
+    futures = {client.submit(call_serialized, *calls[task.name], pure=False): task for task in tasks}
     left = []
     try:
         for future in as_completed(futures):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,21 @@ def test_what_volumes_will_take_is_known_before_they_are_read(prepared_maps):
     read = [values for batch in batches(load(config, seed=0)).values() for values in batch.inputs.values()]
     assert volume_bytes(config) == sum(values.nbytes for values in read)
     assert volume_bytes(regions(prepared_maps)) == 0
+
+
+def test_volumes_kept_on_disk_are_those_in_memory_in_float16_and_leave_no_file(prepared_maps):
+    config = AdniConfig(str(prepared_maps.path), margin=1)
+    memory = load(config, seed=0)
+    before = sorted(prepared_maps.path.iterdir())
+    disk = load(replace(config, kept_in="disk"), seed=0)
+    assert volume_bytes(replace(config, kept_in="disk")) == 0
+    assert sorted(prepared_maps.path.iterdir()) == before
+    for part, other in zip(batches(memory).values(), batches(disk).values(), strict=True):
+        for name, values in part.inputs.items():
+            assert other.inputs[name].dtype == torch.float16
+            assert torch.allclose(other.inputs[name].float(), values, rtol=1e-3, atol=5e-3)
+    people = load_people(replace(config, kept_in="disk"), memory.norms, prepared_maps.path)
+    assert people.inputs["mri"].dtype == torch.float32  # whoever is predicted only
 
 
 def test_people_exist_once_whatever_their_split(prepared_maps):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,24 +15,17 @@ from adni_tcgm.storage import load_run
 from pipelines.command_line import parse
 from pipelines.config import load_settings
 from pipelines.predict import check_modalities, explain, list_scans, main, predict_person
-from pipelines.restoring import Refused, describe_recipe, recipe_of, settings_of
-from pipelines.run_adni import main as run_adni
+from pipelines.restoring import Refused, recipe_of, settings_of
 from pipelines.training import train_run
 from preprocessing.subject.plan import Recipe
 from reports.new_person import write_new_person
 
 T1 = Path(__file__).parents[2] / "../shared/data/brains/t1/example_brain_t1.nii.gz"
-FAST = ["--set", "train.steps=60", "--set", "train.supervised_steps=10", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
-def run_dir(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("predicted")
-    for name in ("prepared", "truth"):
-        shutil.copytree(cohort / name, out / name)
-    (out / "prepared" / "recipe.json").write_text(json.dumps(describe_recipe(Recipe())))
-    arguments = ["--out", str(out), "--features", "regions", "--label-rate", "0.3", "--stage", "train", *FAST]
-    assert run_adni(arguments) == 0
+def run_dir(trained_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = shutil.copytree(trained_cohort, tmp_path_factory.mktemp("predicted") / "out")
     return out / "runs" / "regions-tcgm-r0.3-s0"
 
 
@@ -70,7 +62,7 @@ def test_runs_begun_by_murauer_and_closed_form_ones_predict_again_as_they_did(
     prepared = run_dir.parents[1] / "prepared"
     murauer = {"source": [str(prepared)], "source_steps": 4, "steps": 4, "latent": 8, "hidden": 8}
     overrides = {"data.path": str(prepared), "data.label_rate": 0.3, "train.steps": 4, "train.device": "cpu"}
-    overrides |= {"pretraining": pretraining, "pretrainings.murauer": murauer}
+    overrides |= {"pretraining": pretraining, "pretrainings.murauer": murauer, "methods.pvcc.iterations": 10}
     settings = load_settings("adni_regions", overrides)
     run = load_run(train_run(tmp_path / "runs", settings, method, 0, progress=False))
     known = run.predictions[(run.predictions.split == "test") & run.predictions.present]

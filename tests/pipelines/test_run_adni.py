@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +16,11 @@ from pipelines import run_adni
 from pipelines.run_adni import main
 from pipelines.truth import Truth
 from reports.writing import Reports
-
-FAST = ["--set", "train.steps=60", "--set", "train.supervised_steps=10", "--jobs", "1"]
+from tests.pipelines.conftest import REGIONS
 
 
 def arguments(out: Path, *more: str) -> list[str]:
-    return ["--out", str(out), "--features", "regions", "--label-rate", "0.3", *FAST, *more]
+    return ["--out", str(out), *REGIONS, *more]
 
 
 def stamps(folder: Path) -> dict[Path, int]:
@@ -28,9 +28,8 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def trained(cohort: Path) -> Path:
-    assert main(arguments(cohort, "--stage", "train")) == 0
-    return cohort
+def trained(trained_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(trained_cohort, tmp_path_factory.mktemp("trained") / "out")
 
 
 def test_training_writes_a_run_for_the_method_and_one_for_the_baseline(trained: Path) -> None:

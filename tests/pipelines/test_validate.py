@@ -12,22 +12,14 @@ import pytest
 from adni_tcgm.files import sha256
 from adni_tcgm.storage import load_run
 from pipelines.restoring import Refused, describe_recipe
-from pipelines.run_adni import main as run_adni
 from pipelines.validate import check_recipe, list_known, main
 from preprocessing.intake.labels import LabelRule
 from preprocessing.subject.plan import Recipe
 
-FAST = ["--set", "train.steps=20", "--set", "train.supervised_steps=5", "--jobs", "1"]
-
 
 @pytest.fixture(scope="module")
-def run_dir(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("validated")
-    for name in ("prepared", "truth"):
-        shutil.copytree(cohort / name, out / name)
-    (out / "prepared" / "recipe.json").write_text(json.dumps(describe_recipe(Recipe())))
-    arguments = ["--out", str(out), "--features", "regions", "--label-rate", "0.3", "--stage", "train", *FAST]
-    assert run_adni(arguments) == 0
+def run_dir(trained_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = shutil.copytree(trained_cohort, tmp_path_factory.mktemp("validated") / "out")
     return out / "runs" / "regions-tcgm-r0.3-s0"
 
 

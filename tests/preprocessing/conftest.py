@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from scipy import ndimage
 
 from preprocessing.intake import bids
-from preprocessing.steps import register, template, tissue
+from preprocessing.steps import template, tissue
 from preprocessing.subject.plan import Recipe, SubjectTask
 from preprocessing.subject.run import preprocess_subject
 
@@ -135,12 +136,18 @@ def template_scans(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def template_subject(tmp_path_factory) -> tuple[SubjectTask, Path]:
+def template_subject(made_once, tmp_path_factory) -> tuple[SubjectTask, Path]:
     """The template as a person with a PET, through all real steps at a coarse setting."""
-    register.make_repeatable()
-    folder = tmp_path_factory.mktemp("template")
-    t1, fdg = template_scans(folder)
     coarse = Recipe(syn_iterations=(10, 5, 0))
-    task = SubjectTask("sub-ADNI000S0000", "ses-M000", t1, fdg, recipe=coarse)
-    preprocess_subject(task, folder / "prepared")
-    return task, folder / "prepared"
+
+    def task_in(folder: Path) -> SubjectTask:
+        scans = (folder / "t1.nii.gz", folder / "pet.nii.gz")
+        return SubjectTask("sub-ADNI000S0000", "ses-M000", *scans, recipe=coarse)
+
+    def prepare(folder: Path) -> None:
+        folder.mkdir()
+        template_scans(folder)
+        preprocess_subject(task_in(folder), folder / "prepared")
+
+    folder = shutil.copytree(made_once("template", prepare), tmp_path_factory.mktemp("template") / "subject")
+    return task_in(folder), folder / "prepared"

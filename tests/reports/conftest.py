@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import nibabel as nib
@@ -201,13 +202,14 @@ def few_draws() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def outputs(tmp_path_factory) -> Path:
-    return build_outputs(tmp_path_factory.mktemp("simulated"))
+def outputs(made_once, tmp_path_factory) -> Path:
+    return shutil.copytree(made_once("outputs", build_outputs), tmp_path_factory.mktemp("simulated") / "out")
 
 
 @pytest.fixture(scope="session")
-def real_outputs(tmp_path_factory) -> Path:
-    return build_outputs(tmp_path_factory.mktemp("real"), simulated=False)
+def real_outputs(made_once, tmp_path_factory) -> Path:
+    made = made_once("real-outputs", partial(build_outputs, simulated=False))
+    return shutil.copytree(made, tmp_path_factory.mktemp("real") / "out")
 
 
 def run_folders(root: Path) -> list[Path]:

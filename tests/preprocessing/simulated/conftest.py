@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from preprocessing.simulated import tissue_model
 from preprocessing.simulated.anatomy import TemplateAnatomy
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
+from tests.conftest import MadeOnce
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +27,9 @@ def design() -> CohortDesign:
 
 
 @pytest.fixture(scope="session")
-def written(design: CohortDesign, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("simulated")
+def written(design: CohortDesign, made_once: MadeOnce) -> Path:
     with quick_segmentation():
-        write_cohort(out, design, jobs=0, progress=False)
-    return out
+        return made_once("written", partial(write_cohort, design=design, jobs=0, progress=False))
 
 
 @contextmanager
