@@ -16,6 +16,7 @@ from pathlib import Path
 
 from adni_tcgm import __version__
 from adni_tcgm.command import add_debug, run_command
+from preprocessing.cohort.preflight import usable_cores
 
 LEVELS = ("participant", "group")
 EXAMPLES = """\
@@ -37,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         *("--n-procs", "--n_procs", "--n-cpus"),
         type=int,
-        default=os.cpu_count(),
+        default=usable_cores(),
         metavar="N",
-        help="processes of one thread each; default: all cores",
+        help="processes of one thread each; default: all cores that it may use",
     )
     parser.add_argument("--work-dir", "-w", type=Path, metavar="DIR", help="for temporary files; default: the system's")
     group = parser.add_argument_group("participant level")

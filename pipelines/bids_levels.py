@@ -17,6 +17,7 @@ from pipelines import run_adni
 from pipelines.boilerplate import write_boilerplate
 from pipelines.restoring import RECIPE, describe_recipe
 from preprocessing.cohort.engine import Worker, run_tasks
+from preprocessing.cohort.preflight import check_room
 from preprocessing.cohort.run import preprocess_cohort, task_of
 from preprocessing.intake import bids
 from preprocessing.intake.acquisition import from_sidecars
@@ -136,10 +137,12 @@ def prepare_in_turn(
 ) -> tuple[dict[str, Outcome], list[str]]:
     """Prepare visits, `jobs` at a time, that no other process is at work on. Returns outcomes by name, and the others.
 
-    A few are claimed at a time, so that processes with the same list share it.
+    A few are claimed at a time, so that processes with the same list share it. Raises ValueError for a disk that is too
+    small.
     """
     done = {task.name: outcome for task in tasks if (outcome := read_done(task, prepared))}
     left = [task for task in tasks if task.name not in done]
+    check_room(prepared, len(left), jobs).require(prepared)
     elsewhere = []
     while left:
         with ExitStack() as claims:
