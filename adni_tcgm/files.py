@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -37,7 +38,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary neighbor to write to; it takes the place of `path` at the end, or is removed where that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last: np.savez and matplotlib read the format from it.
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
+    # Two containers that write into one folder may both be process 1.
+    writer = f"{os.getpid()}-{secrets.token_hex(4)}"
+    partial = path.with_name(f".{path.stem}.{writer}{PARTIAL_SUFFIX}{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)

@@ -65,6 +65,15 @@ def test_leftovers_of_a_killed_run_are_taken_away_and_nothing_else(tmp_path: Pat
     assert names(tmp_path) == ["a.nii.gz"]
 
 
+def test_two_writers_of_one_number_do_not_share_a_partial_file(tmp_path: Path) -> None:
+    """As in two containers, where both may be process 1."""
+    with whole_file(tmp_path / "a.json") as one, whole_file(tmp_path / "a.json") as other:
+        assert one != other
+        one.write_bytes(b"one")
+        other.write_bytes(b"other")
+    assert names(tmp_path) == ["a.json"]
+
+
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen]:
     """Another process that holds the lock of tmp_path."""

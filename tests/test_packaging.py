@@ -1,4 +1,4 @@
-"""What is installed is declared once: pyproject.toml, constraints.txt and environment.yml agree."""
+"""What is installed is declared once: pyproject.toml, constraints.txt and environment.yml agree; data files ship."""
 
 from __future__ import annotations
 
@@ -43,3 +43,21 @@ def test_make_installs_the_pinned_torch_first() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert f"torch=={pins['torch']}" in makefile
     assert makefile.index("torch==") < makefile.index("--constraint constraints.txt")
+
+
+def test_every_file_beside_the_code_ships_in_the_wheel_but_the_folds_of_the_networks() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    ships = {
+        file
+        for package, patterns in declared.items()
+        for pattern in patterns
+        for file in (ROOT / package).glob(pattern)
+    }
+    packages = ("adni_tcgm", "preprocessing", "pipelines", "reports")
+    beside = {
+        file
+        for package in packages
+        for file in (ROOT / package).rglob("*")
+        if file.is_file() and file.suffix not in (".py", ".pyc") and file.parent.name != "folds"
+    }
+    assert beside == {file for file in ships if file.is_file()}

@@ -16,7 +16,7 @@ from adni_tcgm.files import remove_leftovers
 from adni_tcgm.privacy import cap_age
 from preprocessing.choices import PAIR_DAYS
 from preprocessing.cohort import preflight
-from preprocessing.cohort.engine import Limits, Worker, run_tasks
+from preprocessing.cohort.engine import Limits, Worker, failed_outcome, run_tasks
 from preprocessing.intake import prepared_people
 from preprocessing.intake.acquisition import interval_days
 from preprocessing.intake.clinical import scores_at_scan
@@ -30,9 +30,10 @@ from preprocessing.quality.overrides import FILE as OVERRIDES
 from preprocessing.quality.overrides import Overrides, obey, read_overrides, verdict_of, write_template
 from preprocessing.quality.sheet import write_contact_sheet
 from preprocessing.simulated.folds import MARK, read_folds
+from preprocessing.steps.orient import ScanError
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import derivative
-from preprocessing.subject.outcome import Outcome, read_done
+from preprocessing.subject.outcome import Outcome, StepFailed, read_done
 from preprocessing.subject.plan import RECIPE_VERSION, Recipe, SubjectTask, regions_path
 from preprocessing.subject.run import preprocess_subject
 
@@ -44,6 +45,7 @@ MANIFEST_COLUMNS = (
     *("months_without_dementia", "field_strength_t", "tracer", "days_between", "months", "qc_automatic", "qc_rater"),
     *("diagnosis", "months_to_death"),
 )
+NOT_PREPARED = StepFailed("intake", ScanError("not_prepared", "no finished preparation by this recipe is there"))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def preprocess_cohort(
     dates: str | None = None,
     visits: str = "one",
     overrides: Path | None = None,
+    prepare: bool = True,
 ) -> CohortSummary:
     """Prepare every person of an ADNI download, each in a worker process with one thread (jobs=0: in this process).
 
@@ -97,7 +100,8 @@ def preprocess_cohort(
     scores and histories, clinical.tsv and label_rules.tsv to `prepared`, and takes in the people of
     `prepared/given.tsv`. A second call redoes nobody whose scans and recipe are unchanged. `limits`: of time and
     memory, of each subject. `worker` stands for `preprocess_subject`. `overrides`: verdicts of people
-    (`quality.overrides`); default: `prepared/qc_overrides.tsv`.
+    (`quality.overrides`); default: `prepared/qc_overrides.tsv`. `prepare`: False writes the tables of what was prepared
+    before; whoever was not is a ledger row.
     Raises only for missing or strange tables and for a disk that is too small; a bad scan is a ledger row.
     """
     raw, prepared, tables = Path(raw), Path(prepared), Path(tables) if tables else None
@@ -108,13 +112,16 @@ def preprocess_cohort(
     given_names = frozenset(given_people.participant_id)
     intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
     folds = read_folds(raw)
-    tasks = {person.name: _task(person, recipe, folds.get(person.participant_id)) for person in intake.people}
+    tasks = {person.name: task_of(person, recipe, folds.get(person.participant_id)) for person in intake.people}
     given_people = prepared_people.without_scans(given_people, intake)
     said = _read_overrides(overrides, prepared, intake, given_people)
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
     pending = [task for name, task in tasks.items() if name not in done]
-    preflight.check_room(prepared, len(pending), jobs).require(prepared)
-    outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler, limits)
+    if prepare:
+        preflight.check_room(prepared, len(pending), jobs).require(prepared)
+        outcomes = done | run_tasks(pending, prepared, jobs, worker, progress, scheduler, limits)
+    else:
+        outcomes = done | {task.name: failed_outcome(task, prepared, NOT_PREPARED) for task in pending}
 
     people = [_manifest_row(person, outcomes[person.name]) for person in intake.people]
     people = [row for row in people if row["gm_path"]]
@@ -137,7 +144,7 @@ def preprocess_cohort(
         prepared=prepared,
         raw=len(people),
         given=len(rows),
-        processed=len(pending),
+        processed=len(pending) if prepare else 0,
         reused=len(done),
         failed=sum(row.status == "failed" for row in ledger),
         labels=dict(Counter(manifest.label_reason)),
@@ -147,7 +154,8 @@ def preprocess_cohort(
     )
 
 
-def _task(person: Person, recipe: Recipe, fold: int | None) -> SubjectTask:
+def task_of(person: Person, recipe: Recipe, fold: int | None = None) -> SubjectTask:
+    """What is to be done for one visit."""
     return SubjectTask(
         participant_id=person.participant_id,
         session_id=person.session_id,

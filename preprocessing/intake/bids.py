@@ -14,7 +14,7 @@ how months are found, `bids_choice` which image is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,11 +36,19 @@ UNPLACED = "nothing tells the month of its session; a column months in sub-X_ses
 NO_TRACER = re.compile(r"18\W*f|f\W*18|fluorine|solution|injection|radiopharmaceutical|tracer|pet|[\W_]")
 
 
-def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAIR_DAYS, visits: str = "one") -> Intake:
+def read_dataset(
+    root: Path,
+    rule: LabelRule | None = None,
+    pair_days: int = PAIR_DAYS,
+    visits: str = "one",
+    participants: Collection[str] | None = None,
+) -> Intake:
     """Plan the work on a data set. Everybody in participants.tsv or with a folder is a person or ledger rows.
 
-    visits: "one" a person (the earliest with MCI and a pair, if any), or "all" that have a T1.
-    Raises FileNotFoundError for a folder without people, ValueError for tables that are not understood.
+    visits: "one" a person (the earliest with MCI and a pair, if any), or "all" that have a T1. participants: nobody but
+    these (sub-X) is read.
+    Raises FileNotFoundError for a folder without people, ValueError for tables that are not understood and for
+    participants who are not there.
     """
     folders = {path.name: path for path in sorted(root.glob("sub-*")) if path.is_dir()}
     listed = read_participants(root / "participants.tsv")
@@ -48,7 +56,13 @@ def read_dataset(root: Path, rule: LabelRule | None = None, pair_days: int = PAI
         raise FileNotFoundError(f"{root}: no sub-* folder; a BIDS data set is needed")
     written, sidecars = read_phenotype(root / "phenotype"), Sidecars()
     people, ledger, histories, deaths = [], [], {}, {}
-    for name in sorted(set(folders) | set(listed)):
+    everybody = set(folders) | set(listed)
+    unknown = sorted(set(participants or ()) - everybody)
+    if unknown:
+        raise ValueError(
+            f"{root}: no {unknown[0]} among {len(everybody)} people, e.g. {', '.join(sorted(everybody)[:3])}"
+        )
+    for name in sorted(everybody if participants is None else participants):
         about = listed.get(name, About())
         timeline = read_timeline(root / name, written.get(name, []), about.history)
         histories[name] = timeline.history
