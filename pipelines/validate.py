@@ -1,7 +1,7 @@
 """`python -m pipelines.validate RUN_DIR --data OTHER`: a finished run, frozen, applied to the people of another cohort.
 
 OTHER is a prepared folder, or an ADNI download; `--bids` and `--list` take scans as `pipelines.run_adni` does. Nothing
-of the run changes. Labels of OTHER only judge it and, in a second column, shift the probabilities by one intercept.
+of the run changes. Labels of OTHER only evaluate it and, in a second column, shift the probabilities by one intercept.
 
 OUT/validation.pdf, validation.json   flow, Table 1 of both cohorts, AUC, calibration, drift of measurements
 OUT/predictions.tsv, drift.tsv        every probability; every region's standardized difference
@@ -88,7 +88,7 @@ def read_recipe(file: Path) -> dict:
 
 
 def list_known(run_dir: Path, people: pd.DataFrame) -> set[str]:
-    """Sample ids of `people` who are of the run's own cohort, in whatever split: they can judge nothing.
+    """Sample ids of `people` who are of the run's own cohort, in whatever split: they are no other people.
 
     A participant_id of the run's splits or of its manifest (its norm and its CN and AD people are no strangers either),
     or a group_id of its splits, is the same person. Simulated cohorts number their people anew, so there the same id is
@@ -125,7 +125,7 @@ def validate(options: Options, trained: Run, out: Path) -> int:
     chosen = [sample_id for sample_id in people["sample_id"] if sample_id not in known]
     if not chosen:
         raise Refused(
-            f"{prepared}: none of its {len(people)} people with mild cognitive impairment can judge this run; "
+            f"{prepared}: none of its {len(people)} people with mild cognitive impairment are others than this run's; "
             f"{len(known)} of them are of its own cohort"
         )
     predictions = predict_people(trained, prepared, OTHER, sample_ids=chosen)

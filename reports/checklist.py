@@ -77,7 +77,7 @@ ITEMS = (
     Item("discrimination and calibration", True, "", "How well; Can the probability be believed?"),
     Item("clinical usefulness", True, None, "Is it worth acting on?: decision curve"),
     Item("updating of the model", True, None, why_not="nothing was updated"),
-    Item("failures: who is misjudged", False, "", "For whom; QC and failures in ledger.tsv, qc.html"),
+    Item("failures: who is misclassified", False, "", "For whom; QC and failures in ledger.tsv, qc.html"),
     Item("full model, so that others can use it", True, None, "weights.safetensors; pipelines.predict"),
     Item("interpretation", True, "", why_not=OURS),
     Item("limitations, generalizability", True, "", "page 1, What limits it; Limits"),

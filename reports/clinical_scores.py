@@ -54,17 +54,17 @@ def compare(cohort: Cohort, scores: pd.DataFrame) -> list[dict[str, str]]:
     run's own probability, its difference that to all clinical scores. MMSE and ADAS-Cog 13 follow by themselves.
     """
     headline = cohort.headline
-    fitted, judged = (labeled_rows(headline, split) for split in (headline.calibration_split, "test"))
-    converter = judged["converter"].to_numpy(bool)
+    fitted, tested = (labeled_rows(headline, split) for split in (headline.calibration_split, "test"))
+    converter = tested["converter"].to_numpy(bool)
     if min(converter.sum(), (~converter).sum()) < SMALLEST_CELL:
         return []
     labels = fitted["converter"].to_numpy()
-    imaging = _columns(cohort, scores, judged)["imaging"].to_numpy()
+    imaging = _columns(cohort, scores, tested)["imaging"].to_numpy()
     rows = []
     tests = [name for name in COGNITIVE_TESTS if name in scores]
     kinds = {"clinical scores": list(scores)} | ({_and_list(tests): tests} if len(tests) < scores.shape[1] else {})
     for name, columns in kinds.items():
-        tables = [_columns(cohort, scores[columns], part) for part in (fitted, judged)]
+        tables = [_columns(cohort, scores[columns], part) for part in (fitted, tested)]
         clinical = [table.drop(columns="imaging").to_numpy() for table in tables]
         alone = logistic_scores(clinical[0], labels, [clinical[1]])[0]
         both = logistic_scores(tables[0].to_numpy(), labels, [tables[1].to_numpy()])[0]

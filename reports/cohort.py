@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from reports import evidence, figures, overlays, tables
+from reports import evidence, overlays, performance, tables
 from reports.checklist import checklist_rows
 from reports.clinical_scores import clinical_section, split_baselines
 from reports.gathering import Cohort
@@ -95,7 +95,7 @@ def _precision_note(cohort: Cohort) -> str:
     test = cohort.headline.splits[cohort.headline.splits["split"] == "test"]
     converters, stable = (int((test["label"] == label).sum()) for label in ("converter", "stable"))
     if min(converters, stable) < 2:
-        return "The test split has fewer than two labeled people of a class: no AUC can be judged."
+        return "The test split has fewer than two labeled people of a class: no AUC can be estimated."
     error = tables.auc_standard_error(0.75, converters, stable)
     return (
         f"{converters + stable} labeled test people: an AUC of .75 has a standard error of about {error:.2f}, so most "
@@ -109,9 +109,9 @@ def describe_cohort(cohort: Cohort, baselines: list[dict[str, Any]]) -> tuple[di
     scores = tables.gather_scores(cohort.runs)
     clinical_baselines, baselines = split_baselines(baselines)
     metrics, forest = tables.tabulate_metrics(cohort.runs, baselines, headline)
-    drawn = {"roc.svg": figures.draw_roc(scores, MODALITY_TITLES, headline.name)}
+    drawn = {"roc.svg": performance.draw_roc(scores, MODALITY_TITLES, headline.name)}
     if forest:
-        drawn["forest.svg"] = figures.draw_forest(forest, MODALITY_TITLES)
+        drawn["forest.svg"] = performance.draw_forest(forest, MODALITY_TITLES)
     labels = headline.metrics.get("labels", {})
     base = cohort.base_rate
     data = {
@@ -149,7 +149,7 @@ def describe_cohort(cohort: Cohort, baselines: list[dict[str, Any]]) -> tuple[di
     drawn |= figures_of_evidence
     data["message"], pictures = message_section(cohort, forest, scores, clinical_baselines)
     drawn |= pictures
-    drawn["pr.svg"] = figures.draw_precision_recall(scores, MODALITY_TITLES)
+    drawn["pr.svg"] = performance.draw_precision_recall(scores, MODALITY_TITLES)
     data["clinical"] = clinical_section(cohort, clinical_baselines)
     data["rules"] = rules_section(cohort)
     data["checklist"] = checklist_rows()

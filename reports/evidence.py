@@ -15,7 +15,7 @@ from adni_tcgm.evaluation.clinical import (
     predictive_values,
 )
 from adni_tcgm.evaluation.intervals import bootstrap_interval
-from reports import figures
+from reports import performance
 from reports.gathering import Cohort
 from reports.intervals import auc, auc_interval
 from reports.records import CLASSES, Run
@@ -78,7 +78,7 @@ def _with_interval(metric, labels: np.ndarray, right: np.ndarray) -> str:
 
 
 def tabulate_decisions(cohort: Cohort) -> list[dict[str, str]]:
-    """Accuracies at .5 with intervals, and each run against the headline run on the people that both judged."""
+    """Accuracies at .5 with intervals, and each run against the headline run on the people that both predicted."""
     reference, table = labeled_rows(cohort.headline, "test"), []
     for run in cohort.runs:
         rows = labeled_rows(run, "test")
@@ -194,7 +194,7 @@ def describe_evidence(cohort: Cohort) -> tuple[dict[str, Any], dict[str, bytes]]
         "treat all": net_benefit(labels, np.ones(len(p)), THRESHOLDS),
         "treat nobody": np.zeros(len(THRESHOLDS)),
     }
-    drawn = {"decision.svg": figures.draw_decision(THRESHOLDS, curves)}
+    drawn = {"decision.svg": performance.draw_decision(THRESHOLDS, curves)}
     survival, curve = survival_section(cohort, rows)
     drawn |= curve
     data = {

@@ -29,12 +29,12 @@ def compare_discrimination(cohort: Cohort, other: Cohort, hide: bool) -> list[di
     for modality in MODALITIES:
         row: dict[str, Any] = {"modality": modality}
         for name, people, split in (("test", cohort, "test"), ("other", other, OTHER)):
-            judged = labeled_rows(people.headline, split, modality)
-            converter, score = judged["converter"].to_numpy(bool), log_odds(judged).to_numpy()
+            labeled = labeled_rows(people.headline, split, modality)
+            converter, score = labeled["converter"].to_numpy(bool), log_odds(labeled).to_numpy()
             fewest = min(converter.sum(), (~converter).sum())
             limits = None if hide and fewest < SMALLEST_CELL else auc_interval(converter, score)
             row[name] = {
-                "n": len(judged),
+                "n": len(labeled),
                 "converters": None if hide and 0 < fewest < SMALLEST_CELL else int(converter.sum()),
                 "auc": None if limits is None else auc(converter, score),
                 "low": limits and limits[0],
@@ -49,8 +49,8 @@ def compare_calibration(other: Cohort, hide: bool) -> list[dict[str, Any]]:
 
     The intercept is cross-fitted: each person's probability is shifted by what the people of nine other folds gave.
     """
-    judged = labeled_rows(other.headline, OTHER)
-    labels, frozen = judged["converter"].to_numpy(), judged[CALIBRATED].to_numpy()
+    labeled = labeled_rows(other.headline, OTHER)
+    labels, frozen = labeled["converter"].to_numpy(), labeled[CALIBRATED].to_numpy()
     shifted = recalibrate_intercept(labels, frozen)
     if shifted is None or (hide and min(labels.sum(), (1 - labels).sum()) < SMALLEST_CELL):
         return []

@@ -26,8 +26,8 @@ def load_rules(cohort: Cohort) -> pd.DataFrame:
     return table.assign(sample_id=table["participant_id"] + "_" + table["session_id"])[["sample_id", "rule", "label"]]
 
 
-def list_judged(cohort: Cohort) -> pd.DataFrame:
-    """Who can judge another rule, by sample id: `p` and `weight`.
+def list_outcomes(cohort: Cohort) -> pd.DataFrame:
+    """Whose outcome another rule can label, by sample id: `p` and `weight`.
 
     The labeled test people, and those without a label by the run's own rule, who trained without one. All of these have
     a probability, but only the test split of the labeled: each counts that split's share.
@@ -60,13 +60,13 @@ def weighted_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
 def rules_section(cohort: Cohort) -> dict[str, Any] | None:
     """A row per rule: n of each class, who has none, AUC with its interval; None where no other labels are known."""
-    rules, judged = load_rules(cohort), list_judged(cohort)
+    rules, scored = load_rules(cohort), list_outcomes(cohort)
     rows = []
     for name, part in rules.groupby("rule", sort=False):
-        labels = part.set_index("sample_id")["label"].reindex(judged.index).fillna("")
+        labels = part.set_index("sample_id")["label"].reindex(scored.index).fillna("")
         known = labels.isin(CLASSES).to_numpy()
         converter = (labels[known] == "converter").to_numpy(int)
-        scores = judged.loc[known, ["p", "weight"]].to_numpy()
+        scores = scored.loc[known, ["p", "weight"]].to_numpy()
         counts = {label: int((labels == label).sum()) for label in CLASSES}
         few = min(counts.values()) < SMALLEST_CELL
         interval = None if few else bootstrap_interval(weighted_auc, converter, scores, draws=DRAWS)
@@ -76,5 +76,5 @@ def rules_section(cohort: Cohort) -> dict[str, Any] | None:
         rows.append({"rule": name, **shown, "auc": auc})
     if all(row["auc"] == "–" for row in rows):
         return None
-    weight = judged["weight"].min()
+    weight = scored["weight"].min()
     return {"rows": rows, "weight": fixed(weight) if weight < 1 else None}

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from adni_tcgm.evaluation.clinical import calibration_line
-from reports import figures
+from reports import performance
 from reports.clinical_scores import clinical_section
 from reports.evidence import CALIBRATED, labeled_rows, list_subgroups
-from reports.figures import ForestRow
 from reports.gathering import Cohort
 from reports.intervals import auc, auc_interval
+from reports.performance import ForestRow
 from reports.records import MODALITIES, MODALITY_TITLES
 from reports.tables import SMALLEST_CELL, fixed
 
@@ -113,7 +113,10 @@ def rate_subgroups(cohort: Cohort) -> list[ForestRow]:
 
 
 def message_section(
-    cohort: Cohort, forest: list[ForestRow], scores: dict[str, list[figures.Scores]], baselines: list[dict[str, Any]]
+    cohort: Cohort,
+    forest: list[ForestRow],
+    scores: dict[str, list[performance.Scores]],
+    baselines: list[dict[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Words and figures of page one."""
     data: dict[str, Any] = {
@@ -124,18 +127,18 @@ def message_section(
     }
     own = {m: next((s for s in runs if s.run == cohort.headline.name), None) for m, runs in scores.items()}
     shown = {m: s for m, s in own.items() if s is not None and np.ptp(s.converter.astype(int)) > 0}
-    drawn = {"one-roc.svg": figures.draw_headline_roc(shown, MODALITY_TITLES)} if shown else {}
+    drawn = {"one-roc.svg": performance.draw_headline_roc(shown, MODALITY_TITLES)} if shown else {}
     if "all" in shown:
-        drawn["one-calibration.svg"] = figures.draw_calibration(shown["all"])
+        drawn["one-calibration.svg"] = performance.draw_calibration(shown["all"])
     combined = [
         row
         for row in forest
         if row.modality == "all" and (row.kind != "baseline" or _budget(row.title) in SAME_OR_FEWER_LABELS)
     ]
     if combined:
-        drawn["one-against.svg"] = figures.draw_small_forest(combined)
+        drawn["one-against.svg"] = performance.draw_small_forest(combined)
     groups = rate_subgroups(cohort)
     if groups:
-        drawn["one-groups.svg"] = figures.draw_small_forest(groups)
+        drawn["one-groups.svg"] = performance.draw_small_forest(groups)
     data["figures"] = sorted(drawn)
     return data, drawn

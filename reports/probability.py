@@ -56,7 +56,7 @@ def describe_choice(cohort: Cohort) -> str:
 
 
 def tabulate_likeness(measurements: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
-    """Sample id × what a person's likeness to the training people is judged by: measurements, age and head size."""
+    """Sample id × what a person's likeness to the training people is measured by: measurements, age and head size."""
     keys = [(measure.key, "both") for measure in MEASURES if not measure.per_tiv]
     table = measurements[keys].set_axis([measure for measure, _ in keys], axis=1)
     return table.assign(age=people["age"], tiv_ml=people["tiv_ml"])
@@ -105,7 +105,9 @@ def _rows(cohort: Cohort, sample_id: str) -> list[figures.ProbabilityRow]:
 
 def _people(run: Run) -> str:
     if run.austere:
-        return f"the {run.metrics['calibration']['samples']} with a visible label, each judged by a model without them"
+        return (
+            f"the {run.metrics['calibration']['samples']} with a visible label, each predicted by a model without them"
+        )
     return "of validation"
 
 

@@ -17,14 +17,12 @@ from reports.gathering import Cohort
 from reports.norms import HIPPOCAMPUS, MEASURES, META_ROI, Measure, asymmetry
 from reports.own_scan import draw_own_scan, find_own_scan
 from reports.probability import probability_section
+from reports.quality import contour_pictures, override_notes, quality_rows
 from reports.records import (
     AGE_CAP,
     MODALITIES,
     MODALITY_TITLES,
     Run,
-    contour_pictures,
-    override_notes,
-    quality_rows,
 )
 from reports.response import describe_response
 from reports.saliency import saliency_section

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.figures import ForestRow, Scores
 from reports.intervals import auc, auc_interval
+from reports.performance import ForestRow, Scores
 from reports.records import CLASSES, MODALITIES, MODALITY_TITLES, Run, log_odds
 
 SMALLEST_CELL = 5
@@ -242,7 +242,7 @@ def tabulate_metrics(
         for baseline in baselines:
             if baseline["modality"] != modality or baseline["split"] not in ("test", "exact"):
                 continue
-            if baseline["split"] == "exact":  # known from how simulated people were made, not judged on any
+            if baseline["split"] == "exact":  # known from how simulated people were made, not measured on any
                 if baseline["auc"] != bayes:
                     table.append(_row(baseline["baseline"], "bayes", modality, baseline))
                 continue

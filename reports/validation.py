@@ -11,7 +11,7 @@ import pandas as pd
 
 from adni_tcgm.evaluation.clinical import recalibrate_intercept
 from adni_tcgm.files import write_text
-from reports import drift, figures
+from reports import drift, performance
 from reports.evidence import CALIBRATED, labeled_rows
 from reports.external import (
     OTHER,
@@ -46,7 +46,7 @@ from reports.typesetting import typeset
 @dataclass(frozen=True)
 class Validation:
     """cohort: that of the run; other: the same run with the other people and what it says of them (split OTHER);
-    known: sample ids of the other folder that are of the run's cohort and judge nothing."""
+    known: sample ids of the other folder that are of the run's cohort and are left out."""
 
     cohort: Cohort
     other: Cohort
@@ -98,17 +98,17 @@ def measure_drift(both: Validation) -> tuple[pd.DataFrame, dict[str, Any] | None
     parts = {
         name: cohort.people.index.intersection(splits.index[splits["split"] == name]) for name in ("train", "test")
     }
-    judged = other.people.index.intersection(other.headline.splits.index)
+    predicted = other.people.index.intersection(other.headline.splits.index)
     table = drift.tabulate_drift(
         drift.tabulate_regions(cohort.prepared),
         drift.tabulate_regions(other.prepared),
         cohort.people.loc[parts["train"]],
-        other.people.loc[judged],
+        other.people.loc[predicted],
     )
     mine, theirs = (tabulate_likeness(one.measurements, one.people) for one in (cohort, other))
     training = mine.loc[parts["train"]]
     flagged = {"test": drift.share_flagged(training, mine.loc[parts["test"]])}
-    flagged["other"] = drift.share_flagged(training, theirs.loc[judged])
+    flagged["other"] = drift.share_flagged(training, theirs.loc[predicted])
     return table, flagged
 
 
@@ -204,13 +204,15 @@ def draw_validation(both: Validation, calibration: list[dict[str, Any]]) -> dict
         if converter.any() and not converter.all():
             metrics = both.other.headline.metrics
             about = (both.other.headline.name, metrics["method"], metrics["features"])
-            scores[modality] = figures.Scores(*about, converter, log_odds(rows).to_numpy(), rows[CALIBRATED].to_numpy())
-    drawn = {"roc.svg": figures.draw_headline_roc(scores, MODALITY_TITLES)} if scores else {}
+            scores[modality] = performance.Scores(
+                *about, converter, log_odds(rows).to_numpy(), rows[CALIBRATED].to_numpy()
+            )
+    drawn = {"roc.svg": performance.draw_headline_roc(scores, MODALITY_TITLES)} if scores else {}
     if calibration:
         combined = scores["all"]
         shifted = recalibrate_intercept(combined.converter.astype(int), combined.calibrated)
-        drawn["frozen.svg"] = figures.draw_calibration(combined, "other people")
-        drawn["shifted.svg"] = figures.draw_calibration(replace(combined, calibrated=shifted), "other people")
+        drawn["frozen.svg"] = performance.draw_calibration(combined, "other people")
+        drawn["shifted.svg"] = performance.draw_calibration(replace(combined, calibrated=shifted), "other people")
     return drawn
 
 

@@ -14,7 +14,8 @@ from preprocessing.quality import overrides
 from preprocessing.quality.limits import VERDICTS
 
 STYLE = """
-fieldset { border: 0; margin: .5rem 0 0; padding: 0; display: flex; gap: .4rem; align-items: baseline }
+fieldset { border: 0; margin: .5rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .4rem;
+  align-items: baseline; min-width: 0 }
 fieldset input { flex: 1; min-width: 5rem } select, input { font: inherit; padding: .1rem .3rem }
 nav label { margin-left: auto } .problems { color: #b02a2a }
 """
@@ -80,9 +81,11 @@ def marks(row: LedgerRow, said: overrides.Override | None) -> str:
         for value in ("", *VERDICTS)
     )
     ids = f'data-participant="{escape(row.participant_id)}" data-session="{escape(row.session_id)}"'
+    scan = "T1" if row.modality == "mri" else "PET"
     return (
-        f'<fieldset {ids} data-modality="{escape(row.modality)}">{"T1" if row.modality == "mri" else "PET"}'
-        f'<select>{options}</select><input placeholder="reason" value="{escape(reason)}"></fieldset>'
+        f'<fieldset {ids} data-modality="{escape(row.modality)}">{scan}'
+        f'<select aria-label="verdict on the {scan}">{options}</select>'
+        f'<input aria-label="reason" placeholder="reason" value="{escape(reason)}"></fieldset>'
     )
 
 

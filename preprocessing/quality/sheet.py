@@ -23,7 +23,8 @@ STYLE = """
 body { margin: 0 auto; max-width: 1500px; padding: 1.2rem }
 h1 { font-size: 1.3rem; margin: 0 0 .2rem }
 header p { margin: .2rem 0; color: #4d5661; max-width: 70rem }
-nav { position: sticky; top: 0; z-index: 1; background: #f6f7f9; padding: .6rem 0; display: flex; gap: .4rem }
+nav { position: sticky; top: 0; z-index: 1; background: #f6f7f9; padding: .6rem 0; display: flex; flex-wrap: wrap;
+  gap: .4rem }
 button { font: inherit; padding: .25rem .8rem; border: 1px solid #c3c9d1; border-radius: 1rem; background: #fff;
   cursor: pointer }
 button[aria-pressed=true] { background: #1c2127; color: #fff; border-color: #1c2127 }
@@ -39,7 +40,7 @@ h2 { font-size: 1rem; margin: 0 0 .3rem; overflow-wrap: anywhere }
 .badge { font-size: .8rem; padding: .05rem .5rem; border-radius: .8rem; color: #fff; background: #6a737d }
 .badge.pass { background: #267549 } .badge.warn { background: #8a5f00 }
 .badge.fail, .badge.failed { background: #c63d3d }
-ul { margin: .3rem 0; padding-left: 1.1rem }
+ul { margin: .3rem 0; padding-left: 1.1rem; overflow-wrap: anywhere }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
 td, th { padding: .05rem .7rem .05rem 0; text-align: left; font-weight: normal }
 td:nth-child(2) { text-align: right }
@@ -48,7 +49,11 @@ figure { margin: .6rem 0 0 } figcaption { font-size: .78rem; color: #4d5661 }
 .key { display: inline-block; width: .8rem; height: .35rem; margin: 0 .3rem 0 .2rem; outline: 1px solid #98a2ad }
 img { display: block; width: 100%; height: auto; background: #000; border-radius: 3px }
 kbd { border: 1px solid #c3c9d1; border-radius: 3px; padding: 0 .3em; background: #fff }
-@media (max-width: 900px) { .said { grid-template-columns: 1fr } }
+@media (max-width: 900px) { .said { grid-template-columns: minmax(0, 1fr) } }
+@media (max-width: 640px) {
+  nav { position: static } article { scroll-margin-top: 0 }
+  .picture { overflow-x: auto } .picture img { width: 900px }
+}
 """
 
 SCRIPT = """
@@ -207,7 +212,8 @@ def _pictures(prepared: Path, prefix: Path) -> str:
         if path.is_file():
             source = quote(path.relative_to(prepared).as_posix())
             figures.append(
-                f'<figure><img loading="lazy" src="{escape(source)}" alt="{escape(picture.caption)}">'
+                f'<figure><div class="picture"><img loading="lazy" src="{escape(source)}" '
+                f'alt="{escape(picture.caption)}"></div>'
                 f"<figcaption>{escape(picture.caption)}: {_legend(picture)}</figcaption></figure>"
             )
     return "".join(figures) or "<p>No pictures.</p>"

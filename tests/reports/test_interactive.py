@@ -147,14 +147,19 @@ def test_people_without_maps_have_no_saliency(cohort):
     assert saliency_section(cohort, person(RAW)) == (None, {})
 
 
+def dump(page: Path, profile: Path, size: str = "1000,1500") -> str:
+    """The page's DOM after its scripts have run, in a browser that reaches no host."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
+    command += [f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += ["--virtual-time-budget=60000", f"--window-size={size}", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
 def test_chromium_draws_all_layers_and_sends_no_request(explained, tmp_path):
     page = write_page(explained, person(RAW), tmp_path)
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command += ["--virtual-time-budget=60000", "--window-size=1000,1500", "--dump-dom", page.as_uri()]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
+    found = dump(page, tmp_path / "profile")
     state = json.loads(unescape(re.search(r'<div id="status" hidden="">([^<]*)', found)[1]))
     assert state["error"] == "" and state["refused"] == [] and state["requests"] == []
     assert state["volumes"] == 6
@@ -165,3 +170,46 @@ def test_chromium_draws_all_layers_and_sends_no_request(explained, tmp_path):
     # Red with the volume, blue with the SUVR, neither but the crosshair with both sliders at zero.
     assert colored["first"]["red"] > 3 * colored["none"]["red"] and colored["pet"]["blue"] > 1000
     assert colored["none"]["blue"] == 0
+
+
+# Waits until the viewer is up, then does what a reader would do, and writes what came of it where it can be read.
+PROBE = """<script>
+const waiting = setInterval(() => {
+  if (!document.getElementById("status").textContent) return;
+  clearInterval(waiting);
+  const canvas = document.getElementById("canvas"), gl = canvas.getContext("webgl2");
+  const press = (key, place) => place.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const place = () => document.getElementById("place").textContent;
+  const found = { width: innerWidth, page: document.documentElement.scrollWidth, places: [place()] };
+  const pictures = [...document.querySelectorAll(".wide > img")];
+  found.narrowest = Math.min(...pictures.map((image) => image.clientWidth));
+  canvas.focus();
+  for (const key of ["ArrowLeft", "ArrowUp", "PageDown"]) { press(key, canvas); found.places.push(place()); }
+  press("2", document.body);
+  found.sliders = [...document.querySelectorAll("input[type=range]")].map((slider) => Number(slider.value));
+  found.canvas = canvas.clientHeight / canvas.clientWidth;
+  const probe = document.createElement("div");
+  probe.id = "probe";
+  probe.textContent = JSON.stringify(found);
+  document.body.append(probe);
+}, 100);
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+def test_in_a_narrow_window_nothing_runs_over_the_edge_figures_stay_legible_and_keys_work(explained, tmp_path):
+    page = write_page(explained, person(RAW), tmp_path)
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    found = dump(page, tmp_path / "profile", size="390,2000")  # the browser's narrowest is 500
+    probe = json.loads(unescape(re.search(r'<div id="probe">([^<]*)', found)[1]))
+    assert probe["page"] <= probe["width"] <= 500
+    assert probe["narrowest"] >= 720
+    assert probe["canvas"] > 0.9  # slices in two rows, not in one with bands of white
+    # Right is on the left: an arrow to the left moves to the person's right, and so on.
+    assert probe["places"] == [
+        f"crosshair at x = {x}, y = {y}, z = {z} mm"
+        for x, y, z in ((-26, -22, -15), (-24, -22, -15), (-24, -22, -13), (-24, -24, -13))
+    ]
+    # T1, PET and outlines; "2" leaves of the other layers none.
+    assert probe["sliders"] == [1, 0, 0.8, 0, 0, 0.8]

@@ -12,7 +12,7 @@ from reports.__main__ import main
 from reports.cohort import describe_cohort
 from reports.gathering import gather_cohort
 from reports.intervals import auc
-from reports.label_rules import list_judged, rules_section, weighted_auc
+from reports.label_rules import list_outcomes, rules_section, weighted_auc
 from reports.records import load_prepared, load_run
 from reports.scans import COLUMNS, list_scans
 from tests.reports.conftest import build_outputs, run_folders
@@ -43,9 +43,9 @@ def test_the_runs_own_rule_gives_the_runs_own_auc_and_exchanged_labels_its_compl
 
 
 def test_people_without_a_label_count_as_the_test_split_does_of_the_labeled(cohort):
-    judged = list_judged(cohort)
-    assert judged["weight"].round(6).value_counts().to_dict() == {1.0: 11, round(11 / 59, 6): 1}
-    assert judged.index[judged["weight"] < 1].tolist() == ["sub-SIM0003_ses-M000"]
+    scored = list_outcomes(cohort)
+    assert scored["weight"].round(6).value_counts().to_dict() == {1.0: 11, round(11 / 59, 6): 1}
+    assert scored.index[scored["weight"] < 1].tolist() == ["sub-SIM0003_ses-M000"]
 
 
 def test_equal_weights_give_the_plain_auc_and_doubling_a_weight_doubles_the_person():
