@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import importlib.util
 import re
@@ -219,3 +220,13 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host_for_anything
     )
     pages = list(tmp_path.rglob("*.html"))
     assert pages and not [page for page in pages if asks.search(page.read_text(encoding="utf-8"))]
+
+
+def test_three_of_five_public_functions_and_classes_of_the_learner_have_an_example():
+    documented = [
+        ">>> " in (ast.get_docstring(node) or "")
+        for path in sorted((ROOT / "adni_tcgm").rglob("*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert sum(documented) >= 0.6 * len(documented), f"{sum(documented)} of {len(documented)}"
