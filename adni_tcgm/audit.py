@@ -48,6 +48,11 @@ def audit_splits(splits: Splits, *, strict: bool, external: MultimodalBatch | No
     sample all of whose modalities are there twice, number by number, is a warning, since two short texts may be the
     same by chance; near copies are only counted (`nearly_twice`), since two sevens of one hand or two short texts are
     honestly that near. external: an external test set; nobody among them may be a copy of anybody else.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> splits = load(GaussianConfig(samples=60, test_samples=20, label_rate=0.2), seed=0)
+    >>> sorted(audit_splits(splits, strict=False))
+    ['copies', 'n', 'nearly_twice', 'twice']
     """
     _check_names(splits)
     _check_groups(splits)
@@ -78,7 +83,17 @@ def audit_splits(splits: Splits, *, strict: bool, external: MultimodalBatch | No
 
 
 def audit_fits(fitted_on: Mapping[str, Sequence[str]], splits: Splits) -> dict:
-    """Raises LeakError where a step was fitted on a sample it may not see; step -> split and number of samples."""
+    """Raises LeakError where a step was fitted on a sample it may not see; step -> split and number of samples.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> splits = load(GaussianConfig(samples=40, test_samples=10, label_rate=0.2), seed=0)
+    >>> audit_fits({"norms": splits.train.sample_ids[:3]}, splits)
+    {'norms': {'split': 'train', 'n': 3}}
+    >>> audit_fits({"norms": splits.test.sample_ids[:1]}, splits)
+    Traceback (most recent call last):
+        ...
+    adni_tcgm.audit.LeakError: norms was fitted on 's0-test-0', which is not in train (1 such samples)
+    """
     allowed = {name: set(getattr(splits, name).sample_ids) for name in ("train", "validation")}
     record = {}
     for step, names in fitted_on.items():
@@ -93,7 +108,13 @@ def audit_fits(fitted_on: Mapping[str, Sequence[str]], splits: Splits) -> dict:
 
 
 class SealedSplit:
-    """Stands for the test split until evaluation. Whatever asks it for anything raises LeakError."""
+    """Stands for the test split until evaluation. Whatever asks it for anything raises LeakError.
+
+    >>> SealedSplit().labels
+    Traceback (most recent call last):
+        ...
+    adni_tcgm.audit.LeakError: training asked the test split for 'labels'; it is read once, by evaluation
+    """
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):  # copying and pickling look for these, and may miss them
@@ -105,7 +126,14 @@ class SealedSplit:
 
 
 def seal_test(splits: Splits) -> Splits:
-    """What training may see: no test split, and of every row only what was already shown."""
+    """What training may see: no test split, and of every row only what was already shown.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> splits = load(GaussianConfig(samples=40, test_samples=10, label_rate=0.2), seed=0)
+    >>> sealed = seal_test(splits)
+    >>> len(splits.test), type(sealed.test).__name__, any(row.split == "test" for row in sealed.rows)
+    (10, 'SealedSplit', False)
+    """
     rows = [row for row in splits.rows if row.split != "test"]
     shown = [row if row.label_visible else replace(row, label="") for row in rows]
     return replace(splits, test=SealedSplit(), rows=shown)
@@ -115,7 +143,12 @@ def seal_test(splits: Splits) -> Splits:
 
 
 def split_manifest(rows: Sequence[SplitRow], about: Mapping[str, object]) -> dict:
-    """`split.json`: what the split was drawn from (`about`), how many went where, and the hash of who went where."""
+    """`split.json`: what the split was drawn from (`about`), how many went where, and the hash of who went where.
+
+    >>> rows = [SplitRow("a", "a", "train", "yes", True), SplitRow("b", "b", "test", "no", True)]
+    >>> sorted(split_manifest(rows, {"seed": 0}))
+    ['n', 'of', 'sha256']
+    """
     lines = sorted([row.sample_id, row.group_id, row.split, row.label, row.label_visible] for row in rows)
     digest = hashlib.sha256(json.dumps(lines).encode()).hexdigest()
     counts = {part: sum(row.split == part for row in rows) for part in PARTS}
@@ -220,7 +253,11 @@ SAME = "the same as"
 
 
 class Pair(NamedTuple):
-    """Two samples of different splits, each as "'name' in split"."""
+    """Two samples of different splits, each as "'name' in split".
+
+    >>> Pair("'a' in train", "'b' in test").other
+    "'b' in test"
+    """
 
     one: str
     other: str
@@ -234,6 +271,12 @@ def find_copies(
     Each sample becomes a few independent numbers (pooled, then whitened principal components). Half the squared
     distance of two different ones follows about chi-squared of as many degrees of freedom; a pair nearer than chance
     brings FALSE_ALARMS times in the whole modality is a copy: a noisy, rescaled or mirrored one, too.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> splits = load(GaussianConfig(samples=60, test_samples=20, label_rate=0.2), seed=0)
+    >>> _, copies = find_copies({"train": splits.train, "test": splits.test}, "m1", 0)
+    >>> copies
+    {}
     """
     telling = {name: _telling(batch, modality, column) for name, batch in parts.items()}
     names = {name: [f"{batch.sample_ids[row]!r} in {name}" for row in telling[name]] for name, batch in parts.items()}

@@ -28,11 +28,19 @@ PRETRAININGS = {"pretext": Pretraining, "murauer": Murauer, "shared_private": Sh
 
 
 class CodeNotAllowed(ValueError):
-    """A file names code of somebody else, which is not run unless the caller says so."""
+    """A file names code of somebody else, which is not run unless the caller says so.
+
+    >>> issubclass(CodeNotAllowed, ValueError)
+    True
+    """
 
 
 def import_named(name: str) -> Any:
-    """ "module:Name" -> what the module calls Name. Raises ValueError where there is no such thing."""
+    """ "module:Name" -> what the module calls Name. Raises ValueError where there is no such thing.
+
+    >>> import_named("math:pi")
+    3.141592653589793
+    """
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -44,6 +52,9 @@ def lookup(kinds: Mapping[str, Any], name: str, allow_code: Collection[str] = ()
     """What `name` stands for: a registered name, or "module:Name" of an allowed module.
 
     Raises CodeNotAllowed for another module, ValueError for an unknown name.
+
+    >>> lookup({"mlp": "a network"}, "mlp")
+    'a network'
     """
     if name in kinds:
         return kinds[name]

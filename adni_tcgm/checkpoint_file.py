@@ -31,6 +31,12 @@ class CheckpointFile:
     every_s: seconds between two saves. What is kept decides when a kill costs work, never what comes out.
     writes: false for the processes beside the first, which read the same checkpoint and write nothing.
     tensorboard: a folder for TensorBoard's logs of the same rows, an optional package.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = CheckpointFile(folder, key="these settings")
+    ...     file.restore() is None  # nothing was saved
+    True
     """
 
     def __init__(

@@ -29,6 +29,13 @@ ABSOLUTE_FOLDER = re.compile(r"(?<![\w.~>…])/(?:[^\s/:'\"]+/)+")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
+    """The option that every command has.
+
+    >>> parser = argparse.ArgumentParser()
+    >>> add_debug(parser)
+    >>> parser.parse_args(["--debug"]).debug
+    True
+    """
     parser.add_argument("--debug", action="store_true", help="tracebacks instead of one-sentence errors")
 
 
@@ -37,6 +44,9 @@ def run_command(work: Callable[[argparse.Namespace], int], arguments: argparse.N
 
     folder: where the command writes its results; None: nowhere. Only a fault of ours creates it for the log. With
     `arguments.debug` the traceback is shown instead. An error may bring a `word` that is shown instead of "error".
+
+    >>> run_command(lambda options: DONE, argparse.Namespace(debug=False), None)
+    0
     """
     try:
         status = work(arguments)
@@ -67,7 +77,11 @@ def _sentence(error: Exception, expected: bool) -> str:
 
 
 def write_log(folder: Path | None, create: bool = True) -> Path | None:
-    """The traceback of the error at hand in `folder`; None where there is no folder for it, or no room."""
+    """The traceback of the error at hand in `folder`; None where there is no folder for it, or no room.
+
+    >>> write_log(None) is None
+    True
+    """
     if folder is None or not (create or folder.is_dir()):
         return None
     with suppress(OSError):
@@ -77,7 +91,11 @@ def write_log(folder: Path | None, create: bool = True) -> Path | None:
 
 
 def without_paths(text: str) -> str:
-    """`text` without what its paths say of a machine and its user: our code is <code>, Python <python>."""
+    """`text` without what its paths say of a machine and its user: our code is <code>, Python <python>.
+
+    >>> without_paths("in /home/somebody/project/notes.txt")
+    'in …/notes.txt'
+    """
     known = {str(Path(__file__).parents[1]): "<code>", sys.prefix: "<python>", sys.base_prefix: "<python>"}
     for path, name in sorted(known.items(), key=lambda item: -len(item[0])):
         text = text.replace(path, name)

@@ -73,6 +73,11 @@ def to_batch(
     """The samples as the learner takes them; labels (N,) class indices or UNLABELED, by default the latter.
 
     Raises ValueError where a modality is unknown or has another shape, or a sample has none.
+
+    >>> data = MultimodalData({"left": np.array([[1.0], [3.0]])})
+    >>> batch = to_batch(data, {"left": (1,)}, {"left": Transform.fit(data.views["left"], "zscore")})
+    >>> batch.inputs["left"].tolist(), batch.labels.tolist()
+    ([[-1.0], [1.0]], [-1, -1])
     """
     unknown = [name for name in data.views if name not in modalities]
     if unknown:

@@ -51,6 +51,13 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
 
     After `fit`: classes_, model_ (a `TrainedModel`) and calibration_ (a dict: number of samples it was fitted on,
     held-out log-loss with and without it, the margin that its gain must exceed, and whether it is applied).
+
+    >>> rng = np.random.default_rng(0)
+    >>> truth = np.arange(60) % 2
+    >>> views = {name: truth[:, None] + rng.normal(size=(60, 2)) for name in ("left", "right")}
+    >>> y = np.where(np.arange(60) < 20, truth, -1)
+    >>> MultimodalClassifier("ce", steps=20, calibrate=False).fit(views, y).predict_proba(views).shape
+    (60, 2)
     """
 
     def __init__(
@@ -179,6 +186,9 @@ class TCGM(MultimodalClassifier):
     gain_weight: how much the gain counts beside the labels. More helps where labels are very few and modalities share
         little but the class; with many classes, too much of it may exchange them. The others: see
         `MultimodalClassifier`.
+
+    >>> TCGM(gain_weight=2.0).get_params()["gain_weight"]
+    2.0
     """
 
     def __init__(
@@ -202,7 +212,11 @@ class TCGM(MultimodalClassifier):
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """A network of the caller's own: (shape, outputs) -> nn.Module."""
+    """A network of the caller's own: (shape, outputs) -> nn.Module.
+
+    >>> OwnNetwork(lambda shape, outputs: nn.Linear(shape[0], outputs)).build((3,), 2)
+    Linear(in_features=3, out_features=2, bias=True)
+    """
 
     factory: NetworkFactory
 

@@ -22,7 +22,11 @@ CHECKSUMS = "checksums.txt"
 
 
 class FolderRefused(ValueError):
-    """Nothing may be written there."""
+    """Nothing may be written there.
+
+    >>> issubclass(FolderInUse, FolderRefused)
+    True
+    """
 
 
 class FolderInUse(FolderRefused):
@@ -30,12 +34,24 @@ class FolderInUse(FolderRefused):
 
 
 class DamagedFile(ValueError):
-    """A file is gone, or holds other bytes than were written."""
+    """A file is gone, or holds other bytes than were written.
+
+    >>> issubclass(DamagedFile, ValueError)
+    True
+    """
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary neighbor to write to; it takes the place of `path` at the end, or is removed where that fails."""
+    """A temporary neighbor to write to; it takes the place of `path` at the end, or is removed where that fails.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder) / "table.tsv") as partial:
+    ...         _ = partial.write_text("whole")
+    ...     (Path(folder) / "table.tsv").read_text()
+    'whole'
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last: np.savez and matplotlib read the format from it.
     # Two containers that write into one folder may both be process 1.
@@ -49,17 +65,40 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing. A link at `path` is replaced, not followed."""
+    """Write a whole file or nothing. A link at `path` is replaced, not followed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_bytes(Path(folder) / "new" / "file", b"whole")
+    ...     (Path(folder) / "new" / "file").read_bytes()
+    b'whole'
+    """
     with whole_file(path) as partial:
         partial.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
+    """The same of text, in UTF-8.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "note.txt", "whole")
+    ...     (Path(folder) / "note.txt").read_text()
+    'whole'
+    """
     write_bytes(path, content.encode())
 
 
 def remove_leftovers(folder: Path, deep: bool = True) -> None:
-    """Take away what a killed run left half done: partial files and scratch folders, in `folder` and, `deep`, below."""
+    """Take away what a killed run left half done: partial files and scratch folders, in `folder` and, `deep`, below.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / ".table.1.partial.tsv").write_text("half")
+    ...     remove_leftovers(Path(folder))
+    ...     list(Path(folder).iterdir())
+    []
+    """
     for path in list(folder.rglob(".*") if deep else folder.glob(".*")):
         if path.name.startswith(SCRATCH_PREFIX):
             shutil.rmtree(path, ignore_errors=True)
@@ -96,12 +135,26 @@ def _holder(path: Path) -> str:
 
 
 def lock_folder(folder: Path) -> AbstractContextManager[None]:
-    """One command at a time writes below `folder`. Raises FolderInUse."""
+    """One command at a time writes below `folder`. Raises FolderInUse.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, lock_folder(Path(folder)):
+    ...     (Path(folder) / ".lock").exists()
+    True
+    """
     return lock(folder / ".lock", folder)
 
 
 def inside(folder: Path, name: str | Path) -> Path:
-    """folder / name. Raises ValueError where that lies elsewhere, by `..`, as an absolute path, or through a link."""
+    """folder / name. Raises ValueError where that lies elsewhere, by `..`, as an absolute path, or through a link.
+
+    >>> inside(Path("out"), "runs/a").as_posix()
+    'out/runs/a'
+    >>> inside(Path("out"), "../other")
+    Traceback (most recent call last):
+        ...
+    ValueError: '../other' leads out of out; whatever is written there must lie inside
+    """
     path = Path(folder) / name
     if not path.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"{str(name)!r} leads out of {folder}; whatever is written there must lie inside")
@@ -112,6 +165,12 @@ def check_apart(out: Path, source: Path) -> None:
     """Raises FolderRefused where `out` lies in the input folder `source`, into which nothing is ever written.
 
     A BIDS data set keeps a place for results: `derivatives`.
+
+    >>> check_apart(Path("out"), Path("data"))
+    >>> check_apart(Path("data/out"), Path("data"))
+    Traceback (most recent call last):
+        ...
+    adni_tcgm.files.FolderRefused: out: results must not lie in the folder of the input, data; choose another
     """
     out, source = Path(out).resolve(), Path(source).resolve()
     if out.is_relative_to(source) and not out.is_relative_to(source / "derivatives"):
@@ -121,12 +180,28 @@ def check_apart(out: Path, source: Path) -> None:
 
 
 def sha256(file: Path) -> str:
+    """The hash of a file, in hexadecimal digits.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "empty").write_bytes(b"")
+    ...     sha256(Path(folder) / "empty")[:8]
+    'e3b0c442'
+    """
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def write_checksums(folder: Path) -> None:
-    """`checksums.txt` of every file below `folder`, as `sha256sum --check checksums.txt` reads it."""
+    """`checksums.txt` of every file below `folder`, as `sha256sum --check checksums.txt` reads it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a", "1")
+    ...     write_checksums(Path(folder))
+    ...     (Path(folder) / CHECKSUMS).read_text().split()[1]
+    'a'
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
     lines = [f"{sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     write_text(folder / CHECKSUMS, "".join(lines))
@@ -136,6 +211,12 @@ def verify_checksums(folder: Path) -> None:
     """Raises DamagedFile for the first file that `checksums.txt` lists and that is gone or has changed.
 
     A folder without checksums, of an older version, is taken as it is; files added later are not looked at.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a", "1")
+    ...     write_checksums(Path(folder))
+    ...     verify_checksums(Path(folder))  # nothing has changed
     """
     listed = folder / CHECKSUMS
     if not listed.is_file():

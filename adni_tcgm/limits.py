@@ -28,7 +28,11 @@ MEMORY_BYTES = 64 * 2**30
 
 
 def memory_bytes() -> int:
-    """The memory of this machine."""
+    """The memory of this machine.
+
+    >>> memory_bytes() > 2**28
+    True
+    """
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -36,24 +40,45 @@ def memory_bytes() -> int:
 
 
 def require_memory(wanted: float, what: str) -> None:
-    """Raises ValueError where `wanted` bytes are more than this machine has."""
+    """Raises ValueError where `wanted` bytes are more than this machine has.
+
+    >>> require_memory(1000, "a small array")
+    """
     if wanted > memory_bytes():
         raise ValueError(f"{what} asks for {wanted / 2**30:.3g} GiB; this machine has {memory_bytes() / 2**30:.3g} GiB")
 
 
 def require_size(path: Path, most: int) -> None:
-    """Raises ValueError where a file is larger than `most` bytes."""
+    """Raises ValueError where a file is larger than `most` bytes.
+
+    >>> require_size(Path(__file__), most=MAX_TEXT_BYTES)
+    """
     if (size := path.stat().st_size) > most:
         raise ValueError(f"{path}: {size / 2**20:.0f} MiB; at most {most / 2**20:.0f} MiB are read")
 
 
 def read_text(path: Path, most: int = MAX_TEXT_BYTES) -> str:
+    """The text of a file in UTF-8. Raises ValueError where it is larger than `most` bytes.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "note").write_text("ß", encoding="utf-8")
+    ...     read_text(Path(folder) / "note")
+    'ß'
+    """
     require_size(path, most)
     return path.read_text(encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Plain JSON. Raises ValueError naming the file for what is too large, too deep or no JSON."""
+    """Plain JSON. Raises ValueError naming the file for what is too large, too deep or no JSON.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a.json").write_text('{"EchoTime": 0.003}')
+    ...     read_json(Path(folder) / "a.json")
+    {'EchoTime': 0.003}
+    """
     try:
         return json.loads(read_text(path))
     except RecursionError:
@@ -66,6 +91,9 @@ def load_yaml(text: str) -> Any:
     """Plain YAML: no tags that make objects, no aliases (a few lines of them unfold to gigabytes), no deep nesting.
 
     Raises ValueError with the line.
+
+    >>> load_yaml("train: {steps: 200}")
+    {'train': {'steps': 200}}
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (a SafeLoader, and stricter)
@@ -89,7 +117,13 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def check_npz(path: Path) -> None:
-    """Raises ValueError where an .npz, or an array in it, claims more than it holds or than there is memory for."""
+    """Raises ValueError where an .npz, or an array in it, claims more than it holds or than there is memory for.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder) / "a.npz", x=np.zeros(3))
+    ...     check_npz(Path(folder) / "a.npz")
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             total = 0
@@ -113,7 +147,14 @@ def _check_npy(file: Any, size: int, what: str) -> None:
 
 
 def load_npy(path: Path) -> np.ndarray:
-    """One array, without pickle. Raises ValueError naming the file."""
+    """One array, without pickle. Raises ValueError naming the file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "a.npy", np.arange(3))
+    ...     load_npy(Path(folder) / "a.npy").tolist()
+    [0, 1, 2]
+    """
     try:
         # Mapped first: what the header claims must be there.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))

@@ -32,6 +32,12 @@ class TrainedModel:
 
     classes: as the labels named them. transforms: modality -> what its values go through; none for modalities that only
     the code of their data set can read (brains whose sites and covariates are taken out).
+
+    >>> import adni_tcgm as at
+    >>> views = {"left": np.array([[0.0], [1.0], [0.1], [0.9]])}
+    >>> model = at.TCGM(steps=2, calibrate=False).fit(views, ["no", "yes", "no", "yes"]).model_
+    >>> model.modalities, model.predict_proba(views).shape
+    ({'left': (1,)}, (4, 2))
     """
 
     fitted: Fitted
@@ -96,6 +102,14 @@ def load(path: str | Path, allow_code: Collection[str] = ()) -> TrainedModel:
 
     Nothing that the file names is imported, unless its module is in `allow_code`. Raises ValueError naming the file
     where it is no model, is damaged, or names code that is not allowed.
+
+    >>> import adni_tcgm as at
+    >>> from tempfile import TemporaryDirectory
+    >>> views = {"left": np.array([[0.0], [1.0], [0.1], [0.9]])}
+    >>> model = at.TCGM(steps=2, calibrate=False).fit(views, ["no", "yes", "no", "yes"])
+    >>> with TemporaryDirectory() as folder:
+    ...     load(model.save(Path(folder) / "a.model")).classes
+    ('no', 'yes')
     """
     path = Path(path)
     if path.is_dir():

@@ -176,6 +176,11 @@ def _record_prepared(unfinished: Path, prepared: Path, run_dir: Path) -> None:
 
 
 def is_complete(run_dir: str | Path) -> bool:
+    """Whether a run was finished there.
+
+    >>> is_complete("nowhere")
+    False
+    """
     return (Path(run_dir) / COMPLETE).is_file()
 
 
@@ -206,13 +211,26 @@ def load_run(run_dir: str | Path) -> Run:
 
 
 def save_tensors(file: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """One safetensors file; `load_tensors` reads it.
+
+    >>> import torch
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_tensors(Path(folder) / "a", {"w": torch.ones(2)})
+    ...     load_tensors(Path(folder) / "a")["w"].tolist()
+    [1.0, 1.0]
+    """
     from safetensors.torch import save_file
 
     save_file({name: value.contiguous() for name, value in tensors.items()}, str(file))
 
 
 def load_tensors(file: str | Path) -> dict[str, Tensor]:
-    """What `save_tensors` wrote; nothing where there is no file. Raises ValueError for a file of another kind."""
+    """What `save_tensors` wrote; nothing where there is no file. Raises ValueError for a file of another kind.
+
+    >>> load_tensors("nowhere")
+    {}
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -234,6 +252,12 @@ def prediction_table(
 
     log_posteriors, calibrated: modality or "all" -> (B, C) log-posteriors. `label` is empty where it is unknown or was
     hidden; `present` says whether the sample has that modality ("all": always).
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> batch = load(GaussianConfig(samples=8, test_samples=2, classes=2, modalities=1), 0).test
+    >>> p = {"m1": np.log([[0.8, 0.2], [0.4, 0.6]])}
+    >>> prediction_table("test", batch, p, p, ("no", "yes"))["p_yes"].tolist()
+    [0.2, 0.6]
     """
     labels = ["" if label < 0 else classes[label] for label in batch.labels.tolist()]
     columns = list(batch.inputs)
@@ -250,19 +274,31 @@ def prediction_table(
 
 
 def split_table(splits: Splits) -> pd.DataFrame:
-    """`splits.tsv`: sample_id group_id split label label_visible."""
+    """`splits.tsv`: sample_id group_id split label label_visible.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> list(split_table(load(GaussianConfig(samples=8, test_samples=2), 0)))
+    ['sample_id', 'group_id', 'split', 'label', 'label_visible']
+    """
     columns = ("sample_id", "group_id", "split", "label", "label_visible")
     return pd.DataFrame([{column: getattr(row, column) for column in columns} for row in splits.rows], columns=columns)
 
 
 def history_table(history: Sequence[Mapping[str, float]]) -> pd.DataFrame:
-    """`history.tsv`: the columns of the contract first, empty where a method has none, then any further ones."""
+    """`history.tsv`: the columns of the contract first, empty where a method has none, then any further ones.
+
+    >>> list(history_table([{"round": 1, "gain": 0.1}]))[:4]
+    ['round', 'loss_labeled', 'loss_unlabeled', 'gain']
+    """
     table = pd.DataFrame(list(history))
     return table.reindex(columns=[*HISTORY, *(column for column in table.columns if column not in HISTORY)])
 
 
 def check_metrics(metrics: Mapping) -> None:
-    """Raises ValueError where a key of the contract is missing or an unknown one is there."""
+    """Raises ValueError where a key of the contract is missing or an unknown one is there.
+
+    >>> check_metrics({name: None for name in METRICS})
+    """
     missing = [key for key in METRICS if key not in metrics]
     unknown = [key for key in metrics if key not in METRICS + MORE_METRICS]
     if missing or unknown:
@@ -270,7 +306,11 @@ def check_metrics(metrics: Mapping) -> None:
 
 
 def environment() -> dict:
-    """The month, and versions that a result depends on; nothing that names the machine or its user."""
+    """The month, and versions that a result depends on; nothing that names the machine or its user.
+
+    >>> "torch" in str(environment())
+    True
+    """
     return {
         "month": f"{date.today():%Y-%m}",
         "python": platform.python_version(),
@@ -332,7 +372,14 @@ def _git_state() -> dict:
 
 
 def write_json(file: Path, content: Mapping) -> None:
-    """Strict JSON: NaN and infinity are refused, since other readers would."""
+    """Strict JSON: NaN and infinity are refused, since other readers would.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_json(Path(folder) / "a.json", {"auc": 0.8})
+    ...     json.loads((Path(folder) / "a.json").read_text())
+    {'auc': 0.8}
+    """
     write_text(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -341,6 +388,14 @@ def _read_json(file: Path) -> dict | None:
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
+    """A TSV file, whole or not at all.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_table(Path(folder) / "a.tsv", pd.DataFrame({"n": [1]}))
+    ...     (Path(folder) / "a.tsv").read_text().split()
+    ['n', '1']
+    """
     write_text(file, to_tsv(table))
 
 

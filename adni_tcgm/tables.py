@@ -17,7 +17,11 @@ STARTS = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 
 
 def neutral(cell: object) -> object:
-    """The cell, with an apostrophe in front where a spreadsheet would run it. Numbers stay; so does everything else."""
+    """The cell, with an apostrophe in front where a spreadsheet would run it. Numbers stay; so does everything else.
+
+    >>> neutral("=1+1"), neutral("-0.5"), neutral(3)
+    ("'=1+1", '-0.5', 3)
+    """
     if not isinstance(cell, str):
         return cell
     cell = cell.replace("\r", " ")  # which begins a line to some readers, and is written without quotes
@@ -25,7 +29,11 @@ def neutral(cell: object) -> object:
 
 
 def to_tsv(table: pd.DataFrame) -> str:
-    """Tab-separated with header; missing values are empty, no cell is a formula. Doing it twice changes nothing."""
+    """Tab-separated with header; missing values are empty, no cell is a formula. Doing it twice changes nothing.
+
+    >>> to_tsv(pd.DataFrame({"id": ["a", "b"], "age": [71.5, None]})).split()
+    ['id', 'age', 'a', '71.5', 'b']
+    """
     safe = table.rename(columns=neutral)
     text = [i for i, kind in enumerate(safe.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     for position in text:
@@ -34,7 +42,14 @@ def to_tsv(table: pd.DataFrame) -> str:
 
 
 def decode_table(path: Path) -> str:
-    """The text of a table: UTF-8, UTF-16 where the file says so, or else, with a warning, Windows-1252."""
+    """The text of a table: UTF-8, UTF-16 where the file says so, or else, with a warning, Windows-1252.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "t.csv").write_text("site,Zürich", encoding="utf-16")
+    ...     decode_table(Path(folder) / "t.csv")
+    'site,Zürich'
+    """
     content = path.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")

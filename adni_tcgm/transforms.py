@@ -75,12 +75,21 @@ class Transform:
 
 
 def transformed(values: Matrix, training: np.ndarray, kind: str, unit_norm: bool) -> np.ndarray:
-    """`values` (N, D) by a transform that was fitted on the rows `training`, (N,) bool."""
+    """`values` (N, D) by a transform that was fitted on the rows `training`, (N,) bool.
+
+    >>> transformed(np.array([[0.0], [2.0], [4.0]]), np.array([True, True, False]), "zscore", False).tolist()
+    [[-1.0], [1.0], [3.0]]
+    """
     return Transform.fit(values[training], kind, unit_norm)(values)
 
 
 def fit_steps(values: np.ndarray, training: np.ndarray) -> dict[str, np.ndarray]:
-    """Of the rows `training` of (N, T, 1 + D) marked sequences: each feature's mean over real steps, and 1 / SD."""
+    """Of the rows `training` of (N, T, 1 + D) marked sequences: each feature's mean over real steps, and 1 / SD.
+
+    >>> marked = np.array([[[1.0, 3.0], [1.0, 5.0], [0.0, 0.0]]])  # two real steps, one of padding
+    >>> fit_steps(marked, np.array([0]))["mean"].tolist()
+    [4.0]
+    """
     count, total, squares = 0, 0.0, 0.0
     for block in _blocks(len(training)):
         chosen = values[training[block]]
@@ -97,7 +106,12 @@ def fit_steps(values: np.ndarray, training: np.ndarray) -> dict[str, np.ndarray]
 
 def apply_steps(values: np.ndarray, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
     """(N, T, 1 + D) by the numbers of `fit_steps`, in place: at 20,000 utterances a second copy would not fit into
-    small machines. NaN becomes 0."""
+    small machines. NaN becomes 0.
+
+    >>> marked = np.array([[[1.0, 3.0], [1.0, 5.0], [0.0, 0.0]]])
+    >>> apply_steps(marked, fit_steps(marked, np.array([0])))[0, :, 1].tolist()
+    [-1.0, 1.0, -0.0]
+    """
     for rows in _blocks(len(values)):
         block = values[rows]
         block[:, :, 1:] = np.nan_to_num((block[:, :, 1:] - numbers["mean"]) * numbers["factor"]) * block[:, :, :1]

@@ -1,7 +1,7 @@
 """Two thousand people on the workers of a Dask scheduler: throughput, the scheduler's memory, and a killed worker.
 
 `python -m benchmarks.cluster OUT [--people 2000] [--workers 1,4,16] [--seconds 4]`: `preprocess_cohort` from a download
-to the tables, on a scheduler and workers that are started on this machine as docs/guides/cluster.md says; but the workers are
+to the tables, on a scheduler and workers started on this machine as docs/guides/cluster.md says; but the workers are
 forks of a process that has imported everything, so that Dask is measured and not 16 imports at once on a few cores. A
 stand-in sleeps for the steps, and writes a subject's files. Each number of workers has a scheduler of its own; all but
 the last take 20 people a worker, the last everybody. There one worker is killed after half of them.

@@ -50,7 +50,7 @@ ITEMS = (
     Item("treatments received", True, None, why_not="not read from the tables"),
     Item("preparation of data", True, "9", "How well, first note; recipe.json; docs/guides/dicom.md"),
     Item("selection of subsets", False, "10", "Who is in it: flow; chosen_scans.tsv says why each scan"),
-    Item("definitions of data elements; predictors", True, "11", "docs/reference/files.md; measures in regions.tsv"),
+    Item("definitions of data elements; predictors", True, "11", "docs/reference/files.md; regions.tsv"),
     Item("removal of identifiers", False, "12", "pseudonyms here; docs/guides/privacy.md"),
     Item("missing data", True, "13", "without PET: MRI alone; missing clinical scores at the mean"),
     Item("outcome, reference standard, and why this one", True, "14, 15", "Who is in it: label definitions; Limits"),

@@ -20,7 +20,12 @@ SMALLEST_SITE = 5
 
 @dataclass(frozen=True, eq=False)
 class LinearPart:
-    """What P covariates explain of D features: `slopes` (P, D) per unit of each covariate minus its `center` (P,)."""
+    """What P covariates explain of D features: `slopes` (P, D) per unit of each covariate minus its `center` (P,).
+
+    >>> part = LinearPart(center=torch.tensor([70.0]), slopes=torch.tensor([[0.5, -1.0]]))
+    >>> part.explain(torch.tensor([[72.0], [70.0]]), 2).tolist()
+    [[1.0, -2.0], [0.0, -0.0]]
+    """
 
     center: Tensor
     slopes: Tensor
@@ -41,6 +46,11 @@ def fit_linear(values: Tensor, covariates: Tensor | None, groups: Tensor) -> tup
 
     values: (N, D), NaN where missing. covariates: (N, P), NaN where unknown. groups: (N, G), 1 where a person belongs.
     Returns the part of the covariates and the intercepts (G, D).
+
+    >>> age = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    >>> part, intercepts = fit_linear(2 * age + 5, age, torch.ones(4, 1))
+    >>> round(part.slopes.item(), 3)
+    2.0
     """
     covariates = values.new_zeros(len(values), 0) if covariates is None else covariates.to(values)
     center = covariates.nanmean(0).nan_to_num()
@@ -134,12 +144,21 @@ class Alignment(ABC):
 
 
 def rows_of(sites: Sequence[str], site: str) -> Tensor:
-    """(N,) bool"""
+    """(N,) bool
+
+    >>> rows_of(["011", "027", "011"], "011").tolist()
+    [True, False, True]
+    """
     return torch.tensor([name == site for name in sites], dtype=torch.bool)
 
 
 class Affine(nn.Module):
-    """x -> (x - center) matrixᵀ + shift; (N, D)."""
+    """x -> (x - center) matrixᵀ + shift; (N, D).
+
+    >>> turn = Affine(2).set(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.zeros(2), torch.tensor([10.0, 0.0]))
+    >>> turn(torch.tensor([[1.0, 2.0]])).tolist()
+    [[12.0, 1.0]]
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -157,14 +176,25 @@ class Affine(nn.Module):
 
 
 def take_step(optimizer: Optimizer, loss: Tensor) -> None:
-    """One step down the gradient of `loss`, a scalar."""
+    """One step down the gradient of `loss`, a scalar.
+
+    >>> x = torch.tensor([3.0], requires_grad=True)
+    >>> take_step(torch.optim.SGD([x], lr=0.5), x.square().sum())
+    >>> x.tolist()
+    [0.0]
+    """
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
 
 def match_means_and_scales(a: Tensor, b: Tensor) -> Affine:
-    """The map that gives each feature of a (N, D) its mean and SD in b; a feature that never varies keeps its scale."""
+    """The map that gives each feature of a (N, D) its mean and SD in b; a feature that never varies keeps its scale.
+
+    >>> a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[10.0], [14.0]])
+    >>> match_means_and_scales(a, b)(a).tolist()
+    [[10.0], [14.0]]
+    """
     ratio = b.std(0) / a.std(0)
     ratio = torch.where(ratio.isfinite() & (ratio > 0), ratio, torch.ones_like(ratio))
     return Affine(a.shape[1]).set(ratio.diag(), a.mean(0), b.mean(0))

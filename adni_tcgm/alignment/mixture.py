@@ -18,7 +18,12 @@ PRIOR_PEOPLE = 5.0
 
 @dataclass(frozen=True)
 class Mixture:
-    """S fits of K components each: log_weight (S, K), mean (S, K, D), covariance (S, K, D, D)."""
+    """S fits of K components each: log_weight (S, K), mean (S, K, D), covariance (S, K, D, D).
+
+    >>> one = Mixture(torch.zeros(1, 1), torch.zeros(1, 1, 2), torch.eye(2)[None, None])
+    >>> one.log_joint(torch.zeros(3, 2)).shape
+    torch.Size([1, 1, 3])
+    """
 
     log_weight: Tensor
     mean: Tensor
@@ -33,7 +38,13 @@ class Mixture:
 
 
 def fit_mixture(x: Tensor, *, seed: int = 0) -> Density:
-    """The log-density of COMPONENTS Gaussians fitted to x (N, D) by expectation and maximization, best of STARTS."""
+    """The log-density of COMPONENTS Gaussians fitted to x (N, D) by expectation and maximization, best of STARTS.
+
+    >>> x = torch.cat([torch.randn(40, 1, generator=torch.Generator().manual_seed(0)) + m for m in (-5, 5)]).double()
+    >>> density = fit_mixture(x)
+    >>> bool(density(torch.tensor([[5.0]]).double()) > density(torch.tensor([[0.0]]).double()))
+    True
+    """
     generator = torch.Generator().manual_seed(seed)
     whole = fit_gaussian(x)
     starts = torch.stack([x[torch.randperm(len(x), generator=generator)[:COMPONENTS]] for _ in range(STARTS)])

@@ -19,5 +19,13 @@ ALIGNMENTS: dict[str, type[Alignment]] = {kind.name: kind for kind in KINDS}
 
 
 def restore_alignment(name: str, content: Mapping, tensors: Mapping[str, Tensor]) -> Alignment:
-    """The alignment whose `describe` and `tensors` these are."""
+    """The alignment whose `describe` and `tensors` these are.
+
+    >>> import torch
+    >>> values, sites = torch.tensor([[1.0], [3.0]] * 20), ["011"] * 20 + ["027"] * 20
+    >>> fitted = ALIGNMENTS["means_and_scales"](measure_remaining=False).fit(values, sites)
+    >>> again = restore_alignment("means_and_scales", fitted.describe(), fitted.tensors())
+    >>> torch.equal(again.transform(values, sites), fitted.transform(values, sites))
+    True
+    """
     return ALIGNMENTS[name](**content["settings"]).restore(content, tensors)

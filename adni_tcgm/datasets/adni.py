@@ -76,6 +76,13 @@ class AdniConfig:
 
     source_labels: "cn_ad": CN and AD people of the manifest teach as stable and converter, too (`Splits.source`,
     `train.source_weight`), all of them, whatever the label rate; those of a group in validation or test do not.
+
+    >>> AdniConfig("prepared", features="regions", harmonize="site").adjusts
+    True
+    >>> AdniConfig("prepared", features="maps")
+    Traceback (most recent call last):
+        ...
+    ValueError: features is 'maps'; choose one of voxels, regions
     """
 
     path: str
@@ -186,7 +193,11 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
 
 
 class NoSourcePeople(ValueError):
-    """A manifest without CN or without AD people."""
+    """A manifest without CN or without AD people.
+
+    >>> issubclass(NoSourcePeople, ValueError)
+    True
+    """
 
 
 def load_source(config: AdniConfig, splits: AdniSplits) -> MultimodalBatch:
@@ -227,7 +238,11 @@ def _split(config: AdniConfig, people: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def volume_bytes(config: AdniConfig) -> int:
-    """What the volumes of everybody whom `load` reads take in memory; 0 for regions, and for what is kept on disk."""
+    """What the volumes of everybody whom `load` reads take in memory; 0 for regions, and for what is kept on disk.
+
+    >>> volume_bytes(AdniConfig("prepared", features="regions"))
+    0
+    """
     if config.features != "voxels" or config.kept_in == "disk":
         return 0
     people, _ = read_people(config.path, pool=config.pool)
@@ -236,12 +251,26 @@ def volume_bytes(config: AdniConfig) -> int:
 
 
 def fingerprint(config: AdniConfig) -> str:
-    """SHA-256 of the manifest, to know whether the people changed."""
+    """SHA-256 of the manifest, to know whether the people changed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "manifest.tsv").write_text("participant_id")
+    ...     len(fingerprint(AdniConfig(folder)))
+    64
+    """
     return hashlib.sha256((Path(config.path) / "manifest.tsv").read_bytes()).hexdigest()
 
 
 def is_simulated(path: str | Path) -> bool:
-    """Whether the prepared folder says that its people were simulated, whoever points at it."""
+    """Whether the prepared folder says that its people were simulated, whoever points at it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "dataset_description.json").write_text('{"Name": "SIMULATED: a cohort"}')
+    ...     is_simulated(folder)
+    True
+    """
     description = json.loads((Path(path) / "dataset_description.json").read_text(encoding="utf-8"))
     return description["Name"].startswith("SIMULATED")
 

@@ -111,6 +111,10 @@ def read_covariates(people: pd.DataFrame) -> pd.DataFrame:
     """Manifest rows -> age (years), male (0 or 1), tiv_ml, NaN where unknown; site and field_strength (text).
 
     No other column is read.
+
+    >>> row = {"age": "71.5", "sex": "M", "tiv_ml": "1500", "site": "011", "field_strength_t": "3"}
+    >>> read_covariates(pd.DataFrame([row])).male.tolist()
+    [1.0]
     """
     tesla = people.field_strength_t if "field_strength_t" in people else pd.Series("", people.index)
     return pd.DataFrame(
@@ -127,6 +131,10 @@ def read_covariates(people: pd.DataFrame) -> pd.DataFrame:
 def group_sites(covariates: pd.DataFrame) -> dict[str, str]:
     """Site -> nuisance group, of training people (`read_covariates`): itself where it has `SMALLEST_GROUP` of them,
     else all small sites of its field strength, where these have so many together; other sites have no group.
+
+    >>> people = pd.DataFrame({"site": ["011"] * 20 + ["027"] * 3, "field_strength": ["3"] * 23})
+    >>> group_sites(people)
+    {'011': '011'}
     """
     known = covariates[covariates.site != ""]
     sizes = known.site.value_counts()
@@ -142,7 +150,11 @@ def group_sites(covariates: pd.DataFrame) -> dict[str, str]:
 
 
 def in_groups(covariates: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
-    """The same with a site's group (`group_sites`) in the place of the site, "" where it has none."""
+    """The same with a site's group (`group_sites`) in the place of the site, "" where it has none.
+
+    >>> in_groups(pd.DataFrame({"site": ["011", "027"]}), {"011": "011"}).site.tolist()
+    ['011', '']
+    """
     return covariates.assign(site=covariates.site.map(groups).fillna(""))
 
 

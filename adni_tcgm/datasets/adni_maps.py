@@ -27,7 +27,11 @@ THREADS = 2
 @dataclass(frozen=True)
 class Crop:
     """A box in template space: its size in 2 mm voxels, the centre of its first voxel in mm (left, back, down), and the
-    voxels that are kept around it for random shifts unless told otherwise."""
+    voxels that are kept around it for random shifts unless told otherwise.
+
+    >>> CROPS["paper64"].shape
+    (64, 64, 64)
+    """
 
     shape: tuple[int, int, int]
     origin_mm: tuple[float, float, float]

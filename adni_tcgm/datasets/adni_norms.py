@@ -18,6 +18,11 @@ def fit_norms(
     inputs: modality -> (N, *shape) as measured. present: (N, M) bool. Returns rows `modality feature mean sd n`.
     Volumes have one feature, "voxel": one mean and SD over all their voxels, which keeps the contrast between places.
     Raises ValueError for a modality that no sample in `rows` has.
+
+    >>> inputs, present = {"mri": torch.tensor([[1.0], [3.0], [9.0]])}, np.ones((3, 1), bool)
+    >>> norms = fit_norms(inputs, present, np.array([True, True, False]), {"mri": ["hippocampus_volume_ml"]})
+    >>> norms[["mean", "n"]].values.tolist()
+    [[2.0, 2.0]]
     """
     records = []
     for column, (name, values) in enumerate(inputs.items()):
@@ -36,7 +41,12 @@ def fit_norms(
 
 
 def transforms_of(norms: pd.DataFrame) -> dict[str, Transform]:
-    """Modality -> what `standardize` does with it."""
+    """Modality -> what `standardize` does with it.
+
+    >>> norms = pd.DataFrame({"modality": ["mri"], "feature": ["a"], "mean": [2.0], "sd": [1.0], "n": [9]})
+    >>> transforms_of(norms)["mri"](np.array([[3.0]])).tolist()
+    [[1.0]]
+    """
     return {
         name: Transform("zscore", numbers={key: rows[key].to_numpy(float) for key in ("mean", "sd")})
         for name, rows in norms.groupby("modality")
@@ -49,6 +59,12 @@ def standardize(
     """(value - mean) / sd in place, since thousands of people fill gigabytes; absent rows go back to zero.
 
     norms: of `fit_norms`. Raises ValueError where they are for other features.
+
+    >>> inputs, present = {"mri": torch.tensor([[1.0], [3.0]])}, np.ones((2, 1), bool)
+    >>> names = {"mri": ["a"]}
+    >>> standardize(inputs, present, fit_norms(inputs, present, np.ones(2, bool), names), names)
+    >>> inputs["mri"].mean().item()
+    0.0
     """
     for column, (name, values) in enumerate(inputs.items()):
         rows = norms[norms.modality == name]

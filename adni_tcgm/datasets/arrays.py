@@ -39,6 +39,13 @@ class ArraysConfig:
     `sample_id`, else the one that all share; `rows: aligned` says that row k of every table is the same sample.
     transform, unit_norm: see `transforms.Transform`; one transform for all modalities, or one for each by name.
     label_rate: share of the labeled training samples whose label is shown.
+
+    >>> ArraysConfig("digits.npz", views={"left": "left", "right": "right"}, labels="digit").transform
+    'zscore'
+    >>> ArraysConfig("digits.npz", views={})
+    Traceback (most recent call last):
+        ...
+    ValueError: views is empty; name at least one modality and its array
     """
 
     path: str
@@ -76,6 +83,14 @@ def load(config: ArraysConfig, seed: int) -> Splits:
     """Read, split, hide labels, transform by the training samples.
 
     Raises FileNotFoundError where the path is missing and ValueError naming the file and array that do not fit.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> rng = np.random.default_rng(0)
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/a.npz", left=rng.normal(size=(40, 2)), labels=np.arange(40) % 2)
+    ...     splits = load(ArraysConfig(f"{folder}/a.npz", {"left": "left"}, label_rate=0.5), seed=0)
+    >>> len(splits.train), len(splits.validation), len(splits.test)
+    (24, 8, 8)
     """
     return to_splits(read(config), seed, config.label_rate, config.transform, config.unit_norm)
 

@@ -21,6 +21,12 @@ def read_folder(folder: Path, used: set[str], ids: str | None, aligned: bool) ->
     used: names of arrays that are wanted; only their tables must line up. ids: the column that names samples, the same
     in all of these tables (None: found); the array of that name is called `sample_id`. aligned: row k of every table is
     the same sample. Raises ValueError where several tables share no such column, naming them.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/left.npy", np.zeros((3, 2)))
+    ...     read_folder(Path(folder), {"left"}, ids=None, aligned=False)["left"].shape
+    (3, 2)
     """
     found: dict[str, Matrix] = {}
     tables = {}

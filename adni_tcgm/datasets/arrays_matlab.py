@@ -14,7 +14,11 @@ LABELS = ("Y", "gt", "truelabel")
 
 
 def plain(value: Matrix) -> Matrix:
-    """An array of `scipy.io.loadmat`: a sparse matrix by rows, a column of strings as strings, a cell as it is."""
+    """An array of `scipy.io.loadmat`: a sparse matrix by rows, a column of strings as strings, a cell as it is.
+
+    >>> plain(np.array([["a"], ["b"]], object)).tolist()
+    ['a', 'b']
+    """
     if sparse.issparse(value):
         return value.tocsr()
     if value.dtype != object or not value.size or _is_cell(value):

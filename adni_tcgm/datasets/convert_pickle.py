@@ -60,6 +60,9 @@ def flatten(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
     A list of (T, D) arrays of different lengths becomes one (sum of T, D) array, and NAME.lengths beside it.
     Raises ValueError naming the place of anything else.
+
+    >>> [(name, array.tolist()) for name, array in flatten({"train": {"labels": [0, 1]}})]
+    [('train/labels', [0, 1])]
     """
     if isinstance(value, Mapping):
         for key, inner in value.items():

@@ -142,6 +142,9 @@ def read_labels(values: np.ndarray, task: str) -> np.ndarray:
 
     Takes (N,) or (N, 1, …) of 0 and 1 or, for sentiment, of any scores; (N, 2) or (N, 4, 2) one-hot; (N, 4) of 0 and 1,
     four standing for EMOTIONS in order. Raises ValueError for anything else.
+
+    >>> read_labels(np.array([-1.2, 0.0, 2.4, np.nan]), "sentiment").tolist()
+    [0, 1, 1, -1]
     """
     values = np.asarray(values, dtype=float)
     shape = values.shape
@@ -171,6 +174,9 @@ def group_of(name: str) -> str:
     """The speaker or video that an utterance's name begins with; the name itself where it tells neither.
 
     "Ses01F_impro01_M003" was said by speaker Ses01M; "03bSnISJMiM$_$11" and "03bSnISJMiM[11]" are of one video.
+
+    >>> group_of("Ses01F_impro01_M003"), group_of("03bSnISJMiM[11]")
+    ('Ses01M', '03bSnISJMiM')
     """
     iemocap = re.match(r"(Ses\d\d)[FM]_.*_([FM])\d+$", name)
     return iemocap.expand(r"\1\2") if iemocap else re.split(r"\$_\$|\[", name)[0]
@@ -262,6 +268,13 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
 
     Arrays are read when they are asked for. Raises FileNotFoundError where nothing is, ValueError for what is no such
     file; pickles are refused with the way to convert them.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/a.npz", labels=np.arange(3))
+    ...     with open_arrays(Path(folder) / "a.npz") as arrays:
+    ...         arrays["labels"].tolist()
+    [0, 1, 2]
     """
     path = Path(path)
     if not path.exists():

@@ -19,6 +19,11 @@ def fold_splits(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, c
     its group is elsewhere.
 
     Raises ValueError when no dealing gives every fold each of the `classes`.
+
+    >>> labels, groups = np.arange(20) % 2, np.array([f"p{i}" for i in range(20)])
+    >>> tested = [fold_splits(labels, groups, 5, seed, 2) == "test" for seed in range(5)]
+    >>> np.sum(tested, axis=0).tolist() == [1] * 20  # each of them once
+    True
     """
     labels, groups = np.asarray(labels), np.asarray(groups)
     labeled = labels != UNLABELED
@@ -51,5 +56,13 @@ def _deal(labels: np.ndarray, groups: np.ndarray, folds: int, classes: int, rng:
 
 
 def check_folds(folds: int) -> None:
+    """Raises ValueError for a number of folds that leaves no training people; 0 is none.
+
+    >>> check_folds(5)
+    >>> check_folds(2)
+    Traceback (most recent call last):
+        ...
+    ValueError: folds is 2; training, validation and test need 3 or more, and 0 means none
+    """
     if folds and folds < SMALLEST:
         raise ValueError(f"folds is {folds}; training, validation and test need {SMALLEST} or more, and 0 means none")

@@ -26,6 +26,13 @@ class GaussianConfig:
     nuisance: standard deviation of a factor u ~ N(0, 1) that all modalities share, each along a random unit vector
         a^m of its own. At 0 they are conditionally independent given the class, as the paper assumes.
     label_rate: share of training samples whose label is shown; at least one of each class.
+
+    >>> GaussianConfig(samples=100, classes=2, modalities=2).dimensions
+    10
+    >>> GaussianConfig(classes=20, dimensions=3)
+    Traceback (most recent call last):
+        ...
+    ValueError: dimensions is 3; 20 equidistant class means need 19
     """
 
     samples: int = 1000
@@ -54,7 +61,12 @@ class GaussianConfig:
 
 @dataclass(frozen=True)
 class Population:
-    """What the samples are drawn from. means: (M, C, D); directions: (M, D), unit vectors a^m; nuisance: SD of u."""
+    """What the samples are drawn from. means: (M, C, D); directions: (M, D), unit vectors a^m; nuisance: SD of u.
+
+    >>> labels, inputs = population(GaussianConfig(), seed=0).draw(5, np.random.default_rng(0))
+    >>> labels.shape, inputs.shape
+    ((5,), (5, 3, 10))
+    """
 
     means: np.ndarray
     directions: np.ndarray
@@ -80,7 +92,11 @@ class Population:
 
 
 def fingerprint(config: GaussianConfig) -> str:
-    """Seed and settings are all there is: nothing else can change."""
+    """Seed and settings are all there is: nothing else can change.
+
+    >>> fingerprint(GaussianConfig())
+    ''
+    """
     return ""
 
 
@@ -89,6 +105,10 @@ def load(config: GaussianConfig, seed: int) -> Splits:
 
     The seed decides the population, the samples and whose label is shown. With the same seed another separation moves
     the same samples, and the labels shown at a low rate are among those shown at a higher one.
+
+    >>> splits = load(GaussianConfig(samples=100, test_samples=20, label_rate=0.1), seed=0)
+    >>> splits.classes, int((splits.train.labels >= 0).sum())
+    (['0', '1', '2', '3'], 10)
     """
     modalities = [Modality(f"m{m + 1}", (config.dimensions,)) for m in range(config.modalities)]
     classes = [str(c) for c in range(config.classes)]
@@ -112,12 +132,22 @@ def load(config: GaussianConfig, seed: int) -> Splits:
 
 
 def draw(config: GaussianConfig, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) classes and (N, M, D) inputs of "train", "validation" or "test", float64; `load` makes them float32."""
+    """(N,) classes and (N, M, D) inputs of "train", "validation" or "test", float64; `load` makes them float32.
+
+    >>> labels, inputs = draw(GaussianConfig(test_samples=6), seed=0, split="test")
+    >>> inputs.shape
+    (6, 3, 10)
+    """
     samples = {"train": config.samples, "validation": config.validation_samples, "test": config.test_samples}[split]
     return population(config, seed).draw(samples, np.random.default_rng([seed, 2 + list(SHARES).index(split)]))
 
 
 def population(config: GaussianConfig, seed: int) -> Population:
+    """What the samples of this seed are drawn from.
+
+    >>> population(GaussianConfig(), seed=0).means.shape  # modalities, classes, dimensions
+    (3, 4, 10)
+    """
     rng = np.random.default_rng([seed, 0])
     # The rows of these vectors are the corners of a simplex around 0 with sides √2, in C-1 dimensions.
     corners = np.linalg.svd(np.eye(config.classes) - 1 / config.classes)[0][:, :-1]
@@ -131,7 +161,11 @@ def population(config: GaussianConfig, seed: int) -> Population:
 
 
 def bayes_accuracy(config: GaussianConfig, seed: int, split: str = "test") -> dict[str, float]:
-    """Accuracy of the exact posterior on the samples of `load(config, seed)`: of each modality, and of "all"."""
+    """Accuracy of the exact posterior on the samples of `load(config, seed)`: of each modality, and of "all".
+
+    >>> 0.9 < bayes_accuracy(GaussianConfig(separation=2.5), seed=0)["all"] < 1
+    True
+    """
     source = population(config, seed)
     labels, inputs = draw(config, seed, split)
     chosen = {f"m{m + 1}": [m] for m in range(config.modalities)} | {"all": None}

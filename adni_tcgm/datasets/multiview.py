@@ -24,6 +24,13 @@ class Arrays:
     groups: N names that no split separates; None: every sample is its own. nuisance_groups: N names of a nuisance that
     samples share, such as site or speaker; None: there is none. split: N of "train", "validation", "test" or "" (left
     out); None: drawn.
+
+    >>> Arrays({"left": np.zeros((2, 3))}, np.array([0, 1]), ("no", "yes"), ["a", "b"]).classes
+    ('no', 'yes')
+    >>> Arrays({"left": np.zeros((2, 3))}, np.array([0]), ("no", "yes"), ["a", "b"])
+    Traceback (most recent call last):
+        ...
+    ValueError: 'labels' has 1 rows; there are 2 samples
     """
 
     views: Mapping[str, Matrix]
@@ -78,6 +85,12 @@ def to_splits(
     unit_norm: see `transforms.Transform`; one transform for all views or one for each, fitted on training samples;
     "steps" for marked sequences, see `sequences.standardize_steps`, which changes the arrays in place.
     Samples whose modalities are all absent are left out. Raises ValueError for values that a transform cannot take.
+
+    >>> rng, y = np.random.default_rng(0), np.arange(50) % 2
+    >>> arrays = Arrays({"left": rng.normal(size=(50, 3))}, y, ("no", "yes"), [f"s{i}" for i in range(50)])
+    >>> splits = to_splits(arrays, seed=0, label_rate=0.2, transform="zscore", unit_norm=False)
+    >>> len(splits.train), int((splits.train.labels >= 0).sum())
+    (30, 6)
     """
     present = _present(arrays)
     groups = np.array(arrays.groups if arrays.groups is not None else arrays.sample_ids)

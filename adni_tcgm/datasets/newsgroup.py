@@ -28,7 +28,11 @@ MIN_DOCUMENTS = 2  # A word of a single document links it to no other one.
 
 @dataclass(frozen=True)
 class Subset:
-    """Newsgroups, each a class, and how many documents of each are drawn."""
+    """Newsgroups, each a class, and how many documents of each are drawn.
+
+    >>> len(SUBSETS["m5"].groups)
+    5
+    """
 
     groups: tuple[str, ...]
     documents: int
@@ -76,6 +80,11 @@ class NewsgroupConfig:
     unlabeled: further documents of each group that join training without a label; the published data have none.
     words: how many each view keeps. transform, unit_norm: see `transforms.Transform`.
     label_rate: share of the labeled training samples whose label is shown.
+
+    >>> NewsgroupConfig(groups="m10").words
+    2000
+    >>> NewsgroupConfig("NGs.mat").is_distributed
+    True
     """
 
     path: str = ""

@@ -59,7 +59,11 @@ def body(post: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of three letters or more, in order, without the English stop words of scikit-learn."""
+    """Lower-case words of three letters or more, in order, without the English stop words of scikit-learn.
+
+    >>> words("The Shuttle was launched in 1990, and it flew")
+    ['shuttle', 'launched', 'flew']
+    """
     return [word for word in WORD.findall(text.lower()) if word not in ENGLISH_STOP_WORDS]
 
 

@@ -19,6 +19,10 @@ def select_pam(counts: sparse.csr_matrix, words: int, rng: np.random.Generator) 
     partitioning around medoids, but drawn and then improved by turns (assign, choose each cluster's medoid) instead of
     by swaps, which would take hours for 2,000 medoids. Words of NGs.mat are about as frequent (median 9 documents; 6
     here), which they are not under cosine distance or from uniform draws (3).
+
+    >>> counts = sparse.csr_matrix([[5, 5, 0, 0], [0, 0, 5, 5]])
+    >>> len(select_pam(counts, 2, np.random.default_rng(0)))
+    2
     """
     return k_medoids(counts.T.tocsr(), words, rng)
 
@@ -28,6 +32,10 @@ def select_smi(counts: sparse.csr_matrix, labels: np.ndarray, words: int) -> np.
 
     counts: (N, V). labels: (N,) class index, or UNLABELED for documents that are not to be looked at. Among words that
     tie, those in more documents of all come first, which no label decides.
+
+    >>> counts = sparse.csr_matrix([[1, 0, 1], [1, 0, 1], [0, 1, 1], [0, 1, 1]])  # the last word is everywhere
+    >>> select_smi(counts, np.array([0, 0, 1, 1]), words=2).tolist()
+    [0, 1]
     """
     seen = labels != UNLABELED
     information = class_information(counts[seen] > 0, labels[seen])
@@ -41,12 +49,20 @@ def select_umi(counts: sparse.csr_matrix, words: int) -> np.ndarray:
 
     counts: (N, V). See `document_information`. How the published view was chosen is not documented: its words are
     rarer (17 non-zeros a document in NGs.mat, about 50 here) and say less.
+
+    >>> select_umi(sparse.csr_matrix([[3, 0, 1], [0, 3, 1]]), words=2).tolist()
+    [0, 1]
     """
     return np.sort(np.argsort(-document_information(counts), kind="stable")[:words])
 
 
 def class_information(presence: sparse.csr_matrix, labels: np.ndarray) -> np.ndarray:
-    """(V,) mutual information in nats of presence (N, V) bool and class (N,)."""
+    """(V,) mutual information in nats of presence (N, V) bool and class (N,).
+
+    >>> presence = sparse.csr_matrix(np.array([[True, True], [False, True]]))
+    >>> class_information(presence, np.array([0, 1])).round(3).tolist()  # log 2, and nothing
+    [0.693, 0.0]
+    """
     _, index = np.unique(labels, return_inverse=True)
     size = len(labels)
     classes = sparse.csr_matrix((np.ones(size), (index, np.arange(size))))
@@ -61,6 +77,9 @@ def document_information(counts: sparse.csr_matrix) -> np.ndarray:
 
     counts: (N, V). Slonim and Tishby, "Document clustering using word clusters via the information bottleneck method",
     SIGIR 2000, choose the 2,000 words of their newsgroup subsets by it.
+
+    >>> document_information(sparse.csr_matrix([[1, 1], [0, 1]])).round(3).argmax().item()
+    0
     """
     joint = sparse.coo_matrix(counts / counts.sum())
     document, word = np.asarray(joint.sum(1)).ravel(), np.asarray(joint.sum(0)).ravel()
@@ -73,6 +92,10 @@ def k_medoids(points: sparse.csr_matrix, medoids: int, rng: np.random.Generator)
 
     The distances of a point to all of a cluster sum to size |x|^2 - 2 x.sum + const, so that the best medoid of a
     cluster is found exactly without pairwise distances. The total distance never rises from one round to the next.
+
+    >>> points = sparse.csr_matrix([[0.0], [0.1], [9.0], [9.1]])
+    >>> len(k_medoids(points, 2, np.random.default_rng(0)))
+    2
     """
     squares = _row_sums(points.multiply(points))
     chosen = draw_medoids(points, medoids, rng)
@@ -93,6 +116,9 @@ def draw_medoids(points: sparse.csr_matrix, medoids: int, rng: np.random.Generat
     """(medoids,) sorted different rows, each drawn by its squared distance to the nearest one before (k-means++).
 
     Once every point left equals one that is drawn, the rest is drawn uniformly.
+
+    >>> draw_medoids(sparse.csr_matrix([[0.0], [9.0]]), 2, np.random.default_rng(0)).tolist()
+    [0, 1]
     """
     squares = _row_sums(points.multiply(points))
     distance, left = squares.copy(), np.ones(len(squares), dtype=bool)

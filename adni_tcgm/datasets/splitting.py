@@ -26,6 +26,11 @@ def draw_splits(
     dealt before the others, so that they are spread evenly too. classes: how many there are; None: those that occur.
 
     Raises ValueError when no draw gives every split every class.
+
+    >>> labels, groups = np.arange(20) % 2, np.array([f"p{i}" for i in range(20)])
+    >>> split = draw_splits(labels, groups, np.random.default_rng(0))
+    >>> {str(name): int((split == name).sum()) for name in SHARES}
+    {'train': 12, 'validation': 4, 'test': 4}
     """
     labels, groups = np.asarray(labels), np.asarray(groups)
     labeled = labels != UNLABELED
@@ -67,7 +72,11 @@ def _deal_groups(groups: np.ndarray, first: np.ndarray, rng: np.random.Generator
 
 
 def apportion(samples: int) -> dict[str, int]:
-    """How many samples each split should get; the shares add up exactly (largest remainder)."""
+    """How many samples each split should get; the shares add up exactly (largest remainder).
+
+    >>> apportion(58)
+    {'train': 35, 'validation': 12, 'test': 11}
+    """
     exact = {split: share * samples for split, share in SHARES.items()}
     counts = {split: int(value + 1e-9) for split, value in exact.items()}
     by_remainder = sorted(SHARES, key=lambda split: counts[split] - exact[split])
@@ -81,6 +90,9 @@ def draw_visible(labels: np.ndarray, candidates: np.ndarray, label_rate: float, 
 
     labels: (N,) class index or UNLABELED; candidates: (N,) bool, the training samples. The labels shown at a low rate
     are among those shown at a higher one, but for the one or two that a rare class takes.
+
+    >>> draw_visible(np.arange(10) % 2, np.ones(10, bool), 0.4, np.random.default_rng(0)).sum().item()
+    4
     """
     order = rng.permutation(np.flatnonzero(candidates & (labels != UNLABELED)))
     classes = np.unique(labels[order])
@@ -97,5 +109,13 @@ def draw_visible(labels: np.ndarray, candidates: np.ndarray, label_rate: float, 
 
 
 def check_label_rate(label_rate: float) -> None:
+    """Raises ValueError unless 0 < label_rate <= 1.
+
+    >>> check_label_rate(0.1)
+    >>> check_label_rate(10)
+    Traceback (most recent call last):
+        ...
+    ValueError: label_rate is 10; it must be > 0 and at most 1
+    """
     if not 0 < label_rate <= 1:
         raise ValueError(f"label_rate is {label_rate}; it must be > 0 and at most 1")

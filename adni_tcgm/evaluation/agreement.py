@@ -21,7 +21,11 @@ LEVEL = 0.05
 @dataclass(frozen=True)
 class Explained:
     """name: of a nuisance, or "label"; share: adjusted R²; p_value: by permutation, after Holm over the nuisances;
-    None for the label. samples: that it was measured on."""
+    None for the label. samples: that it was measured on.
+
+    >>> Explained("site", share=0.2, p_value=0.004, samples=180).share
+    0.2
+    """
 
     name: str
     share: float
@@ -31,7 +35,12 @@ class Explained:
 
 def agreement_of(log_posteriors: Mapping[str, np.ndarray], present: np.ndarray) -> np.ndarray:
     """(N,) mean over the modalities of standardized log odds of the last class against the first; NaN where a sample
-    lacks a modality. log_posteriors: modality -> (N, C), in the order of the columns of `present` (N, M) bool."""
+    lacks a modality. log_posteriors: modality -> (N, C), in the order of the columns of `present` (N, M) bool.
+
+    >>> sure = np.log([[0.9, 0.1], [0.1, 0.9]])
+    >>> agreement_of({"mri": sure, "pet": sure}, np.ones((2, 2), bool)).round(3).tolist()
+    [-1.0, 1.0]
+    """
     complete = np.asarray(present, bool).all(1)
     columns = []
     for name, values in log_posteriors.items():
@@ -45,6 +54,10 @@ def explained_share(values: np.ndarray, covariate: Sequence[str] | Sequence[floa
     """Adjusted R² of values (N,) on a covariate, a number or a group, and the orthonormal columns (N, K) that span it.
 
     Samples must be known throughout. None where the covariate never varies, or leaves no degree of freedom.
+
+    >>> share, basis = explained_share(np.array([1.0, 2.0, 3.0, 4.0]), [1.0, 2.0, 3.0, 4.0])
+    >>> round(share, 3)
+    1.0
     """
     column = np.asarray(covariate)
     if column.dtype.kind in "US":
@@ -76,6 +89,13 @@ def explain_agreement(
 
     agreement: (N,) of `agreement_of`, of training samples, with a label or not. held_out: (n,) the same of the labeled
     ones, by models that did not train on them; labels: (n,) class indices.
+
+    >>> rng = np.random.default_rng(0)
+    >>> site = np.repeat(["011", "027"], 30)
+    >>> agreement = (site == "027") + 0.1 * rng.normal(size=60)
+    >>> rows = explain_agreement(agreement, {"site": site}, rng.normal(size=20), np.arange(20) % 2)
+    >>> [row.name for row in suspects(rows)]
+    ['site']
     """
     known = ~np.isnan(held_out)
     found = explained_share(held_out[known], labels[known].astype(str)) if known.sum() > 3 else None
@@ -96,7 +116,12 @@ def explain_agreement(
 
 
 def suspects(rows: Sequence[Explained]) -> list[Explained]:
-    """The nuisances that explain more than chance and more than the label does, the largest share first."""
+    """The nuisances that explain more than chance and more than the label does, the largest share first.
+
+    >>> rows = [Explained("label", 0.1, None, 50), Explained("site", 0.3, 0.01, 50), Explained("age", 0.2, 0.6, 50)]
+    >>> [row.name for row in suspects(rows)]
+    ['site']
+    """
     label = next((row.share for row in rows if row.name == "label"), 0.0)
     found = [row for row in rows if row.p_value is not None and row.p_value < LEVEL and row.share > max(label, 0)]
     return sorted(found, key=lambda row: -row.share)
@@ -127,5 +152,9 @@ def _percent(share: float) -> str:
 
 
 def to_json(rows: Sequence[Explained]) -> list[dict]:
-    """Rows of `metrics.json`."""
+    """Rows of `metrics.json`.
+
+    >>> to_json([Explained("site", 0.3, 0.01, 50)])
+    [{'name': 'site', 'share': 0.3, 'p_value': 0.01, 'samples': 50}]
+    """
     return [asdict(row) for row in rows]

@@ -24,6 +24,10 @@ class LinearKernel:
     """Inner products of samples standardized feature by feature, divided by the number of features.
 
     An absent sample stands at the mean, so it adds nothing (mean imputation). Features that never vary are left out.
+
+    >>> kernel = LinearKernel(np.array([[0.0, 1.0], [2.0, 1.0]], np.float32), np.ones(2, bool), np.ones(2, bool))
+    >>> kernel.standardize(np.array([[1.0, 5.0]], np.float32), np.ones(1, bool)).tolist()  # the second never varies
+    [[0.0]]
     """
 
     def __init__(self, samples: np.ndarray, present: np.ndarray, measured: np.ndarray) -> None:
@@ -55,6 +59,10 @@ def svm_scores(
     """Linear support vector machine from the samples with a label (0 or 1; negative: not used).
 
     training_kernel: (N, N); labels: (N,); kernels: (n, N) each -> decision values (n,) each; None with a class missing.
+
+    >>> kernel = np.array([[4.0, -4.0], [-4.0, 4.0]])
+    >>> [scores.round(2).tolist() for scores in svm_scores(kernel, np.array([0, 1]), [kernel])]
+    [[-1.0, 1.0]]
     """
     rows = np.flatnonzero(labels >= 0)
     if len(np.unique(labels[rows])) < 2:
@@ -64,7 +72,11 @@ def svm_scores(
 
 
 def standardize_table(training: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """(n, K) columns as z-scores by the mean and SD of the training table (N, K); NaN stays NaN."""
+    """(n, K) columns as z-scores by the mean and SD of the training table (N, K); NaN stays NaN.
+
+    >>> standardize_table(np.array([[0.0], [2.0]]), np.array([[3.0], [np.nan]])).tolist()
+    [[2.0], [nan]]
+    """
     mean, sd = np.nanmean(training, axis=0), np.nanstd(training, axis=0)
     return (table - mean) / np.where(sd > 0, sd, 1)
 
@@ -76,6 +88,11 @@ def logistic_scores(
 
     training: (N, K), scaled by all its rows, fitted on those with a label (0 or 1); tables: (n, K) each -> log-odds
     (n,) each; None when a class has no label.
+
+    >>> table = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> (scores,) = logistic_scores(table, np.array([0, 0, 1, 1]), [table])
+    >>> bool(np.all(np.diff(scores) > 0))
+    True
     """
     rows = np.flatnonzero(labels >= 0)
     if len(np.unique(labels[rows])) < 2:
@@ -88,7 +105,13 @@ def logistic_scores(
 def ridge_scores(
     training: np.ndarray, labels: np.ndarray, tables: Sequence[np.ndarray], c: float = RIDGE_C
 ) -> list[np.ndarray | None]:
-    """`logistic_scores` of columns that are z-scores already: nothing is scaled, 0 stands for what is missing."""
+    """`logistic_scores` of columns that are z-scores already: nothing is scaled, 0 stands for what is missing.
+
+    >>> z = np.array([[-1.0], [1.0]])
+    >>> (scores,) = ridge_scores(z, np.array([0, 1]), [z])
+    >>> bool(scores[1] > scores[0])
+    True
+    """
     rows = np.flatnonzero(labels >= 0)
     if len(np.unique(labels[rows])) < 2:
         return [None for _ in tables]
@@ -100,6 +123,10 @@ def mean_z_scores(training: np.ndarray, signs: Sequence[float], tables: Sequence
     """No labels at all: the mean of the columns' z-scores, each with a sign given a priori, over those not missing.
 
     training: (N, K) gives mean and SD; signs: (K,), -1 where a low value speaks for class 1; tables: (n, K) -> (n,).
+
+    >>> volumes = np.array([[6.0], [8.0]])  # mL: a low value speaks for class 1
+    >>> mean_z_scores(volumes, [-1.0], [volumes])[0].tolist()
+    [1.0, -1.0]
     """
     scores = [standardize_table(training, table) * np.asarray(signs) for table in tables]
     counts = [np.maximum((~np.isnan(score)).sum(1), 1) for score in scores]
@@ -112,6 +139,10 @@ def baseline_row(
     """A line of the table of baselines: `names`, then n, auc, accuracy and balanced_accuracy over the labeled samples.
 
     rows: (n,) bool, the samples that count (those with the modality); None: all. Without scores: None.
+
+    >>> row = baseline_row(np.array([0, 1, 1]), np.array([-1.0, 2.0, 0.5]), {"baseline": "mean z"})
+    >>> row["baseline"], row["n"], row["auc"]
+    ('mean z', 3, 1.0)
     """
     chosen = (labels >= 0) if rows is None else (labels >= 0) & rows
     result = {**names, "n": int(chosen.sum()), "auc": None, "accuracy": None, "balanced_accuracy": None}

@@ -17,7 +17,13 @@ NO_DIFFERENCE = "no difference shown"
 def bootstrap_interval(
     metric: Metric, labels: np.ndarray, scores: np.ndarray, *, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Percentile interval of `metric(labels, scores)` over resampled rows; None if no resample has a value."""
+    """Percentile interval of `metric(labels, scores)` over resampled rows; None if no resample has a value.
+
+    >>> share = lambda labels, scores: float(np.mean(labels))
+    >>> low, high = bootstrap_interval(share, np.array([0, 1] * 50), np.zeros(100))
+    >>> low < 0.5 < high
+    True
+    """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if not len(labels):
         return None
@@ -43,6 +49,9 @@ class PairedRun:
     subjects: a name for each person; a name that occurs in several runs is the same person. train_size: how many people
     trained, unlabeled ones included; needed where the runs re-split one data set. groups: what each person belongs to
     (a head, a site), where people of one group are not independent.
+
+    >>> PairedRun(["a", "b"], np.array([0, 1]), first=np.array([0.2, 0.9]), second=np.array([0.4, 0.6])).subjects
+    ['a', 'b']
     """
 
     subjects: Sequence[str]
@@ -55,7 +64,11 @@ class PairedRun:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean over seeds of metric(first) - metric(second), its interval, and a two-sided p-value."""
+    """The mean over seeds of metric(first) - metric(second), its interval, and a two-sided p-value.
+
+    >>> Difference(0.02, low=-0.01, high=0.05, p_value=0.2, seeds=5).estimate
+    0.02
+    """
 
     estimate: float
     low: float
@@ -79,6 +92,13 @@ def paired_difference(metric: Metric, runs: Sequence[PairedRun], design: str, *,
 
     With one seed, the variance between seeds is unknown: the interval is then that of V alone, for every design.
     Raises ValueError when there is no run, or none in which the metric has a value, or a design lacks what it needs.
+
+    >>> from adni_tcgm.evaluation.metrics import binary_auc
+    >>> rng, y = np.random.default_rng(0), np.arange(200) % 2
+    >>> names = [f"p{i}" for i in range(200)]
+    >>> runs = [PairedRun(names, y, y + rng.normal(size=200), rng.normal(size=200)) for _ in range(3)]
+    >>> paired_difference(binary_auc, runs, "shared").low > 0  # the first knows the label, the second nothing
+    True
     """
     if design not in DESIGNS:
         raise ValueError(f"design is {design!r}; choose one of {', '.join(DESIGNS)}")
@@ -142,7 +162,11 @@ def _difference(metric: Metric, run: PairedRun, rows: np.ndarray | slice) -> flo
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's step-down adjusted p-values, in the order given (Holm, Scand. J. Statist. 1979)."""
+    """Holm's step-down adjusted p-values, in the order given (Holm, Scand. J. Statist. 1979).
+
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
     p_values = np.asarray(p_values, dtype=float)
     order = np.argsort(p_values, kind="stable")
     stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
@@ -152,7 +176,11 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def verdicts(differences: Mapping[str, Difference], alpha: float = 0.05) -> dict[str, str]:
-    """What each comparison shows, Holm-corrected over all of them: "above", "below" or "no difference shown"."""
+    """What each comparison shows, Holm-corrected over all of them: "above", "below" or "no difference shown".
+
+    >>> verdicts({"a": Difference(0.1, 0.05, 0.15, 0.001, 5), "b": Difference(0.01, -0.02, 0.04, 0.4, 5)})
+    {'a': 'above', 'b': 'no difference shown'}
+    """
     adjusted = holm([difference.p_value for difference in differences.values()])
     return {
         name: NO_DIFFERENCE if p >= alpha else ("above" if difference.estimate > 0 else "below")

@@ -14,7 +14,11 @@ SMALLEST_TRAINING = 20
 
 @dataclass(frozen=True)
 class OutOfDistribution:
-    """`share`: the training people who lie nearer to the center than this person; `n` of them were compared."""
+    """`share`: the training people who lie nearer to the center than this person; `n` of them were compared.
+
+    >>> OutOfDistribution(share=0.995, n=200, flagged=True).flagged
+    True
+    """
 
     share: float
     n: int
@@ -26,6 +30,10 @@ def score_out_of_distribution(training: np.ndarray, person: np.ndarray) -> OutOf
 
     training: (N, K) measurements, person: (K,); NaN where one is missing. Only what the person has is compared, with
     the training people who have all of it. No label enters. None with fewer than 20 of them or nothing to compare.
+
+    >>> training = np.random.default_rng(0).normal(size=(100, 2))
+    >>> score_out_of_distribution(training, np.array([9.0, -9.0])).flagged
+    True
     """
     measured = np.isfinite(person)
     training = training[:, measured]

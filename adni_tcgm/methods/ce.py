@@ -12,7 +12,21 @@ from adni_tcgm.tcgm.batch import MultimodalBatch
 
 @dataclass(frozen=True)
 class CrossEntropy(ClassifierPerModality):
-    """Labeled cross-entropy per modality; combined by the same aggregator as TCGM."""
+    """Labeled cross-entropy per modality; combined by the same aggregator as TCGM.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = CrossEntropy(MLPConfig())
+    >>> method.labeled_loss(method.build(spec), batch.select(torch.arange(2))).shape
+    torch.Size([])
+    >>> method.unlabeled_loss(method.build(spec), batch) is None
+    True
+    """
 
     @property
     def shares_batches(self) -> bool:

@@ -28,6 +28,17 @@ class FreeMatch(ClassifierPerModality):
         its thresholds would hardly leave 1/C.
     strong_dropout: share of entries that the strong view sets to 0. strong_noise: standard deviation of what it adds,
         as a share of the batch's own.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = FreeMatch(MLPConfig())
+    >>> method.unlabeled_loss(method.build(spec), batch).shape
+    torch.Size([])
     """
 
     pseudo_weight: float = 1.0
@@ -73,6 +84,10 @@ class AdaptiveThreshold(nn.Module):
 
     confidence: τ, of the largest posterior. posterior: p̃ (C,), of the posteriors. histogram: h̃ (C,), of the
     pseudo-labels. All start at 1/C.
+
+    >>> threshold = AdaptiveThreshold(2)
+    >>> threshold.passes(torch.tensor([[0.9, 0.1], [0.5, 0.5]])).tolist()
+    [True, False]
     """
 
     def __init__(self, classes: int) -> None:
@@ -98,6 +113,9 @@ def fairness_loss(strong: Tensor, threshold: AdaptiveThreshold) -> Tensor:
     """-H(SumNorm(p̃ / h̃), SumNorm(p̄ / h̄)) of the posteriors (n, C) of strong views that have a pseudo-label (Eq. 11).
 
     Negative as published: it rises with the agreement of the two and is minimized all the same.
+
+    >>> fairness_loss(torch.tensor([[0.9, 0.1], [0.1, 0.9]]), AdaptiveThreshold(2)).shape
+    torch.Size([])
     """
     shares = _shares(strong.argmax(1), strong.shape[1])
     expected = _normalized(threshold.posterior, threshold.histogram)
@@ -105,7 +123,11 @@ def fairness_loss(strong: Tensor, threshold: AdaptiveThreshold) -> Tensor:
 
 
 def strong_view(inputs: Tensor, dropout: float, noise: float) -> Tensor:
-    """Entries dropped at random, the rest scaled up to keep the mean; noise first where the input has several axes."""
+    """Entries dropped at random, the rest scaled up to keep the mean; noise first where the input has several axes.
+
+    >>> strong_view(torch.ones(2, 3), dropout=0.0, noise=0.1).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
     if inputs.ndim > 2:
         inputs = inputs + noise * inputs.std() * torch.randn_like(inputs)
     return F.dropout(inputs, dropout)

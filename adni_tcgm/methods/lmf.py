@@ -25,6 +25,17 @@ class LMF:
     classifier: settings of the network that yields the features, one for all modalities or one for each name.
     dimension: features for each modality, a linear map of the network's; None: the network's own, as the authors have.
     rank: terms of the sum; the authors use 1 to 16.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = LMF(MLPConfig(hidden=(4,)), rank=2)
+    >>> list(method.predict(method.build(spec), batch))
+    ['all']
     """
 
     classifier: ClassifierConfig | Mapping[str, ClassifierConfig]
@@ -51,6 +62,16 @@ class LowRankFusion(nn.Module):
     """Logits Σ_r w_r ∏_m [1; z_m] W_m^(r) + b, the products entry by entry; an absent modality has z_m = 0.
 
     factors: modality -> W (rank, 1 + features, classes).
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> LowRankFusion(spec, LMF(MLPConfig(hidden=(4,))))(batch).shape
+    torch.Size([4, 2])
     """
 
     def __init__(self, spec: Spec, method: LMF) -> None:

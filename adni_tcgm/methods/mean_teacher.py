@@ -32,6 +32,17 @@ class MeanTeacher(ClassifierPerModality):
     decay: of the average, as published (.999; .99 in a short training); a plain mean until that is reached.
     ramp_up_steps: unlabeled steps until the weight is full, by exp(-5 (1 - t)²); the paper has 40,000 of 150,000.
     dropout: share of input entries that a student does not see.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = MeanTeacher(MLPConfig(hidden=(4,)))
+    >>> method.predict(method.build(spec), batch)["all"].shape
+    torch.Size([4, 2])
     """
 
     consistency: float = 100.0
@@ -99,5 +110,9 @@ class TaughtClassifiers(nn.Module):
 
 
 def ramp_up(step: int, length: int) -> float:
-    """exp(-5 (1 - step / length)²), 1 from `length` on."""
+    """exp(-5 (1 - step / length)²), 1 from `length` on.
+
+    >>> ramp_up(0, 100) < 0.01, ramp_up(100, 100)
+    (True, 1.0)
+    """
     return exp(-5 * max(0.0, 1 - step / length) ** 2) if length else 1.0

@@ -39,7 +39,11 @@ class ClassifierConfig(Protocol):
 
 
 def network_of(classifier: ClassifierConfig | Mapping[str, ClassifierConfig], modality: str) -> ClassifierConfig:
-    """The settings of that modality's network. Raises ValueError where they are given by name and not for this one."""
+    """The settings of that modality's network. Raises ValueError where they are given by name and not for this one.
+
+    >>> network_of({"mri": "a network", "pet": "another one"}, "pet")
+    'another one'
+    """
     if not isinstance(classifier, Mapping):
         return classifier
     if modality not in classifier:
@@ -51,6 +55,13 @@ class ModalityClassifiers(nn.Module):
     """One classifier for each modality, and the class prior that they share and that combines them.
 
     Weights are drawn by the seed and by the names of modality and class, so that their order plays no part.
+
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> ModalityClassifiers(spec, MLPConfig()).log_posteriors(batch).shape  # modalities, samples, classes
+    torch.Size([2, 4, 2])
     """
 
     def __init__(self, spec: Spec, classifier: ClassifierConfig | Mapping[str, ClassifierConfig]) -> None:
@@ -121,6 +132,14 @@ class ClassifierPerModality:
     """Base of the methods whose model is `ModalityClassifiers`.
 
     classifier: settings of the network, the same for every modality or one for each name.
+
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = ClassifierPerModality(MLPConfig())
+    >>> list(method.predict(method.build(spec), batch))
+    ['left', 'right', 'all']
     """
 
     classifier: ClassifierConfig | Mapping[str, ClassifierConfig]
@@ -141,6 +160,9 @@ def fading_weight(weight: float, half: float | None, labels: int) -> float:
     """weight / (1 + n / half) with n visible labels: the more labels, the less there is that only agreement can tell.
 
     half: how many labels halve the weight; None: it does not depend on n. Raises ValueError unless half > 0.
+
+    >>> fading_weight(15, half=36, labels=18), fading_weight(15, None, 18)
+    (10.0, 15)
     """
     if half is not None and half <= 0:
         raise ValueError(f"gain_half is {half}; it must be more than 0 labels, or None")
@@ -148,7 +170,15 @@ def fading_weight(weight: float, half: float | None, labels: int) -> float:
 
 
 def labeled_cross_entropy(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
-    """Cross-entropy of each classifier on the samples that have its modality (paper section 4.3), summed over them."""
+    """Cross-entropy of each classifier on the samples that have its modality (paper section 4.3), summed over them.
+
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> labeled_cross_entropy(ModalityClassifiers(spec, MLPConfig()), batch.select(torch.arange(2))).shape
+    torch.Size([])
+    """
     loss = torch.zeros((), device=batch.labels.device)
     for name, inputs in batch.inputs.items():
         labels = batch.labels

@@ -26,6 +26,17 @@ class PairwiseGain(ClassifierPerModality):
     here a step follows the sum over the pairs.
 
     gain_weight: factor of the sum; 0 is exactly the baseline CE. gain_half: as for TCGM.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = PairwiseGain(MLPConfig(), gain_weight=2.0)
+    >>> method.unlabeled_loss(method.build(spec), batch).shape
+    torch.Size([])
     """
 
     gain_weight: float = 1.0

@@ -36,6 +36,9 @@ class PVCC:
     consistency: values of λ₂, chosen together with λ₁. 0 leaves the shared labels alone.
     iterations: projected gradient steps of the label matrix. This and both grids are ours; with λ₂ > 0 the search has
         not settled after 100 steps, and going on did not help on the toys tried.
+
+    >>> PVCC(ridge=(0.1, 1.0)).consistency
+    (0.0, 0.1, 1.0, 10.0)
     """
 
     classifier: ClassifierConfig | Mapping[str, ClassifierConfig] | None = None
@@ -73,6 +76,12 @@ class View:
     index: (n,) positions in the training set. inputs: (n, D). cosines: (n, D) inputs as they came, of norm 1, so that
     S = cosines · cosinesᵀ. dual: (K + λ₁ I)⁻¹ (n, n) of their inner products K; solving among samples costs n³ however
     long the inputs are.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> train = load(GaussianConfig(samples=12, test_samples=4), 0).train
+    >>> loss, gradient = View(train, "m1", ridge=1.0).ridge_loss(torch.full((12, 4), 0.25).double())
+    >>> gradient.shape
+    torch.Size([12, 4])
     """
 
     def __init__(self, train: MultimodalBatch, name: str, ridge: float) -> None:
@@ -108,6 +117,13 @@ def optimize_labels(
 
     labels: (N,), UNLABELED where unknown; those rows start at the prior. For each F the best W_k, b_k and T_k are known
     in closed form, so only F is searched.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> train = load(GaussianConfig(samples=12, test_samples=4), 0).train
+    >>> views = [View(train, name, 1.0) for name in train.inputs]
+    >>> matrix = optimize_labels(views, train.labels, torch.full((4,), 0.25), consistency=0.0, iterations=2)
+    >>> matrix.shape, matrix.sum(1).round(decimals=3).unique().tolist()
+    (torch.Size([12, 4]), [1.0])
     """
     known = labels != UNLABELED
     matrix = prior.double().repeat(len(labels), 1)
@@ -124,7 +140,14 @@ def optimize_labels(
 
 
 def objective(matrix: Tensor, views: Sequence[View], consistency: float) -> tuple[float, Tensor]:
-    """The loss with the best W_k, b_k and T_k for F (N, C), up to a constant, and its gradient (N, C)."""
+    """The loss with the best W_k, b_k and T_k for F (N, C), up to a constant, and its gradient (N, C).
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> train = load(GaussianConfig(samples=12, test_samples=4), 0).train
+    >>> value, gradient = objective(torch.full((12, 4), 0.25).double(), [View(train, "m1", 1.0)], consistency=0.0)
+    >>> gradient.shape
+    torch.Size([12, 4])
+    """
     total, gradient = 0.0, torch.zeros_like(matrix)
     for view in views:
         if not len(view.index):
@@ -139,7 +162,11 @@ def objective(matrix: Tensor, views: Sequence[View], consistency: float) -> tupl
 
 
 def project_to_simplex(rows: Tensor) -> Tensor:
-    """The nearest point of the probability simplex to each row of (N, C) (Duchi et al., ICML 2008)."""
+    """The nearest point of the probability simplex to each row of (N, C) (Duchi et al., ICML 2008).
+
+    >>> project_to_simplex(torch.tensor([[2.0, 0.0], [0.25, 0.75]])).tolist()
+    [[1.0, 0.0], [0.25, 0.75]]
+    """
     ordered = rows.sort(1, descending=True).values
     excess = (ordered.cumsum(1) - 1) / torch.arange(1, rows.shape[1] + 1, dtype=rows.dtype)
     last = (ordered > excess).sum(1, keepdim=True) - 1

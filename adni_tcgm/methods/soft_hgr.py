@@ -27,6 +27,17 @@ class SoftHGR:
     classifier: settings of the network that yields the features, one for all modalities or one for each name.
     dimension: features for each modality; no more than C - 1 of them can tell C classes that views share.
     weight: factor of the objective; 0 is supervised training of the joint classifier.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = SoftHGR(MLPConfig(hidden=(4,)))
+    >>> list(method.predict(method.build(spec), batch))
+    ['all']
     """
 
     classifier: ClassifierConfig | Mapping[str, ClassifierConfig]
@@ -66,7 +77,13 @@ class SoftHGR:
 
 
 def soft_hgr(f: Tensor, g: Tensor) -> Tensor:
-    """E[f̃ᵀg̃] - ½ tr(cov f · cov g) with f̃, g̃ centered over the batch: (B, k), (B, k) -> scalar, to be maximized."""
+    """E[f̃ᵀg̃] - ½ tr(cov f · cov g) with f̃, g̃ centered over the batch: (B, k), (B, k) -> scalar, to be maximized.
+
+    >>> import torch
+    >>> f = torch.tensor([[-1.0], [1.0]]) / 2**0.5
+    >>> round(soft_hgr(f, f).item(), 3), round(soft_hgr(f, -f).item(), 3)  # the same, and the opposite
+    (0.5, -1.5)
+    """
     f, g = f - f.mean(0), g - g.mean(0)
     pairs = len(f) - 1
     return (f * g).sum() / pairs - ((f.T @ f) * (g.T @ g)).sum() / (2 * pairs**2)

@@ -32,6 +32,17 @@ class TCGM(ClassifierPerModality):
     priors: nuisance group -> its class prior (C numbers), known from elsewhere, for samples of another population than
         the labeled ones. Their posteriors are then the classifiers' moved to that prior, h_c q_c / p_c, as is right
         where the classes look the same in both populations and only their shares differ. Needs within_nuisance_groups.
+
+    >>> from adni_tcgm.tcgm.batch import Modality
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = TCGM(MLPConfig(), gain_weight=15, gain_half=36)
+    >>> method.unlabeled_loss(method.build(spec), batch).shape
+    torch.Size([])
+    >>> TCGM(MLPConfig(), gain_weight=0).unlabeled_loss(method.build(spec), batch) is None  # the baseline CE
+    True
     """
 
     gain_weight: float = 1.0
@@ -83,7 +94,12 @@ class TCGM(ClassifierPerModality):
 
 
 def move_to_prior(log_posteriors: Tensor, log_prior: Tensor, other_log_prior: Tensor) -> Tensor:
-    """log of h_c q_c / p_c, renormalized: posteriors (…, C) under p (C,), moved to a population of class prior q."""
+    """log of h_c q_c / p_c, renormalized: posteriors (…, C) under p (C,), moved to a population of class prior q.
+
+    >>> half, rare = torch.tensor([0.5, 0.5]).double().log(), torch.tensor([0.9, 0.1]).double().log()
+    >>> move_to_prior(half, half, rare).exp().round(decimals=2).tolist()
+    [0.9, 0.1]
+    """
     return (log_posteriors + other_log_prior - log_prior).log_softmax(-1)
 
 

@@ -24,6 +24,17 @@ class VAT(ClassifierPerModality):
         authors' commands have 2.5 and 3.5 for SVHN, 8 and 10 for CIFAR-10; inputs of norm 1 need far less.
     weight: factor of the smoothness, 1 in the paper; 0 is exactly the baseline CE.
     xi: norm of the step that finds the direction. The authors' 1e-6 is lost to rounding in float32 on long inputs.
+
+    >>> import torch
+    >>> from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> from adni_tcgm.tcgm.method import Spec
+    >>> spec = Spec([Modality("left", (2,)), Modality("right", (3,))], ("no", "yes"), torch.tensor([0.5, 0.5]).log())
+    >>> inputs = {"left": torch.ones(4, 2), "right": torch.ones(4, 3)}
+    >>> batch = MultimodalBatch(list("abcd"), inputs, torch.ones(4, 2, dtype=torch.bool), torch.tensor([0, 1, -1, -1]))
+    >>> method = VAT(MLPConfig(), epsilon=0.5)
+    >>> method.unlabeled_loss(method.build(spec), batch).shape
+    torch.Size([])
     """
 
     epsilon: float = 2.5
@@ -45,7 +56,13 @@ class VAT(ClassifierPerModality):
 
 
 def smoothness_loss(net: nn.Module, inputs: Tensor, xi: float, epsilon: float) -> Tensor:
-    """Batch mean of KL(p(x) ‖ p(x + r)) with p(x) held constant and r the virtual adversarial perturbation."""
+    """Batch mean of KL(p(x) ‖ p(x + r)) with p(x) held constant and r the virtual adversarial perturbation.
+
+    >>> import torch
+    >>> net = torch.nn.Linear(3, 2)
+    >>> smoothness_loss(net, torch.ones(4, 3), xi=0.01, epsilon=0.0).item() < 1e-6  # no perturbation
+    True
+    """
     # One seed for all passes: a dropout mask that differed would drown the effect of the perturbation.
     seed = int(torch.randint(2**31, ()))
     start = torch.randn_like(inputs)

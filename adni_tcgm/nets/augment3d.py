@@ -22,6 +22,12 @@ class Augment3D:
     margin: the crop lies up to this many voxels off the center, on each axis.
     flip: which of the three axes are mirrored, each with probability 1/2. Axis 0 is left-right.
     transpose: reorder the axes at random; cubic crops only.
+
+    >>> import torch
+    >>> present, labels = torch.ones(1, 1, dtype=torch.bool), torch.tensor([-1])
+    >>> batch = MultimodalBatch(["a"], {"mri": torch.zeros(1, 8, 8, 8)}, present, labels)
+    >>> Augment3D(crop=(4, 4, 4)).center(batch).inputs["mri"].shape
+    torch.Size([1, 4, 4, 4])
     """
 
     crop: tuple[int, int, int]

@@ -17,7 +17,11 @@ from adni_tcgm.nets.pooling import MeanPool3d
 
 @dataclass(frozen=True)
 class DenseNet3DConfig:
-    """blocks: dense layers in each block. growth: channels a layer adds. init: channels of the stem."""
+    """blocks: dense layers in each block. growth: channels a layer adds. init: channels of the stem.
+
+    >>> DenseNet3DConfig.slim().growth < DenseNet3DConfig.paper().growth
+    True
+    """
 
     blocks: tuple[int, ...] = (6, 12, 24, 16)
     growth: int = 32
@@ -44,7 +48,13 @@ class DenseNet3DConfig:
 
 
 class DenseNet3D(nn.Module):
-    """(B, D, H, W) or (B, channels, D, H, W) volumes -> (B, classes) logits."""
+    """(B, D, H, W) or (B, channels, D, H, W) volumes -> (B, classes) logits.
+
+    >>> import torch
+    >>> net = DenseNet3DConfig(blocks=(2, 2), growth=4, init=4).build((16, 16, 16), 2)
+    >>> net.eval()(torch.zeros(1, 16, 16, 16)).shape
+    torch.Size([1, 2])
+    """
 
     # Half of a step goes to what lies between the convolutions and can be fused.
     worth_compiling = True

@@ -19,6 +19,9 @@ class Grid3DConfig:
     """patch: voxels of each axis that the first layer joins. widths: channels of the two convolutions.
 
     pool: patches of each axis that are averaged before the last layer.
+
+    >>> Grid3DConfig(patch=4).build((16, 16, 16), 5).__class__.__name__
+    'Grid3D'
     """
 
     patch: int = 4
@@ -35,7 +38,12 @@ class Grid3DConfig:
 
 
 class Grid3D(nn.Module):
-    """(B, D, H, W) or (B, channels, D, H, W) volumes -> (B, outputs)."""
+    """(B, D, H, W) or (B, channels, D, H, W) volumes -> (B, outputs).
+
+    >>> import torch
+    >>> Grid3DConfig().build((16, 16, 16), 5)(torch.zeros(2, 16, 16, 16)).shape
+    torch.Size([2, 5])
+    """
 
     def __init__(self, config: Grid3DConfig, channels: int, size: tuple[int, ...], outputs: int) -> None:
         super().__init__()

@@ -13,6 +13,13 @@ class MLPConfig:
 
     bias: of the last layer. Without it, inputs of small norm and few labels of unequal classes (documents as tf-idf
         weights of norm 1) do not end in a classifier that knows the shares of the classes and nothing else.
+
+    >>> MLPConfig(hidden=(16,)).build((5,), 2).head
+    Linear(in_features=16, out_features=2, bias=True)
+    >>> MLPConfig().build((4, 4, 4), 2)
+    Traceback (most recent call last):
+        ...
+    ValueError: input shape (4, 4, 4); the MLP takes vectors, shape (k,)
     """
 
     hidden: tuple[int, ...] = ()
@@ -26,7 +33,12 @@ class MLPConfig:
 
 
 class MLP(nn.Module):
-    """(B, k) vectors -> (B, classes) logits."""
+    """(B, k) vectors -> (B, classes) logits.
+
+    >>> import torch
+    >>> MLPConfig(hidden=(16,)).build((5,), 2)(torch.zeros(3, 5)).shape
+    torch.Size([3, 2])
+    """
 
     def __init__(self, config: MLPConfig, inputs: int, classes: int) -> None:
         super().__init__()

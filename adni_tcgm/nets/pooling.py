@@ -10,6 +10,10 @@ class MeanPool3d(nn.AvgPool3d):
     """The mean of each cube of `kernel_size` voxels; what fills no cube is left out.
 
     On a GPU the gradient of average pooling is not deterministic; where that is asked for, the mean of a view is taken.
+
+    >>> import torch
+    >>> MeanPool3d(2)(torch.ones(1, 1, 4, 4, 5)).shape
+    torch.Size([1, 1, 2, 2, 2])
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -19,7 +23,12 @@ class MeanPool3d(nn.AvgPool3d):
 
 
 def mean_of_cubes(x: Tensor, side: int) -> Tensor:
-    """(B, C, D, H, W) -> (B, C, D // side, H // side, W // side)."""
+    """(B, C, D, H, W) -> (B, C, D // side, H // side, W // side).
+
+    >>> import torch
+    >>> mean_of_cubes(torch.arange(8.0).view(1, 1, 2, 2, 2), 2).item()
+    3.5
+    """
     d, h, w = (length // side for length in x.shape[2:])
     cubes = x[:, :, : side * d, : side * h, : side * w]
     return cubes.unflatten(4, (w, side)).unflatten(3, (h, side)).unflatten(2, (d, side)).mean((3, 5, 7))

@@ -20,6 +20,9 @@ class EncoderConfig:
 
     batch_norm: of vectors, as published. Its statistics come from labeled samples alone; where those are a dozen, false
         is far better, with inputs that all training samples standardized before.
+
+    >>> type(EncoderConfig().build((5,), 2)).__name__, type(EncoderConfig().build((20, 6), 2)).__name__
+    ('VectorEncoder', 'SequenceEncoder')
     """
 
     hidden: int = 32
@@ -39,7 +42,12 @@ class EncoderConfig:
 
 
 class VectorEncoder(nn.Module):
-    """(B, k) -> (B, classes): batch normalization, dropout, three layers of ReLU, head."""
+    """(B, k) -> (B, classes): batch normalization, dropout, three layers of ReLU, head.
+
+    >>> import torch
+    >>> EncoderConfig(hidden=8).build((5,), 2)(torch.randn(4, 5)).shape
+    torch.Size([4, 2])
+    """
 
     def __init__(self, config: EncoderConfig, inputs: int, classes: int) -> None:
         super().__init__()
@@ -69,6 +77,10 @@ class SequenceEncoder(nn.Module):
     """(B, T, 1 + D) -> (B, classes): last state of a one-layer LSTM, dropout, linear layer to half the width, head.
 
     Column 0 marks the real steps, wherever they lie; only they reach the LSTM, so padding changes nothing.
+
+    >>> import torch
+    >>> EncoderConfig(hidden=8).build((20, 6), 2)(torch.ones(4, 20, 6)).shape  # 20 steps of a mark and 5 features
+    torch.Size([4, 2])
     """
 
     def __init__(self, config: EncoderConfig, inputs: int, classes: int) -> None:

@@ -46,6 +46,9 @@ class Murauer:
         (Eq. 1). The latter needs samples of the source with the id of a labeled sample of the target.
     latent, hidden: widths of z, and of the hidden layers of m and h.
     source_steps, steps: training of f, p and g on the source alone, and of everything on both.
+
+    >>> Murauer(source=("simulated/prepared",)).latent
+    32
     """
 
     source: tuple[str, ...]

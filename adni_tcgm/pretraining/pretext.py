@@ -40,6 +40,9 @@ class Pretraining:
     tasks: of "targets" and "cross_modal"; the outputs for all of them are the representation.
     components: where the data set gives no targets, a modality's are its leading principal components, so many.
     steps, batch_size, rate, weight_decay: of this training, whose rate falls to zero along half a cosine.
+
+    >>> Pretraining(tasks=("targets", "cross_modal")).steps
+    400
     """
 
     tasks: tuple[str, ...] = choice(("targets",), TASKS)
@@ -59,7 +62,11 @@ class Pretraining:
 
 
 class Encoder(nn.Module):
-    """A network whose outputs are standardized."""
+    """A network whose outputs are standardized.
+
+    >>> Encoder(nn.Linear(4, 2), width=2)(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
+    """
 
     mean: Tensor
     sd: Tensor
@@ -123,7 +130,11 @@ def standardize(encoders: Encoders, encoded: MultimodalBatch) -> None:
 
 
 def encoder_widths(tasks: Sequence[str], modalities: Sequence[Modality], targets: Mapping[str, int]) -> dict[str, int]:
-    """Modality -> how many numbers its encoder says. targets: modality -> how many targets it has."""
+    """Modality -> how many numbers its encoder says. targets: modality -> how many targets it has.
+
+    >>> encoder_widths(("cross_modal",), [Modality("mri", (9,)), Modality("pet", (9,))], {"mri": 9, "pet": 7})
+    {'mri': 7, 'pet': 9}
+    """
     return {m.name: sum(targets[of] for _, of in task_columns(tasks, m.name, list(targets))) for m in modalities}
 
 
@@ -150,7 +161,11 @@ def build_encoders(
 
 
 def task_columns(tasks: Sequence[str], name: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(task, whose targets) of each block of the outputs of the encoder `name`, in order."""
+    """(task, whose targets) of each block of the outputs of the encoder `name`, in order.
+
+    >>> task_columns(("targets", "cross_modal"), "mri", ["mri", "pet"])
+    [('targets', 'mri'), ('cross_modal', 'pet')]
+    """
     own = [("targets", name)] if "targets" in tasks else []
     return own + [("cross_modal", other) for other in names if other != name and "cross_modal" in tasks]
 
@@ -193,7 +208,11 @@ def target_widths(batch: MultimodalBatch) -> dict[str, int]:
 
 
 def principal_components(inputs: Tensor, present: Tensor, components: int) -> Tensor:
-    """(B, k) scores of (B, ...) inputs, each of variance 1 over the samples with the modality; NaN for the others."""
+    """(B, k) scores of (B, ...) inputs, each of variance 1 over the samples with the modality; NaN for the others.
+
+    >>> principal_components(torch.randn(20, 5), torch.ones(20, dtype=torch.bool), 2).shape
+    torch.Size([20, 2])
+    """
     rows = inputs[present].flatten(1).double()
     rows = rows - rows.mean(0)
     k = min(components, *rows.shape)

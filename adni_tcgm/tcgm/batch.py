@@ -18,6 +18,9 @@ class Modality:
 
     signs: of a vector whose features are known to point one way: for each, 1 where a high value speaks for the last of
         two classes, -1 where a low one does, 0 where nobody knows; or empty.
+
+    >>> Modality("mri", (48, 32, 32)).shape
+    (48, 32, 32)
     """
 
     name: str
@@ -38,6 +41,11 @@ class MultimodalBatch:
     nuisance_groups: B names of a nuisance that samples share (a site, a scanner, a speaker), or empty.
     targets: modality name -> (B, T) float32, what is known of that modality without any label, standardized over the
         training samples, NaN where unknown; or empty. Pretraining learns to predict them (`pretraining.pretext`).
+
+    >>> present, labels = torch.ones(2, 1, dtype=torch.bool), torch.tensor([0, UNLABELED])
+    >>> batch = MultimodalBatch(["a", "b"], {"mri": torch.zeros(2, 3)}, present, labels)
+    >>> len(batch), batch.complete, batch.select(torch.tensor([1])).sample_ids
+    (2, True, ['b'])
     """
 
     sample_ids: Sequence[str]
@@ -110,7 +118,14 @@ class MultimodalBatch:
 
 
 def join(batches: Sequence[MultimodalBatch]) -> MultimodalBatch:
-    """One batch after the other; modalities and targets are those of the first, and the others must have them too."""
+    """One batch after the other; modalities and targets are those of the first, and the others must have them too.
+
+    >>> def one(name: str) -> MultimodalBatch:
+    ...     present = torch.ones(1, 1, dtype=torch.bool)
+    ...     return MultimodalBatch([name], {"mri": torch.zeros(1, 3)}, present, torch.tensor([0]))
+    >>> join([one("a"), one("b")]).sample_ids
+    ['a', 'b']
+    """
     first = batches[0]
     return MultimodalBatch(
         sample_ids=[name for batch in batches for name in batch.sample_ids],
@@ -125,7 +140,11 @@ def join(batches: Sequence[MultimodalBatch]) -> MultimodalBatch:
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One line of `splits.tsv`. `label` is a class name or "" where nobody knows it."""
+    """One line of `splits.tsv`. `label` is a class name or "" where nobody knows it.
+
+    >>> SplitRow("sub-01_ses-M000", "sub-01", "train", "stable", label_visible=False).split
+    'train'
+    """
 
     sample_id: str
     group_id: str
@@ -145,6 +164,11 @@ class Splits:
     source: samples of another population whose labels are known and mean nearly the same, of classes in the same order.
     target_signs: modality -> of each of its targets what `Modality.signs` is of a feature.
     transforms: modality -> what turned its values, as measured, into inputs (`adni_tcgm.transforms`).
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> splits = load(GaussianConfig(samples=100, test_samples=20, label_rate=0.1), seed=0)
+    >>> len(splits.train), int((splits.train.labels != UNLABELED).sum()), len(splits.test)
+    (100, 10, 20)
     """
 
     modalities: Sequence[Modality]

@@ -15,7 +15,11 @@ from torch.optim import Optimizer
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """tensors: by name; values: what JSON can hold."""
+    """tensors: by name; values: what JSON can hold.
+
+    >>> Checkpoint({"w": torch.ones(1)}, {"step": 3}).values["step"]
+    3
+    """
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
@@ -37,20 +41,49 @@ class CheckpointStore(Protocol):
 
 
 def put_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with `prefix/` before each name.
+
+    >>> list(put_below("model", {"w": torch.ones(1)}))
+    ['model/w']
+    """
     return {f"{prefix}/{name}": value for name, value in tensors.items()}
 
 
 def take_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix/`, without it.
+
+    >>> list(take_below("model", {"model/w": torch.ones(1), "other/w": torch.ones(1)}))
+    ['w']
+    """
     return {name.removeprefix(f"{prefix}/"): v for name, v in tensors.items() if name.startswith(f"{prefix}/")}
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Step counts and moments; the rates are settings and stay with them."""
+    """Step counts and moments; the rates are settings and stay with them.
+
+    >>> x = torch.ones(1, requires_grad=True)
+    >>> adam = torch.optim.Adam([x])
+    >>> x.sum().backward()
+    >>> adam.step()
+    >>> sorted(optimizer_tensors(adam))
+    ['0/exp_avg', '0/exp_avg_sq', '0/step']
+    """
     state = optimizer.state_dict()["state"]
     return {f"{index}/{key}": value for index, values in state.items() for key, value in values.items()}
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """What `optimizer_tensors` took, put back.
+
+    >>> x = torch.ones(1, requires_grad=True)
+    >>> adam = torch.optim.Adam([x])
+    >>> x.sum().backward()
+    >>> adam.step()
+    >>> again = torch.optim.Adam([x])
+    >>> restore_optimizer(again, optimizer_tensors(adam))
+    >>> again.state_dict()["state"][0]["step"].item()
+    1.0
+    """
     state: dict[int, dict[str, Tensor]] = defaultdict(dict)
     for name, value in tensors.items():
         index, key = name.split("/")
@@ -64,7 +97,11 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Of the global generators; the learner draws from no others but those of its samplers."""
+    """Of the global generators; the learner draws from no others but those of its samplers.
+
+    >>> list(random_state(torch.device("cpu")))
+    ['cpu']
+    """
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -72,6 +109,14 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """What `random_state` took, put back.
+
+    >>> state = random_state(torch.device("cpu"))
+    >>> first = torch.rand(1)
+    >>> restore_random(state, torch.device("cpu"))
+    >>> torch.equal(torch.rand(1), first)
+    True
+    """
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
@@ -82,6 +127,12 @@ class Losses:
     """Of one kind of step since the last row of the history.
 
     On a GPU they are read only when somebody asks, so that no step waits for the one before it.
+
+    >>> losses = Losses("labeled loss")
+    >>> losses.add(1, torch.tensor(0.5))
+    >>> losses.add(2, torch.tensor(1.5))
+    >>> losses.take_mean()
+    1.0
     """
 
     title: str
@@ -110,7 +161,15 @@ class Losses:
 
 
 class Best:
-    """The weights with the lowest validation loss so far."""
+    """The weights with the lowest validation loss so far.
+
+    >>> model = nn.Linear(1, 1)
+    >>> best = Best()
+    >>> best.update(model, step=10, loss=0.4)
+    >>> best.update(model, step=20, loss=0.5)
+    >>> best.load_into(model, otherwise=20)
+    10
+    """
 
     def __init__(self) -> None:
         self.loss, self.step, self.waited = inf, 0, 0

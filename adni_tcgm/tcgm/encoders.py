@@ -27,6 +27,10 @@ class Encoders(nn.Module):
 
     signs: modality -> of each output what `Modality.signs` is of a feature, where that is known. made_by: the settings
     of their pretraining and of their networks, from which they are built again.
+
+    >>> encoders = Encoders({"mri": nn.Linear(4, 2)}, {"mri": 2})
+    >>> encoders.modalities[0].shape
+    (2,)
     """
 
     def __init__(self, nets: Mapping[str, nn.Module], widths: Mapping[str, int]) -> None:

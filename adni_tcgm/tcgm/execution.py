@@ -18,7 +18,11 @@ RESIDENT_SHARE = 0.4
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one."""
+    """The device of that name; "auto" is the GPU where there is one.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
@@ -26,7 +30,12 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
-    """On a GPU: only kernels that repeat to the bit, or whichever is fastest. A CPU repeats to the bit in float32."""
+    """On a GPU: only kernels that repeat to the bit, or whichever is fastest. A CPU repeats to the bit in float32.
+
+    >>> with arithmetic(torch.device("cpu"), deterministic=True):
+    ...     torch.ones(2).sum().item()
+    2.0
+    """
     if device.type != "cuda":
         yield
         return
@@ -57,7 +66,13 @@ def compile_networks(model: nn.Module) -> None:
 
 
 def place(samples: MultimodalBatch, device: torch.device) -> MultimodalBatch:
-    """The samples on the device for good, or as they are where they would fill too much of it."""
+    """The samples on the device for good, or as they are where they would fill too much of it.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> batch = load(GaussianConfig(samples=8, test_samples=4), 0).test
+    >>> place(batch, torch.device("cpu")) is batch
+    True
+    """
     if device.type != "cuda":
         return samples
     size = sum(values.nbytes for values in (*samples.inputs.values(), *samples.targets.values()))
@@ -65,7 +80,11 @@ def place(samples: MultimodalBatch, device: torch.device) -> MultimodalBatch:
 
 
 def set_micro_batch(model: nn.Module, size: int | None) -> bool:
-    """Let at most so many samples go through a network at a time; whether any part of the model can do that."""
+    """Let at most so many samples go through a network at a time; whether any part of the model can do that.
+
+    >>> set_micro_batch(torch.nn.Linear(2, 2), 4)  # no part of it knows what that is
+    False
+    """
     parts = [module for module in model.modules() if hasattr(module, "micro_batch")]
     for part in parts:
         setattr(part, "micro_batch", size)  # noqa: B010 (not every module has one)
@@ -73,14 +92,25 @@ def set_micro_batch(model: nn.Module, size: int | None) -> bool:
 
 
 def halved(micro_batch: int | None, batch_size: int) -> int | None:
-    """The next smaller micro-batch after a batch did not fit; None where there is none."""
+    """The next smaller micro-batch after a batch did not fit; None where there is none.
+
+    >>> halved(None, 12), halved(6, 12), halved(1, 12)
+    (6, 3, None)
+    """
     size = min(micro_batch or batch_size, batch_size)
     return (size + 1) // 2 if size > 1 else None
 
 
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalization normalizes by its batch, as in training, but leaves its running statistics alone."""
+    """Batch normalization normalizes by its batch, as in training, but leaves its running statistics alone.
+
+    >>> norm = torch.nn.BatchNorm1d(1)
+    >>> with frozen_running_statistics(norm):
+    ...     _ = norm(torch.tensor([[1.0], [3.0]]))
+    >>> norm.running_mean.tolist()
+    [0.0]
+    """
     norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
     try:
         for norm in norms:
@@ -93,7 +123,14 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_running_statistics(model: nn.Module) -> Iterator[None]:
-    """What is computed in here a second time does not count a second time."""
+    """What is computed in here a second time does not count a second time.
+
+    >>> norm = torch.nn.BatchNorm1d(1)
+    >>> with kept_running_statistics(norm):
+    ...     _ = norm(torch.tensor([[1.0], [3.0]]))
+    >>> norm.running_mean.tolist()
+    [0.0]
+    """
     norms = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
     before = [[value.clone() for value in norm.buffers()] for norm in norms]
     try:
@@ -110,6 +147,9 @@ def in_pieces(network: nn.Module, inputs: Tensor, size: int | None) -> Tensor:
 
     The outputs of all pieces meet in one tensor, so a loss of the whole batch (the gain) stays exactly that. Batch
     normalization then normalizes by pieces.
+
+    >>> in_pieces(torch.nn.Linear(3, 2), torch.ones(5, 3), size=2).shape
+    torch.Size([5, 2])
     """
     # Pieces of nearly equal size: a last one of a single sample would have no variance.
     pieces = 1 if size is None else largest(-(-len(inputs) // size))

@@ -20,6 +20,10 @@ class Spec:
 
     log_prior: (C,) log class prior from the visible labels; group_log_prior: the same within each nuisance group.
     labels: how many are visible. orientation: as in `TrainConfig`.
+
+    >>> import torch
+    >>> Spec([Modality("mri", (3,))], ("stable", "converter"), torch.tensor([0.5, 0.5]).log(), labels=18).labels
+    18
     """
 
     modalities: Sequence[Modality]

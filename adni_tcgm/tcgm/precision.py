@@ -21,7 +21,15 @@ REPEATS = 3
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """ "auto": bfloat16 on a GPU that computes in it, else float32. Raises ValueError for a name that is unknown."""
+    """ "auto": bfloat16 on a GPU that computes in it, else float32. Raises ValueError for a name that is unknown.
+
+    >>> choose_precision("auto", torch.device("cpu"))
+    torch.float32
+    >>> choose_precision("float16", torch.device("cpu"))
+    Traceback (most recent call last):
+        ...
+    ValueError: precision is 'float16'; choose one of auto, float32, bfloat16
+    """
     if name == "auto":
         # Older GPUs emulate it, and are slower with it than without.
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -36,6 +44,9 @@ class Probe:
     """What a check of bfloat16 found. `fault`: the first layer that is wrong, in words; None: all are right.
 
     repeatable: whether every layer gave the same bits each time.
+
+    >>> Probe().fault is None
+    True
     """
 
     fault: str | None = None

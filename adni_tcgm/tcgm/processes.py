@@ -30,6 +30,10 @@ def joined(device: str = "auto") -> Iterator[int]:
     """Join the processes that torchrun started, and yield the number of this one; 0 where there are no others.
 
     NCCL between GPUs, gloo between CPUs. The processes of one machine take one GPU each.
+
+    >>> with joined("cpu") as number:
+    ...     number
+    0
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield rank()
@@ -45,11 +49,20 @@ def joined(device: str = "auto") -> Iterator[int]:
 
 
 def rank() -> int:
+    """The number of this process; 0 where nobody was joined.
+
+    >>> rank()
+    0
+    """
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes train together; 1 where nobody was joined."""
+    """How many processes train together; 1 where nobody was joined.
+
+    >>> world()
+    1
+    """
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -59,6 +72,10 @@ def sharing(shared: bool | None = None) -> Iterator[None]:
 
     shared: as it was where something is computed again (`is_sharing`): gradients on a GPU come from threads of their
     own, which know of no context.
+
+    >>> with sharing(True):
+    ...     is_sharing()
+    True
     """
     token = _SHARING.set(world() > 1 if shared is None else shared)
     try:
@@ -68,11 +85,22 @@ def sharing(shared: bool | None = None) -> Iterator[None]:
 
 
 def is_sharing() -> bool:
+    """Whether a batch is one share of a larger one here.
+
+    >>> is_sharing()
+    False
+    """
     return _SHARING.get()
 
 
 def share(batch: MultimodalBatch) -> MultimodalBatch:
-    """This process's part of the batch: the whole of it where there are no others."""
+    """This process's part of the batch: the whole of it where there are no others.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> batch = load(GaussianConfig(samples=8, test_samples=4), 0).test
+    >>> len(share(batch))  # there are no others
+    4
+    """
     if world() == 1:
         return batch
     if len(batch) < world():
@@ -81,7 +109,11 @@ def share(batch: MultimodalBatch) -> MultimodalBatch:
 
 
 def add_up(values: Tensor) -> Tensor:
-    """The sum over all processes, with its gradient, while they share a batch; otherwise the values as they are."""
+    """The sum over all processes, with its gradient, while they share a batch; otherwise the values as they are.
+
+    >>> add_up(torch.tensor(3.0)).item()
+    3.0
+    """
     return _Sum.apply(values) if _SHARING.get() else values
 
 
@@ -101,7 +133,11 @@ class _Sum(torch.autograd.Function):
 
 
 def largest(value: int) -> int:
-    """The largest over all processes, while they share a batch: what they must all do equally often."""
+    """The largest over all processes, while they share a batch: what they must all do equally often.
+
+    >>> largest(3)
+    3
+    """
     if not _SHARING.get():
         return value
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
@@ -132,7 +168,11 @@ def seed_step(seed: int, step: int) -> None:
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalization by the statistics of the whole batch; any number of spatial axes, on any device."""
+    """Batch normalization by the statistics of the whole batch; any number of spatial axes, on any device.
+
+    >>> SharedBatchNorm(2).eval()(torch.ones(3, 2)).shape
+    torch.Size([3, 2])
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any (B, C, …)."""
@@ -158,7 +198,13 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Put `SharedBatchNorm` in the place of every batch normalization, with the same weights under the same names."""
+    """Put `SharedBatchNorm` in the place of every batch normalization, with the same weights under the same names.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(2))
+    >>> share_statistics(net)
+    >>> type(net[0]).__name__
+    'SharedBatchNorm'
+    """
     for name, child in model.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.affine:
             shared = SharedBatchNorm(child.num_features, child.eps, child.momentum)

@@ -26,6 +26,11 @@ class BatchSampler(Iterator[MultimodalBatch]):
     are distinct, as the gain requires. With fewer than `size` samples, a batch holds all of them.
     Draws are made on the CPU whatever device holds the samples, so they are the same everywhere.
     rows: int64, the places of the samples to draw from; None: all of them. A copy of them might not fit.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> train = load(GaussianConfig(samples=10, test_samples=4), 0).train
+    >>> len(next(BatchSampler(train, size=4, augment=None, seed=0)))
+    4
     """
 
     def __init__(
@@ -67,5 +72,12 @@ class BatchSampler(Iterator[MultimodalBatch]):
 def sample_batches(
     samples: MultimodalBatch, size: int, augment: Augmentation | None, seed: int
 ) -> Iterator[MultimodalBatch]:
-    """Batches without end; see `BatchSampler`."""
+    """Batches without end; see `BatchSampler`.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> train = load(GaussianConfig(samples=10, test_samples=4), 0).train
+    >>> batches = sample_batches(train, 5, None, seed=0)
+    >>> sorted(next(batches).sample_ids + next(batches).sample_ids) == sorted(train.sample_ids)  # one pass
+    True
+    """
     return BatchSampler(samples, size, augment, seed)

@@ -38,6 +38,13 @@ class TrainConfig:
     micro_batch: samples that go through a network at once; losses are still those of the whole batch, exactly. Saves
         memory for a second forward pass. Batch normalization then normalizes by micro-batches. Halved by itself where a
         GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
+
+    >>> TrainConfig(schedule="joint", steps=150, lr_labeled=5e-2, ridge=10).steps
+    150
+    >>> TrainConfig(schedule="sometimes")
+    Traceback (most recent call last):
+        ...
+    ValueError: schedule is 'sometimes'; choose one of joint, alternating
     """
 
     schedule: str = choice("alternating", SCHEDULES)

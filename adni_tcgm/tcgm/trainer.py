@@ -97,6 +97,13 @@ def fit(
     seed gives the same weights on a CPU; the caller's global random state is left as it was.
     checkpoint: where the training is kept while it goes on. One that was killed goes on from there, and ends with the
     weights, to the bit, of one that never was (on a CPU).
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> from adni_tcgm.methods.ce import CrossEntropy
+    >>> from adni_tcgm.nets.mlp import MLPConfig
+    >>> splits = load(GaussianConfig(samples=40, test_samples=10, label_rate=0.2), seed=0)
+    >>> fit(CrossEntropy(MLPConfig()), splits, TrainConfig(steps=5, supervised_steps=0, device="cpu")).best_step
+    5
     """
     own_fit: Callable[[Splits, TrainConfig], Fitted] | None = getattr(method, "fit", None)
     if own_fit is not None:
@@ -370,7 +377,13 @@ class Training:
 def viewed_modalities(
     modalities: Sequence[Modality], samples: MultimodalBatch, augment: Augmentation | None
 ) -> Sequence[Modality]:
-    """With the shapes that networks see: an augmentation may cut a margin off."""
+    """With the shapes that networks see: an augmentation may cut a margin off.
+
+    >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
+    >>> splits = load(GaussianConfig(samples=8, test_samples=4), 0)
+    >>> viewed_modalities(splits.modalities, splits.train, None)[0].shape
+    (10,)
+    """
     if augment is None or not len(samples):
         return modalities
     view = augment.center(samples.select(torch.arange(1)))

@@ -73,6 +73,10 @@ def tempered_log_loss(log_posterior: Tensor, labels: Tensor) -> float:
 
     Modalities that share more than the label make the combined posterior too sure of itself, the more so the longer the
     gain is maximized. Calibration mends that afterwards, so it must not decide which weights are kept.
+
+    >>> sure = torch.tensor([[0.999, 0.001], [0.999, 0.001], [0.001, 0.999]]).log()
+    >>> round(tempered_log_loss(sure, torch.tensor([0, 1, 1])), 2)  # less than the 2.3 of these answers as they are
+    0.64
     """
     temperatures = torch.logspace(-0.5, 1.5, 21, dtype=log_posterior.dtype).view(-1, 1, 1)
     tempered = (log_posterior.clamp(min=-1e4) / temperatures).log_softmax(-1)
