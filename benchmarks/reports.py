@@ -1,7 +1,7 @@
 """Seconds per report on one core: `python -m benchmarks.reports RUN_DIR... [--people 5]`.
 
-Goals, figures included: a person's PDF within 1 s, HTML within 1.5 s. The first of a kind is timed apart: it also reads the template
-and compiles what is kept for the others.
+Goals, figures included: a person's PDF within 1 s, HTML within 1.5 s. The first of a kind is timed apart: it also
+reads the template and compiles what is kept for the others.
 """
 
 from __future__ import annotations
