@@ -37,6 +37,7 @@ COMMANDS = {
     "simulate": ("pipelines.commands.simulate", "write a simulated cohort"),
     "reproduce": ("pipelines.commands.reproduce", "train a finished run again and compare every byte"),
     "privacy-check": ("pipelines.commands.privacy_check", "look for names, dates, paths and ids in a folder's files"),
+    "bids": ("pipelines.bids_app", "a BIDS data set, by the conventions of BIDS-Apps"),
     "config": ("pipelines.commands.config", "show, check and describe settings"),
     "completion": ("pipelines.commands.completion", "print the completion script of a shell"),
 }
