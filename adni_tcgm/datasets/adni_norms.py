@@ -9,6 +9,9 @@ from torch import Tensor
 
 from adni_tcgm.transforms import Transform
 
+# At a time: of float16, torch computes in a copy in float32.
+SAMPLES = 64
+
 
 def fit_norms(
     inputs: dict[str, Tensor], present: np.ndarray, rows: np.ndarray, features: dict[str, list[str]]
@@ -75,7 +78,8 @@ def standardize(
         mean = torch.tensor(rows["mean"].to_numpy(), dtype=torch.float32)
         # A feature that never varied carries nothing; dividing by 1 keeps it at zero.
         sd = torch.tensor(rows["sd"].replace(0, 1).to_numpy(), dtype=torch.float32)
-        values.sub_(mean).div_(sd)
+        for part in values.split(SAMPLES):
+            part.sub_(mean).div_(sd)
         values[torch.from_numpy(~present[:, column])] = 0
         if values.ndim == 2:
             # A region outside the field of view stands at the training mean.
