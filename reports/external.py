@@ -23,7 +23,8 @@ FROZEN, SHIFTED = "as frozen", "with a recalibrated intercept"
 def compare_discrimination(cohort: Cohort, other: Cohort, hide: bool) -> list[dict[str, Any]]:
     """A row per modality: AUC, interval and counts on the run's own test split (`test`) and on the others (`other`).
 
-    hide: classes of fewer than 5 people show neither their number nor an AUC.
+    With fewer than 5 people of a class there is no AUC: two and two that happen to lie in order have an interval from
+    1 to 1. hide: the number of such a class is not shown either.
     """
     rows = []
     for modality in MODALITIES:
@@ -32,7 +33,7 @@ def compare_discrimination(cohort: Cohort, other: Cohort, hide: bool) -> list[di
             labeled = labeled_rows(people.headline, split, modality)
             converter, score = labeled["converter"].to_numpy(bool), log_odds(labeled).to_numpy()
             fewest = min(converter.sum(), (~converter).sum())
-            limits = None if hide and fewest < SMALLEST_CELL else auc_interval(converter, score)
+            limits = auc_interval(converter, score) if fewest >= SMALLEST_CELL else None
             row[name] = {
                 "n": len(labeled),
                 "converters": None if hide and 0 < fewest < SMALLEST_CELL else int(converter.sum()),
@@ -44,15 +45,16 @@ def compare_discrimination(cohort: Cohort, other: Cohort, hide: bool) -> list[di
     return rows
 
 
-def compare_calibration(other: Cohort, hide: bool) -> list[dict[str, Any]]:
-    """The combined probability of the other people, as frozen and with an intercept of theirs; none without labels.
+def compare_calibration(other: Cohort) -> list[dict[str, Any]]:
+    """The combined probability of the other people, as frozen and with an intercept of theirs; none with fewer than 5
+    people of a class.
 
     The intercept is cross-fitted: each person's probability is shifted by what the people of nine other folds gave.
     """
     labeled = labeled_rows(other.headline, OTHER)
     labels, frozen = labeled["converter"].to_numpy(), labeled[CALIBRATED].to_numpy()
     shifted = recalibrate_intercept(labels, frozen)
-    if shifted is None or (hide and min(labels.sum(), (1 - labels).sum()) < SMALLEST_CELL):
+    if shifted is None or min(labels.sum(), (1 - labels).sum()) < SMALLEST_CELL:
         return []
     return [_calibration(name, labels, p) for name, p in ((FROZEN, frozen), (SHIFTED, shifted))]
 
@@ -90,7 +92,7 @@ def say_discrimination(rows: list[dict[str, Any]]) -> str:
     """In words: the AUC among the others, and whether it is above chance."""
     combined = rows[-1]["other"]
     if combined["auc"] is None:
-        return "Fewer than two people of a class: no AUC can be given."
+        return f"Fewer than {SMALLEST_CELL} people of a class: too few for an AUC."
     chance = "above" if combined["low"] > 0.5 else "not shown to be above"
     own = rows[-1]["test"]
     beside = f" On the run's own test split it was {_auc(own)}." if own["auc"] is not None else ""

@@ -39,7 +39,7 @@ from reports.records import (
 )
 from reports.subject import model_hash
 from reports.table1 import UNLABELED, tabulate_groups
-from reports.tables import count_flow, hide_small_cells
+from reports.tables import SMALLEST_CELL, count_flow, hide_small_cells
 from reports.typesetting import typeset
 
 
@@ -146,7 +146,7 @@ def describe_validation(both: Validation) -> tuple[dict[str, Any], dict[str, byt
     """The template's data and figures, what `validation.json` says, and the table of drift."""
     discrimination, calibration = (
         compare_discrimination(both.cohort, both.other, both.hide),
-        compare_calibration(both.other, both.hide),
+        compare_calibration(both.other),
     )
     table, flagged = measure_drift(both)
     flow, run = count_people(both), both.cohort.headline
@@ -201,7 +201,7 @@ def draw_validation(both: Validation, calibration: list[dict[str, Any]]) -> dict
     for modality in MODALITIES:
         rows = labeled_rows(both.other.headline, OTHER, modality)
         converter = rows["converter"].to_numpy(bool)
-        if converter.any() and not converter.all():
+        if min(converter.sum(), (~converter).sum()) >= SMALLEST_CELL:
             metrics = both.other.headline.metrics
             about = (both.other.headline.name, metrics["method"], metrics["features"])
             scores[modality] = performance.Scores(

@@ -12,7 +12,7 @@ import pytest
 from reports.drift import share_flagged, standardized_difference, tabulate_drift
 from reports.external import OTHER, compare_calibration, compare_discrimination, say_calibration
 from reports.records import load_run
-from reports.validation import describe_validation, join, write_validation
+from reports.validation import describe_validation, draw_validation, join, write_validation
 from tests.reports.conftest import build_outputs, run_folders
 
 
@@ -79,7 +79,7 @@ def test_people_far_from_the_training_people_are_flagged_and_their_like_are_not(
 def test_auc_and_calibration_are_of_the_other_people(both):
     row = compare_discrimination(both.cohort, both.other, hide=False)[-1]
     assert (row["test"]["n"], row["other"]["n"]) == (11, 59)
-    frozen, shifted = compare_calibration(both.other, hide=False)
+    frozen, shifted = compare_calibration(both.other)
     assert abs(shifted["predicted"] - shifted["observed"]) < abs(frozen["predicted"] - frozen["observed"])
     assert shifted["line"].intercept.value == pytest.approx(0, abs=0.05)
 
@@ -88,22 +88,19 @@ def test_probabilities_that_are_too_high_are_called_so(both):
     said = predictions_of(both.cohort.headline.folder.parents[1])
     raised = said.assign(p_calibrated_converter=0.5 + said["p_calibrated_converter"] / 2)
     folders = both.cohort.headline.folder, both.other.prepared.root
-    words = [
-        say_calibration(compare_calibration(join(*folders, table, [], "").other, hide=False))
-        for table in (said, raised)
-    ]
+    words = [say_calibration(compare_calibration(join(*folders, table, [], "").other)) for table in (said, raised)]
     assert ["too high" in sentence for sentence in words] == [False, True]
 
 
-def test_few_real_people_of_a_class_have_neither_an_auc_nor_a_calibration(both):
+def test_few_people_of_a_class_have_neither_auc_nor_curves_nor_calibration_and_real_ones_no_number(both):
     rows = both.other.headline.predictions
     converters = rows.loc[rows["label"] == "converter", "sample_id"].unique()
     few = rows[~rows["sample_id"].isin(converters[3:])]
-    other = join(both.cohort.headline.folder, both.other.prepared.root, few, [], "").other
-    hidden = compare_discrimination(both.cohort, other, hide=True)[-1]["other"]
-    assert hidden["auc"] is None and hidden["converters"] is None
-    assert compare_calibration(other, hide=True) == []
-    assert compare_discrimination(both.cohort, other, hide=False)[-1]["other"]["auc"] is not None
+    joined = join(both.cohort.headline.folder, both.other.prepared.root, few, [], "")
+    shown, hidden = (compare_discrimination(both.cohort, joined.other, hide)[-1]["other"] for hide in (False, True))
+    assert (shown["auc"], shown["converters"]) == (None, 3)
+    assert (hidden["auc"], hidden["converters"]) == (None, None)
+    assert compare_calibration(joined.other) == [] and draw_validation(joined, []) == {}
 
 
 def test_table_1_has_both_cohorts_side_by_side(both):
