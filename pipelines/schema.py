@@ -16,6 +16,7 @@ from typing import Any
 from adni_tcgm.nets.sequence import EncoderConfig
 from adni_tcgm.pretraining.murauer import Murauer
 from adni_tcgm.pretraining.pretext import Pretraining
+from adni_tcgm.pretraining.shared_private import SharedPrivate
 from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.config import BUILT_IN, DATASETS, ENCODERS, METHODS, NETS, Settings
 
@@ -40,7 +41,7 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     both = {"net": _named((*NETS, ENCODERS)), "train": {"$ref": "#/$defs/train"}}
-    kinds = [_with(of_dataclass(kind), both) for kind in (Pretraining, Murauer)]
+    kinds = [_with(of_dataclass(kind), both) for kind in (Pretraining, Murauer, SharedPrivate)]
     properties["pretrainings"] = {"type": "object", "additionalProperties": {"anyOf": kinds}}
     properties["train"] = {"$ref": "#/$defs/train"}
     return {

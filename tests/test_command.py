@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     *("pipelines.run", "pipelines.run_adni", "pipelines.study", "pipelines.predict", "pipelines.saliency"),
     *("pipelines.validate", "pipelines.simulate", "pipelines.rerun", "pipelines.privacy_check"),
+    *("pipelines.bids_app", "pipelines.build_demo_model"),
     *("reports.__main__", "reports.figure7", "adni_tcgm.datasets.convert_pickle"),
     "preprocessing.networks.train",
 )

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from adni_tcgm.methods.registry import METHODS
 from pipelines.config import load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +109,12 @@ def test_python_of_a_page_runs_from_top_to_bottom(page, own_modules):
         else:
             whole += block.text + "\n"
     (own_modules / "page.py").write_text(whole, encoding="utf-8")
-    runpy.run_path(str(own_modules / "page.py"))
+    known = dict(METHODS)
+    try:
+        runpy.run_path(str(own_modules / "page.py"))
+    finally:  # a page may register a method of its own
+        METHODS.clear()
+        METHODS.update(known)
 
 
 @pytest.mark.parametrize("block", SETTINGS, ids=lambda block: f"{name_of(block.page)}: {block.first_line}")

@@ -22,7 +22,8 @@ from reports.gathering import gather_cohort
 from reports.new_person import write_new_person
 from reports.records import load_prepared
 from reports.records import load_run as load_report_run
-from tests.pipelines.test_predict import FAST, prepare_like
+from tests.pipelines.conftest import FAST
+from tests.pipelines.test_predict import prepare_like
 
 MEBIBYTE = 2**20
 

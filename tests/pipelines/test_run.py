@@ -163,10 +163,10 @@ def test_a_dry_run_trains_nothing(config, capsys):
 
 
 def test_the_example_of_the_documentation_runs_as_it_stands(tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "modalities.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / "own-modalities.md").read_text(encoding="utf-8")
     script, settings = (re.search(rf"```{kind}\n(.*?digits.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml"))
     monkeypatch.chdir(tmp_path)
-    exec(compile(script, "modalities.md", "exec"), {})  # noqa: S102 (the example of our own documentation)
+    exec(compile(script, "own-modalities.md", "exec"), {})  # noqa: S102 (the example of our own documentation)
     (tmp_path / "digits.yaml").write_text(settings, encoding="utf-8")
     assert len([line for line in settings.splitlines() if line.strip()]) <= 10
     accuracy = {}
