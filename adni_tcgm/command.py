@@ -13,8 +13,9 @@ import argparse
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import yaml
@@ -49,7 +50,8 @@ def run_command(work: Callable[[argparse.Namespace], int], arguments: argparse.N
     0
     """
     try:
-        status = work(arguments)
+        with nullcontext() if arguments.debug else warnings_in_words():
+            status = work(arguments)
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept; the same command continues", file=sys.stderr)
         return INTERRUPTED
@@ -65,6 +67,30 @@ def run_command(work: Callable[[argparse.Namespace], int], arguments: argparse.N
     if folder is not None:
         (folder / LOG).unlink(missing_ok=True)
     return status
+
+
+@contextmanager
+def warnings_in_words() -> Iterator[None]:
+    """Meanwhile a warning is one line, without the line of code that gave it, and the same words come once.
+
+    >>> with warnings_in_words():
+    ...     warnings.formatwarning(UserWarning("no age"), UserWarning, "a.py", 3)
+    'warning: no age\\n'
+    """
+    said, usual = set(), warnings.formatwarning
+
+    def in_words(message: Warning | str, *place: object, **more: object) -> str:
+        text = " ".join(str(message).split())
+        if text in said:
+            return ""
+        said.add(text)
+        return f"warning: {text}\n"
+
+    warnings.formatwarning = in_words
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _sentence(error: Exception, expected: bool) -> str:

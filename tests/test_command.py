@@ -67,7 +67,8 @@ def test_every_end_has_its_status_and_one_sentence(error: BaseException, status:
 
 def test_the_status_of_the_work_is_that_of_the_command(tmp_path: Path) -> None:
     for status in (0, 1):
-        assert run_command(lambda arguments: arguments.status, argparse.Namespace(status=status), tmp_path) == status
+        options = argparse.Namespace(status=status, debug=False)
+        assert run_command(lambda arguments: arguments.status, options, tmp_path) == status
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,3 +151,13 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_finishes_with_the_same_byt
     assert len(workers) >= 2 and not any(map(lives, workers))
     prepare(raw, tmp_path / "prepared", 0, False)
     assert contents(tmp_path / "prepared") == contents(tmp_path / "undisturbed")
+
+
+def test_a_warning_is_one_line_in_words_and_comes_once_and_debug_names_its_place() -> None:
+    script = "import argparse, warnings; from adni_tcgm.command import run_command\n"
+    script += "def work(_):\n    for _ in range(2): warnings.warn_explicit('one\\nperson', UserWarning, 'some.py', 7)\n"
+    script += "    return 0\n"
+    script += "run_command(work, argparse.Namespace(debug={}), None)"
+    for debug, expected in ((False, "warning: one person\n"), (True, "some.py:7: UserWarning: one\nperson\n" * 2)):
+        command = [sys.executable, "-W", "always", "-c", script.format(debug)]
+        assert subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr == expected
