@@ -36,7 +36,7 @@ def schema() -> dict[str, Any]:
     properties["encoders"] = {"type": "object", "additionalProperties": of_dataclass(EncoderConfig)}
     properties["methods"] = {
         "type": "object",
-        "properties": {name: _method(kind) for name, kind in METHODS.items()},
+        "properties": {name: _method(kind) for name, kind in _built_in(METHODS).items()},
         "patternProperties": {OWN_NAME["pattern"]: {"type": "object"}},
         "additionalProperties": False,
     }
@@ -48,8 +48,8 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Settings of adni-tcgm",
         **of_settings,
-        "allOf": [_data_of(name) for name in DATASETS],
-        "$defs": {"train": train, **{name: of_dataclass(kind) for name, (_, kind) in DATASETS.items()}},
+        "allOf": [_data_of(name) for name in _built_in(DATASETS)],
+        "$defs": {"train": train, **{name: of_dataclass(kind) for name, (_, kind) in _built_in(DATASETS).items()}},
     }
 
 
@@ -67,6 +67,11 @@ def _method(kind: type) -> dict[str, Any]:
 
 def _with(one: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return one | {"properties": one["properties"] | dict(more)}
+
+
+def _built_in(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what files of settings have entered since by import path."""
+    return {name: kind for name, kind in known.items() if ":" not in name}
 
 
 def _named(known: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:

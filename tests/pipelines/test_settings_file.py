@@ -12,7 +12,7 @@ import yaml
 
 from adni_tcgm.methods.registry import METHODS
 from pipelines.command_line import main
-from pipelines.config import BUILT_IN, load_settings
+from pipelines.config import BUILT_IN, DATASETS, load_settings
 from pipelines.schema import FILE, field_texts, schema
 from pipelines.settings_file import find_mistakes, show
 
@@ -104,6 +104,12 @@ def test_a_file_without_a_mistake_says_so(tmp_path, capsys):
     file = write(tmp_path, "data: {path: p}\n")
     assert main(["config", "validate", file]) == 0
     assert capsys.readouterr().out == f"{file}: no mistake\n"
+
+
+def test_what_was_entered_by_import_path_is_not_in_the_schema(monkeypatch):
+    monkeypatch.setitem(METHODS, "theirs:Method", METHODS["ce"])
+    monkeypatch.setitem(DATASETS, "theirs:Data", DATASETS["gaussian"])
+    assert "theirs" not in json.dumps(schema())
 
 
 def test_the_shipped_schema_is_that_of_the_settings_as_they_are(capsys):
