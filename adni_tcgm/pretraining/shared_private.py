@@ -83,8 +83,10 @@ def build_shared_encoders(config: SharedPrivate, network: Network, modalities: S
 
 
 def capacity_bits(private: Tensor, noise: float) -> Tensor:
-    """Bits that (B, k) codes of power L = E|s|² can carry through noise of variance σ² a dimension: no more than
-    (k/2) log2(1 + L / (k σ²)), reached by k independent normal numbers of equal variance.
+    """A scalar: the bits that codes can carry through noise, at most; RIFT's bound, (k/2) log2(1 + L / (k σ²)).
+
+    private: (B, k) codes; L is their mean squared length over the batch. noise: σ, the SD of what is added to each of
+    the k numbers. The bound is reached by k independent normal numbers of equal variance.
 
     >>> round(float(capacity_bits(torch.tensor([[3.0, -3.0], [-3.0, 3.0]]), noise=1.0)), 3)  # log2(10)
     3.322
@@ -107,9 +109,9 @@ def pretrain_shared(
 ) -> Encoders:
     """Encoders that say what modalities share, standardized; no label is read.
 
-    network: settings of the network of each modality. Learns from samples with two modalities or more, of which at
-    least `batch_size` or so are needed: ValueError where there are fewer than two. The same seed gives the same weights
-    on a CPU; the caller's global random state is left as it was.
+    network: settings of the network of each modality. Only samples with two modalities or more teach anything: raises
+    ValueError where there are fewer than two of them. The same seed gives the same weights on a CPU; the caller's
+    global random state is left as it was.
     """
     train = with_targets(train, config.components)
     paired = train.select(train.present.sum(1) > 1)
@@ -173,7 +175,8 @@ def shared_private_loss(
 def pair_loss(
     config: SharedPrivate, draw: nn.Module, own: Tensor, other: Tensor, private: Tensor, wanted: Tensor
 ) -> Tensor:
-    """own, other: (B, shared), the standardized shared codes of both modalities. Unknown targets count nothing."""
+    """A scalar. own, other: (B, shared), the standardized shared codes of both modalities; private: (B, private);
+    wanted: (B, T) targets, standardized, NaN where unknown, which counts nothing. draw: codes -> targets."""
     noisy = private + config.noise * torch.randn_like(private)
     known = ~wanted.isnan()
     error = (draw(torch.cat([other, noisy], 1)) - wanted)[known].square().mean() if known.any() else own.sum() * 0
