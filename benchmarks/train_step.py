@@ -1,25 +1,31 @@
 """Our training step beside a plain loop as a MONAI user would write it: samples a second, memory, where the time goes.
 
-`python -m benchmarks.train_step OUT [--device cpu|cuda] [--crop 64] [--batch 12] [--repeats 3]`: the labeled step of
-two modalities, the paper's network, random volumes. The other loop: MONAI's DenseNet with the paper's stem (the same
-convolutions and parameters), DataLoader, MONAI's transforms (random crop, random flip), float32, Adam. Ours: the
-trainer's own steps in float32 and in bfloat16, and the whole step of TCGM. All take turns in one process.
+`python -m benchmarks.train_step OUT [--device cpu|cuda] [--crop 64] [--batch 12] [--repeats 3] [--compile]`: the
+labeled step of two modalities, the paper's network, random volumes. The other loop: MONAI's DenseNet with the paper's
+stem (the same convolutions and parameters), DataLoader, MONAI's transforms (random crop, random flip), Adam, in float32
+and by autocast in bfloat16. Ours: the trainer's own steps in float32 and in bfloat16, as CUDA graphs where there is a
+GPU, and the whole step of TCGM. One after the other in one process; the first is measured again at the end, and both
+count.
 
 A step's time is the median over repeats; on a CPU it is processor time, so that a busy machine does not show, and one
 thread is used. Memory is the most that torch holds beyond what it held before the step. Bytes moved are those of all
 tensors that go into an operator or come out of it, each time. The ceilings are measured in the same run: a product of
 two matrices in either precision; a copy in memory; and the convolutions of the step alone, in their own shapes, forward
-and backward: a step in which everything else cost nothing. Writes OUT/train_step-DEVICE.tsv and OUT/profile-DEVICE.tsv.
+and backward: a step in which everything else cost nothing. The binding one of the first two is the slower.
+Writes OUT/train_step-DEVICE.tsv, a row as soon as it is measured, and OUT/profile-DEVICE.tsv.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import nan
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
 import pandas as pd
 import torch
@@ -54,7 +60,12 @@ KINDS = {
     "optimizer": ("adam", "addcdiv", "addcmul", "sqrt", "lerp"),
 }
 
+WARM_UP = 3
+
 Step = Callable[[], object]
+Sizes = tuple[MultimodalBatch, int, int, str]
+Limits = dict[str, float]
+Row = dict[str, Any]
 
 
 def draw_people(count: int, crop: int) -> MultimodalBatch:
@@ -67,8 +78,9 @@ def draw_people(count: int, crop: int) -> MultimodalBatch:
     )
 
 
-def monai_loop(people: MultimodalBatch, crop: int, batch_size: int, device: str) -> Step:
+def monai_loop(people: MultimodalBatch, crop: int, batch_size: int, device: str, precision: str) -> Step:
     """One iteration of a plain training loop."""
+    dtype = PRECISIONS[precision]
     data = [
         {**{name: people.inputs[name][i] for name in MODALITIES}, "label": int(people.labels[i])}
         for i in range(len(people))
@@ -80,7 +92,7 @@ def monai_loop(people: MultimodalBatch, crop: int, batch_size: int, device: str)
             EnsureTyped(MODALITIES),
         ]
     )
-    workers = 2 if device == "cuda" else 0
+    workers = 4 if device == "cuda" else 0
     loader = DataLoader(
         Dataset(data, transforms),
         batch_size=batch_size,
@@ -88,6 +100,7 @@ def monai_loop(people: MultimodalBatch, crop: int, batch_size: int, device: str)
         drop_last=True,
         num_workers=workers,
         pin_memory=workers > 0,
+        persistent_workers=workers > 0,
     )
     nets = nn.ModuleDict({name: with_paper_stem(DenseNet121(3, 1, 2)) for name in MODALITIES}).to(device)
     optimizer, batches = torch.optim.Adam(nets.parameters(), 1e-3), iter(())
@@ -99,7 +112,8 @@ def monai_loop(people: MultimodalBatch, crop: int, batch_size: int, device: str)
             batches = iter(loader)
             batch = next(batches)
         labels = batch["label"].to(device)
-        loss = sum(nn.functional.cross_entropy(nets[name](batch[name].to(device)), labels) for name in MODALITIES)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            loss = sum(nn.functional.cross_entropy(nets[name](batch[name].to(device)), labels) for name in MODALITIES)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -212,7 +226,7 @@ def _seconds_of_convolution(
         output = nn.functional.conv3d(x, weight, None, conv.stride, conv.padding)
         return torch.autograd.grad(output, wanted, torch.ones_like(output))
 
-    return min(seconds_of(work, device) for _ in range(2))
+    return min(seconds_of(work, device) for _ in range(3))
 
 
 def count_gflop(crop: int, batch_size: int) -> float:
@@ -226,6 +240,7 @@ def count_gflop(crop: int, batch_size: int) -> float:
 
 def kinds_of_time(step: Step, device: str) -> pd.DataFrame:
     """Share of the time of a step by kind of operator."""
+    step()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
     with profile(activities=activities) as recorded:
         step()
@@ -239,58 +254,67 @@ def kinds_of_time(step: Step, device: str) -> pd.DataFrame:
     return pd.DataFrame([{"kind": kind, "share": round(time / whole, 3)} for kind, time in totals.items()])
 
 
-def measure(crop: int, batch_size: int, device: str, repeats: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    people = draw_people(2 * batch_size, crop)
-    sizes = (people, crop, batch_size, device)
-    steps = {
-        "MONAI loop, float32": monai_loop(*sizes),
-        "ours, CE, float32": our_step(*sizes, "ce", precision="float32"),
-        "ours, CE, bfloat16": our_step(*sizes, "ce", precision="bfloat16"),
-        "ours, TCGM, bfloat16": our_step(*sizes, "tcgm", precision="bfloat16"),
+def steps_of(sizes: Sizes, compiled: bool) -> Iterator[tuple[str, str, Callable[[], Step]]]:
+    """Name, precision and how to make it, of each step; made in its turn, so that one at a time takes memory."""
+    for precision in PRECISIONS:
+        yield f"MONAI loop, {precision}", precision, partial(monai_loop, *sizes, precision)
+    yield "ours, CE, float32", "float32", partial(our_step, *sizes, "ce", precision="float32")
+    kinds: dict[str, dict[str, bool]] = {"": {}}
+    if sizes[-1] == "cuda":
+        kinds |= {", graphs": {"cuda_graphs": True}, ", deterministic": {"deterministic": True}}
+        kinds |= {", graphs, deterministic": {"cuda_graphs": True, "deterministic": True}}
+    for method in ("ce", "tcgm"):
+        for kind, settings in kinds.items():
+            name = f"ours, {method.upper()}, bfloat16{kind}"
+            yield name, "bfloat16", partial(our_step, *sizes, method, precision="bfloat16", **settings)
+    if compiled:
+        compile_it = partial(our_step, *sizes, "ce", precision="bfloat16", compile=True)
+        yield "ours, CE, bfloat16, compiled", "bfloat16", compile_it
+    # Once more, so that a machine that changed its speed shows.
+    yield "MONAI loop, float32, again", "float32", partial(monai_loop, *sizes, "float32")
+
+
+def measure(name: str, precision: str, make: Callable[[], Step], sizes: Sizes, repeats: int, top: Limits) -> Row:
+    """Its time, memory and what it moves."""
+    _, crop, batch_size, device = sizes
+    step = make()
+    with arithmetic(torch.device(device), deterministic="deterministic" in name):
+        first = seconds_of(step, device)
+        for _ in range(WARM_UP):
+            step()
+        took = median(seconds_of(step, device) for _ in range(repeats))
+        peak = measure_memory(step, device)
+        # What a compiler fused, or a graph replays, is no operator any more.
+        moved = nan if "compiled" in name or "graphs" in name else count_gb(step)
+    samples = batch_size * (2 if "TCGM" in name else 1)
+    gflop = count_gflop(crop, batch_size) * samples / batch_size
+    return {
+        "step": name,
+        "precision": precision,
+        "first_s": first,
+        "seconds": took,
+        "samples_per_s": samples / took,
+        "peak_mb": peak,
+        "gflop_per_s": gflop / took,
+        "gb_moved": moved,
+        "share_of_products": gflop / top[precision] / took,
+        "share_of_convolutions": top[f"convolutions, {precision}"] * samples / batch_size / took,
     }
-    if device == "cuda":
-        steps["ours, CE, bfloat16, compiled"] = our_step(*sizes, "ce", precision="bfloat16", compile=True)
-        steps["ours, CE, bfloat16, deterministic"] = our_step(*sizes, "ce", precision="bfloat16", deterministic=True)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            with arithmetic(torch.device(device), deterministic="deterministic" in name):
-                took = seconds_of(step, device)
-            if turn:  # the first of each is a warm-up
-                times[name].append(took)
-    top, gflop, plain = ceilings(device), count_gflop(crop, batch_size), median(times["MONAI loop, float32"])
-    alone = {name: seconds_of_convolutions(crop, batch_size, device, dtype) for name, dtype in PRECISIONS.items()}
-    rows = []
-    for name, step in steps.items():
-        took, precision = median(times[name]), "float32" if "float32" in name else "bfloat16"
-        samples = batch_size * (2 if "TCGM" in name else 1)
-        rate = gflop * samples / batch_size / took
-        # What a compiler fused is no operator any more.
-        moved = nan if "compiled" in name else count_gb(step)
-        rows.append(
-            {
-                "step": name,
-                "seconds": took,
-                "samples_per_s": samples / took,
-                "times_monai": (samples / took) / (batch_size / plain),
-                "peak_mb": measure_memory(step, device),
-                "gflop_per_s": rate,
-                "share_of_matmul_ceiling": rate / top[precision],
-                "share_of_convolution_ceiling": alone[precision] * samples / batch_size / took,
-                "gb_moved": moved,
-                "share_of_copy_ceiling": moved / took / top["copy"],
-            }
-        )
-    shares = kinds_of_time(steps["ours, CE, bfloat16"], device)
-    limits = pd.DataFrame(
-        [{"step": f"ceiling: product in {name}", "gflop_per_s": top[name]} for name in PRECISIONS]
-        + [{"step": "ceiling: copy, GB/s read and written", "gflop_per_s": top["copy"]}]
-        + [
-            {"step": f"ceiling: convolutions in {name}", "seconds": took, "gflop_per_s": gflop / took}
-            for name, took in alone.items()
-        ]
-    )
-    return pd.concat([pd.DataFrame(rows), limits], ignore_index=True), shares.sort_values("share", ascending=False)
+
+
+def compare(rows: Sequence[Row], top: Limits) -> pd.DataFrame:
+    """With what is known only side by side: times MONAI's, and the share of the copy's ceiling and the binding one."""
+    table = pd.DataFrame(rows)
+    plain = table[table.step.str.startswith("MONAI loop, float32")].samples_per_s.mean()
+    table["times_monai_float32"] = table.samples_per_s / plain
+    in_precision = table[table.step.str.startswith("MONAI loop")].groupby("precision").samples_per_s.mean()
+    table["times_monai_same_precision"] = table.samples_per_s / table.precision.map(in_precision)
+    # A replay moves what its step without graphs moves.
+    plain_name = table.step.str.replace(", graphs", "")
+    moved = table.gb_moved.fillna(plain_name.map(table.set_index("step").gb_moved))
+    table["share_of_copy"] = moved / top["copy"] / table.seconds
+    table["share_of_binding"] = table[["share_of_products", "share_of_copy"]].max(axis=1, skipna=False)
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -304,16 +328,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--crop", type=int, default=64, help="voxels of each axis")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="the compiled network, too: minutes")
     arguments = parser.parse_args(argv)
     if arguments.device == "cpu":
         torch.set_num_threads(1)
-    table, shares = measure(arguments.crop, arguments.batch, arguments.device, arguments.repeats)
+    people = draw_people(8 * arguments.batch, arguments.crop)
+    sizes = people, arguments.crop, arguments.batch, arguments.device
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("train_step", table), ("profile", shares)):
-        file = arguments.out / f"{name}-{arguments.device}.tsv"
-        content.to_csv(file, sep="\t", index=False, lineterminator="\n", float_format="%.4g")
-        print(content.to_string(index=False, na_rep="", float_format="{:.3g}".format), end="\n\n")
+    top = ceilings(arguments.device)
+    with arithmetic(torch.device(arguments.device), deterministic=False):
+        for name, dtype in PRECISIONS.items():
+            alone = seconds_of_convolutions(arguments.crop, arguments.batch, arguments.device, dtype)
+            top[f"convolutions, {name}"] = alone
+    limits = pd.DataFrame([{"ceiling": name, "value": value} for name, value in top.items()])
+    write(limits, arguments.out / f"ceilings-{arguments.device}.tsv")
+    rows: list[Row] = []
+    for name, precision, make in steps_of(sizes, arguments.compile):
+        rows.append(measure(name, precision, make, sizes, arguments.repeats, top))
+        gc.collect()
+        if arguments.device == "cuda":
+            torch.cuda.empty_cache()
+        table = compare(rows, top)
+        write(table, arguments.out / f"train_step-{arguments.device}.tsv")
+        print(
+            table.tail(1).to_csv(sep="\t", index=False, header=len(rows) == 1, float_format="%.3g"), end="", flush=True
+        )
+    with arithmetic(torch.device(arguments.device), deterministic=False):
+        shares = kinds_of_time(our_step(*sizes, "ce", precision="bfloat16"), arguments.device)
+    write(shares.sort_values("share", ascending=False), arguments.out / f"profile-{arguments.device}.tsv")
+    print(limits.to_string(index=False), shares.to_string(index=False), sep="\n\n")
     return 0
+
+
+def write(table: pd.DataFrame, file: Path) -> None:
+    table.to_csv(file, sep="\t", index=False, lineterminator="\n", float_format="%.4g")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cross_predict
 from adni_tcgm.methods.method import Method
+from adni_tcgm.pretraining.loop import Place
 from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
 from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
 from adni_tcgm.pretraining.shared_private import SharedPrivate, pretrain_shared
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
-from adni_tcgm.tcgm.encoders import Encoders, fit_encoded
+from adni_tcgm.tcgm.encoders import Encoders, fit_encoded, represent
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
 from pipelines.config import AUSTERE, NO_PRETRAINING, Settings
 from pipelines.training_cost import estimate
@@ -42,16 +43,21 @@ def fitter(
 ) -> Callable[..., Fitted]:
     """How to train that method on these splits, or on a part of them: (splits, progress, checkpoint) -> Fitted.
 
-    Encoders are pretrained here and now, once, on all of `splits.train`, of which they read no label. They
-    are not kept in a checkpoint: after a kill they are trained anew, by the same seed, to the same weights.
+    Encoders are pretrained here and now, once, on all of `splits.train`, of which they read no label, and asked once.
+    They are not kept in a checkpoint: after a kill they are trained anew, by the same seed, to the same weights.
     """
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
     augment = settings.augmentation()
     if settings.pretraining != NO_PRETRAINING:
         encoders, seconds = _encoders(settings, splits, config, progress)
+        represented = represent(encoders, splits, augment)
+        rows = {sample: row for row, sample in enumerate(splits.train.sample_ids)}
 
         def fit_on_encoders(part: Splits, title: str | None, kept: CheckpointFile | None) -> Fitted:
-            fitted = fit_encoded(method, encoders, part, config, augment, title, kept)
+            # Cross-fitting takes samples away and changes none, so the encoders are not asked again.
+            chosen = torch.tensor([rows[sample] for sample in part.train.sample_ids])
+            said = replace(represented, train=represented.train.select(chosen))
+            fitted = fit_encoded(method, encoders, said, splits.modalities, config, augment, title, kept)
             for row in fitted.history:  # what a run took counts its pretraining
                 row["seconds"] += seconds
             return fitted
@@ -62,19 +68,24 @@ def fitter(
     return lambda part, title, kept: fit(method, part, config, augment, title, kept)
 
 
+def place_of(config: TrainConfig) -> Place:
+    """Encoders are trained where and how the classifiers are."""
+    return Place(config.device, config.precision, config.deterministic, config.cuda_graphs)
+
+
 def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress: str | None) -> tuple[Encoders, float]:
     """The pretrained encoders, and the seconds that they took."""
     pretraining, augment = settings.chosen_pretraining(), settings.augmentation()
     title = f"{progress}: pretraining" if progress else None
-    place = {"seed": config.seed, "device": config.device, "augment": augment, "progress": title}
+    common = {"seed": config.seed, "place": place_of(config), "augment": augment, "progress": title}
     start = perf_counter()
     if isinstance(pretraining, Murauer):
         source = settings.load_source(pretraining.source)
-        encoders = pretrain_murauer(pretraining, settings.encoder(), splits.modalities, source, splits.train, **place)
+        encoders = pretrain_murauer(pretraining, settings.encoder(), splits.modalities, source, splits.train, **common)
     elif isinstance(pretraining, SharedPrivate):
-        encoders = pretrain_shared(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
+        encoders = pretrain_shared(pretraining, settings.encoder(), splits.modalities, splits.train, **common)
     else:
-        encoders = pretrain(pretraining, settings.encoder(), splits.modalities, splits.train, **place)
+        encoders = pretrain(pretraining, settings.encoder(), splits.modalities, splits.train, **common)
         encoders.signs = encoder_signs(pretraining.tasks, [m.name for m in splits.modalities], splits.target_signs)
     return encoders, perf_counter() - start
 

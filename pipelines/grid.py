@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distributed import Client, LocalCluster, as_completed
-from distributed.scheduler import KilledWorker
 from tqdm import tqdm
 
-if TYPE_CHECKING:  # a worker that unpickles a task imports what the task holds, and nothing else
+# Dask is imported where it runs: a single training, which imports this file for its types, needs none of it. And a
+# worker that unpickles a task imports what the task holds, and nothing else.
+if TYPE_CHECKING:
+    from distributed import Client
+
     from pipelines.config import Settings
 
 
@@ -72,6 +74,8 @@ def run_grid(
     importable on the workers; it should return at once where its run is finished, which is what makes a grid resumable.
     Interrupted, the finished runs stay and the others are cancelled. Raises ValueError where no scheduler answers.
     """
+    from distributed import as_completed
+
     outcomes: list[Outcome | None] = [None] * len(tasks)
     with _client(min(jobs, len(tasks)), scheduler) as client:
         futures = {client.submit(train, task, pure=False): place for place, task in enumerate(tasks)}
@@ -90,6 +94,8 @@ def run_grid(
 
 @contextmanager
 def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
+    from distributed import Client, LocalCluster
+
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout="10s")
@@ -128,6 +134,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _sentence(error: BaseException) -> str:
     """What went wrong, on one line."""
+    from distributed.scheduler import KilledWorker
+
     if isinstance(error, KilledWorker):
         return "its process died several times, perhaps for lack of memory"
     text = " ".join(str(error).split())

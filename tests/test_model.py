@@ -21,7 +21,7 @@ from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.pretraining.pretext import Pretraining, pretrain
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.encoders import fit_encoded
+from adni_tcgm.tcgm.encoders import fit_encoded, represent
 from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.run import main
 
@@ -77,7 +77,9 @@ def test_encoders_of_volumes_are_kept_with_the_classifiers_on_them(tmp_path):
     splits, augment = Splits(modalities, ("no", "yes"), train, few, few), Augment3D((8, 8, 8), margin=1)
     config = TrainConfig(steps=3, supervised_steps=1, device="cpu")
     encoders = pretrain(Pretraining(steps=2, components=2), Grid3DConfig(pool=1), modalities, train, augment=augment)
-    fitted = fit_encoded(TCGM(MLPConfig()), encoders, splits, config, augment)
+    fitted = fit_encoded(
+        TCGM(MLPConfig()), encoders, represent(encoders, splits, augment), splits.modalities, config, augment
+    )
     calibration = Calibration({n: Rescaling(2.0, (0.1, 0.0), 6) for n in ("mri", "pet", "all")}, (-0.7, -0.7))
     model = TrainedModel(fitted, calibration, {}, ("no", "yes"))
     again = at.load(model.save(tmp_path / "model"))

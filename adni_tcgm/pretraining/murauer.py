@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 from tqdm import tqdm
 
+from adni_tcgm.pretraining.loop import ANYWHERE, Place
 from adni_tcgm.pretraining.pretext import (
     Encoder,
     Network,
@@ -31,6 +32,7 @@ from adni_tcgm.pretraining.pretext import (
 )
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
 from adni_tcgm.tcgm.encoders import Encoders, encode
+from adni_tcgm.tcgm.execution import arithmetic
 from adni_tcgm.tcgm.trainer import Augmentation, choose_device, sample_batches, viewed_modalities
 
 TASKS = ("cross_modal",)
@@ -108,29 +110,34 @@ def pretrain_murauer(
     target: MultimodalBatch,
     *,
     seed: int = 0,
-    device: str = "auto",
+    place: Place = ANYWHERE,
     augment: Augmentation | None = None,
     progress: str | None = None,
 ) -> Encoders:
     """Encoders for the target: the class scores of each sample and its predicted other views, standardized.
 
     source: every label known. target: the training samples; of their labels, the visible ones train p.
-    Raises ValueError where the source has an unlabeled sample, or no pair although lambda_c asks for them.
+    All of it is computed in float32. Raises ValueError where the source has an unlabeled sample, or no pair although
+    lambda_c asks for them.
     """
     if (source.labels == UNLABELED).any():
         raise ValueError("a sample of the source has no label; MURAUER's source knows all of them")
     source, target = with_shared_targets(source, target, config.components)
     labeled = target.select(target.labels != UNLABELED)
-    place, size = choose_device(device), config.batch_size
+    device, size = choose_device(place.device), config.batch_size
     pairs = None
     if config.lambda_c:
-        here, there = ((augment.center(b) if augment else b).to(place) for b in find_pairs(labeled, source))
+        here, there = ((augment.center(b) if augment else b).to(device) for b in find_pairs(labeled, source))
         pairs = here, there
     total = config.source_steps + config.steps
-    with torch.random.fork_rng(), tqdm(total=total, desc=progress, disable=progress is None) as bar:
+    with (
+        torch.random.fork_rng(),
+        arithmetic(device, place.deterministic),
+        tqdm(total=total, desc=progress, disable=progress is None) as bar,
+    ):
         torch.manual_seed(seed)
         seen, classes = viewed_modalities(modalities, target, augment), int(source.labels.max()) + 1
-        nets = build_mapped(config, network, seen, target_widths(target), classes).to(place).train()
+        nets = build_mapped(config, network, seen, target_widths(target), classes).to(device).train()
         judges = {p for net in _each(nets).values() for p in net.h.parameters()}
         others = [p for p in nets.parameters() if p not in judges]
         optimizer, optimizer_h = (
@@ -139,18 +146,18 @@ def pretrain_murauer(
         samplers = [sample_batches(b, size, augment, seed=-2 - 3 * seed - i) for i, b in enumerate((source, target))]
         few = sample_batches(labeled, size, augment, seed=-4 - 3 * seed) if len(labeled) else None
         for step in range(total):
-            batch = next(samplers[0]).to(place)
+            batch = next(samplers[0]).to(device)
             if step < config.source_steps:
                 _step(optimizer, source_loss(nets, batch, config))
             else:
-                real = next(samplers[1]).to(place)
-                shown = next(few).to(place) if few else real.select(torch.arange(0))
+                real = next(samplers[1]).to(device)
+                shown = next(few).to(device) if few else real.select(torch.arange(0))
                 loss, loss_h = joint_losses(nets, batch, real, shown, pairs, config)
                 _step(optimizer, loss)
                 _step(optimizer_h, loss_h)
             bar.update()
     widths = {name: net.p.out_features + net.g.out_features for name, net in _each(nets).items()}
-    encoders = Encoders({name: Encoder(net, widths[name]).to(place) for name, net in _each(nets).items()}, widths)
+    encoders = Encoders({name: Encoder(net, widths[name]).to(device) for name, net in _each(nets).items()}, widths)
     encoders.made_by = config, network
     standardize(encoders, encode(encoders, target, augment))
     return encoders

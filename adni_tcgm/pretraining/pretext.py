@@ -15,13 +15,13 @@ from zlib import crc32
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from adni_tcgm.choices import check_choices, choice
+from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
+from adni_tcgm.tcgm.execution import place as kept_on
 from adni_tcgm.tcgm.trainer import Augmentation, choose_device, sample_batches, viewed_modalities
 
 TASKS = ("targets", "cross_modal")
@@ -89,7 +89,7 @@ def pretrain(
     train: MultimodalBatch,
     *,
     seed: int = 0,
-    device: str = "auto",
+    place: Place = ANYWHERE,
     augment: Augmentation | None = None,
     progress: str | None = None,
 ) -> Encoders:
@@ -99,22 +99,15 @@ def pretrain(
     weights on a CPU; the caller's global random state is left as it was.
     """
     train = with_targets(train, pretraining.components)
-    modalities, place = viewed_modalities(modalities, train, augment), choose_device(device)
+    modalities, device = viewed_modalities(modalities, train, augment), choose_device(place.device)
     with torch.random.fork_rng(), tqdm(total=pretraining.steps, desc=progress, disable=progress is None) as bar:
         widths = encoder_widths(pretraining.tasks, modalities, target_widths(train))
-        encoders = build_encoders(network, modalities, widths, seed).to(place)
-        optimizer = Adam(encoders.parameters(), pretraining.rate, weight_decay=pretraining.weight_decay)
-        schedule = CosineAnnealingLR(optimizer, pretraining.steps)
+        encoders = build_encoders(network, modalities, widths, seed).to(device).train()
         encoders.made_by = pretraining, network
-        encoders.train()
-        batches = sample_batches(train, pretraining.batch_size, augment, seed=-2 - seed)
-        for _ in range(pretraining.steps):
-            loss = tasks_loss(encoders, next(batches).to(place), pretraining.tasks)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            bar.update()
+        batches = sample_batches(kept_on(train, device), pretraining.batch_size, augment, seed=-2 - seed)
+        descend(
+            encoders, lambda batch: tasks_loss(encoders, batch, pretraining.tasks), batches, pretraining, place, bar
+        )
     standardize(encoders, encode(encoders, train, augment))
     return encoders
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
+from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend
 from adni_tcgm.pretraining.pretext import Encoder, Network, standardize, target_widths, with_targets
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
+from adni_tcgm.tcgm.execution import place as kept_on
 from adni_tcgm.tcgm.trainer import Augmentation, choose_device, sample_batches, viewed_modalities
 
 
@@ -103,7 +104,7 @@ def pretrain_shared(
     train: MultimodalBatch,
     *,
     seed: int = 0,
-    device: str = "auto",
+    place: Place = ANYWHERE,
     augment: Augmentation | None = None,
     progress: str | None = None,
 ) -> Encoders:
@@ -119,22 +120,14 @@ def pretrain_shared(
         raise ValueError(
             f"{len(paired)} of {len(train)} samples have two modalities; what is shared shows in these alone"
         )
-    modalities, place = viewed_modalities(modalities, train, augment), choose_device(device)
+    modalities, device = viewed_modalities(modalities, train, augment), choose_device(place.device)
     with torch.random.fork_rng(), tqdm(total=config.steps, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(seed)
-        encoders = build_shared_encoders(config, network, modalities).to(place).train()
-        decoders = build_decoders(config, target_widths(train)).to(place)
-        weights = [*encoders.parameters(), *decoders.parameters()]
-        optimizer = Adam(weights, config.rate, weight_decay=config.weight_decay)
-        schedule = CosineAnnealingLR(optimizer, config.steps)
-        batches = sample_batches(paired, config.batch_size, augment, seed=-2 - seed)
-        for _ in range(config.steps):
-            loss = shared_private_loss(config, encoders, decoders, next(batches).to(place))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            bar.update()
+        encoders = build_shared_encoders(config, network, modalities).to(device).train()
+        decoders = build_decoders(config, target_widths(train)).to(device)
+        batches = sample_batches(kept_on(paired, device), config.batch_size, augment, seed=-2 - seed)
+        loss = partial(shared_private_loss, config, encoders, decoders)
+        descend(nn.ModuleList([encoders, decoders]), loss, batches, config, place, bar)
     encoders.made_by = config, network
     standardize(encoders, encode(encoders, train, augment))
     return encoders

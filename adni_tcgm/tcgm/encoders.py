@@ -7,7 +7,7 @@ inputs. Encoders stay as they are, so they are asked once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,20 +93,26 @@ class Encoded:
         return self.method.predict(model.model, model.encoders(batch))
 
 
+def represent(encoders: Encoders, splits: Splits, augment: Augmentation | None = None) -> Splits:
+    """The splits with what the encoders say of the fixed view of each sample as inputs; the test samples stay as they
+    are."""
+    train, validation = (encode(encoders, batch, augment) for batch in (splits.train, splits.validation))
+    source = None if splits.source is None else encode(encoders, splits.source, augment)
+    return replace(splits, modalities=encoders.modalities, train=train, validation=validation, source=source)
+
+
 def fit_encoded(
     method: Method,
     encoders: Encoders,
-    splits: Splits,
+    represented: Splits,
+    modalities: Sequence[Modality],
     config: TrainConfig,
     augment: Augmentation | None = None,
     progress: str | None = None,
     checkpoint: CheckpointStore | None = None,
 ) -> Fitted:
-    """Train a method on what the encoders say of the fixed view of each sample."""
-    train, validation = (encode(encoders, batch, augment) for batch in (splits.train, splits.validation))
-    source = None if splits.source is None else encode(encoders, splits.source, augment)
-    represented = replace(splits, modalities=encoders.modalities, train=train, validation=validation, source=source)
+    """Train a method on what the encoders say (`represent`). modalities: those that the encoders see."""
     fitted = fit(method, represented, config, None, progress, checkpoint)
     model = EncodedModel(deepcopy(encoders).to(next(fitted.model.parameters()).device), fitted.model)
-    found = replace(fitted, model=model.eval(), modalities=splits.modalities, augment=augment)
+    found = replace(fitted, model=model.eval(), modalities=modalities, augment=augment)
     return replace(found, method=Encoded(method))  # type: ignore[arg-type]

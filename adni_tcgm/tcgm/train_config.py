@@ -35,6 +35,8 @@ class TrainConfig:
         warning, where the processor computes it wrongly. Predictions are made in float32.
     deterministic: the same bits in every run on a GPU, too, where that costs time.
     compile: compile the networks first; pays in long trainings on a GPU.
+    cuda_graphs: replay each network's forward and backward pass as a CUDA graph: large networks on small batches else
+        wait for Python. Takes about twice the memory. Only on a GPU, in one process and without micro-batches.
     micro_batch: samples that go through a network at once; losses are still those of the whole batch, exactly. Saves
         memory for a second forward pass. Batch normalization then normalizes by micro-batches. Halved by itself where a
         GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
@@ -65,6 +67,7 @@ class TrainConfig:
     precision: str = choice("auto", ("auto", *PRECISIONS))
     deterministic: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
     micro_batch: int | None = None
     seed: int = 0
 
@@ -76,5 +79,7 @@ class TrainConfig:
         for name in ("ridge", "orientation", "source_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.compile and self.cuda_graphs:
+            raise ValueError("compile and cuda_graphs are both on; a network is either compiled or captured")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch is {self.micro_batch}; it must be at least 1")

@@ -10,6 +10,7 @@ import torch
 from torch import Generator
 
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.pretraining.loop import Place
 from adni_tcgm.pretraining.murauer import Murauer, find_pairs, pretrain_murauer, with_shared_targets
 from adni_tcgm.pretraining.pretext import principal_components
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, join
@@ -47,7 +48,7 @@ def learned(config: Murauer) -> Encoders:
 
 
 def learn(config: Murauer = QUICK, source: MultimodalBatch = SOURCE, target: MultimodalBatch = TARGET) -> Encoders:
-    return pretrain_murauer(config, MLPConfig(), MODALITIES, source, target, device="cpu")
+    return pretrain_murauer(config, MLPConfig(), MODALITIES, source, target, place=Place("cpu"))
 
 
 def accuracy(encoders: Encoders) -> float:

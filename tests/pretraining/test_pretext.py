@@ -20,6 +20,7 @@ from adni_tcgm.methods.vat import VAT
 from adni_tcgm.nets.augment3d import Augment3D
 from adni_tcgm.nets.grid3d import Grid3DConfig
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.pretraining.loop import Place
 from adni_tcgm.pretraining.pretext import (
     Pretraining,
     pretrain,
@@ -28,7 +29,7 @@ from adni_tcgm.pretraining.pretext import (
     with_targets,
 )
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.encoders import encode, fit_encoded
+from adni_tcgm.tcgm.encoders import encode, fit_encoded, represent
 from adni_tcgm.tcgm.trainer import TrainConfig, predict
 
 LINEAR = MLPConfig()
@@ -62,7 +63,7 @@ def splits() -> Splits:
 
 def start(pretraining: Pretraining = QUICK, train: MultimodalBatch | None = None, seed: int = 0):
     known = splits()
-    return pretrain(pretraining, LINEAR, known.modalities, train or known.train, seed=seed, device="cpu")
+    return pretrain(pretraining, LINEAR, known.modalities, train or known.train, seed=seed, place=Place("cpu"))
 
 
 def weights(model: nn.Module) -> bytes:
@@ -178,7 +179,7 @@ def crossed():
 )
 def test_every_method_learns_on_encoders(method, crossed):
     known = replace(splits(), train=draw(200, 0, labeled=100))
-    fitted = fit_encoded(method, crossed, known, STEPS)
+    fitted = fit_encoded(method, crossed, represent(crossed, known), known.modalities, STEPS)
     found = predict(fitted, known.test)["all"]
     assert torch.allclose(found.exp().sum(1), torch.ones(200), atol=1e-4)
     # By rank: after 40 steps the methods do not agree yet where one class ends.
@@ -187,7 +188,7 @@ def test_every_method_learns_on_encoders(method, crossed):
 
 def test_encoders_stay_as_they_were():
     encoders, known = start(), splits()
-    fitted = fit_encoded(TCGM(LINEAR), encoders, known, STEPS)
+    fitted = fit_encoded(TCGM(LINEAR), encoders, represent(encoders, known), known.modalities, STEPS)
     assert weights(fitted.model.encoders) == weights(encoders)
 
 
@@ -212,5 +213,5 @@ def test_encoders_are_built_for_what_an_augmentation_leaves_of_a_volume():
     augment = Augment3D((16, 16, 16), 3)
     pretraining = Pretraining(steps=2, components=3)
     modalities = [Modality("mri", (1, 22, 22, 22))]
-    encoders = pretrain(pretraining, Grid3DConfig(pool=1), modalities, batch, device="cpu", augment=augment)
+    encoders = pretrain(pretraining, Grid3DConfig(pool=1), modalities, batch, place=Place("cpu"), augment=augment)
     assert encode(encoders, batch, augment).inputs["mri"].shape == (20, 3)

@@ -15,6 +15,7 @@ from adni_tcgm.evaluation.calibration import Calibration, Rescaling
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.model import TrainedModel
 from adni_tcgm.nets.mlp import MLPConfig
+from adni_tcgm.pretraining.loop import Place
 from adni_tcgm.pretraining.shared_private import (
     SharedPrivate,
     capacity_bits,
@@ -22,7 +23,7 @@ from adni_tcgm.pretraining.shared_private import (
     pretrain_shared,
 )
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
-from adni_tcgm.tcgm.encoders import Encoders, encode, fit_encoded
+from adni_tcgm.tcgm.encoders import Encoders, encode, fit_encoded, represent
 from adni_tcgm.tcgm.trainer import TrainConfig
 from pipelines.config import load_settings
 
@@ -48,7 +49,7 @@ def draw(size: int, seed: int) -> tuple[MultimodalBatch, Tensor, dict[str, Tenso
 
 @cache
 def learned(config: SharedPrivate = QUICK) -> Encoders:
-    return pretrain_shared(config, MLPConfig(), MODALITIES, draw(400, 0)[0], device="cpu")
+    return pretrain_shared(config, MLPConfig(), MODALITIES, draw(400, 0)[0], place=Place("cpu"))
 
 
 def squared_correlation(a: Tensor, b: Tensor) -> float:
@@ -102,7 +103,7 @@ def test_a_sample_with_one_modality_teaches_nothing_and_still_has_its_code():
     present = batch.present.clone()
     present[200:, 1] = False
     half = replace(batch, present=present)
-    encoders = pretrain_shared(QUICK, MLPConfig(), MODALITIES, half, device="cpu")
+    encoders = pretrain_shared(QUICK, MLPConfig(), MODALITIES, half, place=Place("cpu"))
     codes = encode(encoders, half).inputs
     assert squared_correlation(codes["mri"][200:, 0], shared[200:]) > 0.9
     assert not codes["pet"][200:].any()
@@ -112,7 +113,7 @@ def test_without_pairs_there_is_nothing_to_share():
     batch = draw(10, 0)[0]
     present = torch.tensor([[True, False]] * 10)
     with pytest.raises(ValueError, match="0 of 10 samples have two modalities"):
-        pretrain_shared(QUICK, MLPConfig(), MODALITIES, replace(batch, present=present), device="cpu")
+        pretrain_shared(QUICK, MLPConfig(), MODALITIES, replace(batch, present=present), place=Place("cpu"))
 
 
 @pytest.mark.parametrize("wrong", [{"private": 0}, {"noise": 0.0}, {"batch_size": 1}, {"honesty_weight": -1.0}])
@@ -123,7 +124,7 @@ def test_settings_without_a_meaning_are_refused(wrong: dict):
 
 def test_the_same_seed_gives_the_same_encoders_and_leaves_the_random_state():
     state = torch.get_rng_state()
-    again = pretrain_shared(QUICK, MLPConfig(), MODALITIES, draw(400, 0)[0], device="cpu")
+    again = pretrain_shared(QUICK, MLPConfig(), MODALITIES, draw(400, 0)[0], place=Place("cpu"))
     assert torch.equal(torch.get_rng_state(), state)
     batch = draw(300, 1)[0]
     assert torch.equal(encode(again, batch).inputs["mri"], encode(learned(), batch).inputs["mri"])
@@ -134,7 +135,9 @@ def test_a_model_on_shared_codes_is_kept_and_says_the_same(tmp_path: Path):
     train = replace(batch, labels=(shared > 0).long(), groups=batch.sample_ids)
     splits = Splits(MODALITIES, ("no", "yes"), train, train, train)
     config = TrainConfig(steps=3, supervised_steps=1, device="cpu")
-    fitted = fit_encoded(CrossEntropy(MLPConfig()), learned(), splits, config)
+    encoders = learned()
+    represented = represent(encoders, splits)
+    fitted = fit_encoded(CrossEntropy(MLPConfig()), encoders, represented, splits.modalities, config)
     calibration = Calibration({n: Rescaling(2.0, (0.1, 0.0), 6) for n in (*NAMES, "all")}, (-0.7, -0.7))
     model = TrainedModel(fitted, calibration, {}, ("no", "yes"))
     again = at.load(model.save(tmp_path / "model"))
