@@ -71,9 +71,12 @@ def memory(_: Path, __: argparse.Namespace) -> Iterator[Row]:
     torch.cuda.set_per_process_memory_fraction(0.45 * needed / whole)
     try:
         fitted = _train(False)
+        torch.cuda.empty_cache()
+        captured = _train(False, cuda_graphs=True)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     yield "micro-batch with 45 % of the memory of a batch of 12", fitted.execution["micro_batch"], "< 12"
+    yield "the same where CUDA graphs were asked for", captured.execution["micro_batch"], "< 12, without graphs"
 
 
 def processes(out: Path, _: argparse.Namespace) -> Iterator[Row]:

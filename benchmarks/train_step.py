@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from math import nan
 from pathlib import Path
@@ -61,6 +62,7 @@ KINDS = {
 }
 
 WARM_UP = 3
+SEVERAL = 4
 
 Step = Callable[[], object]
 Sizes = tuple[MultimodalBatch, int, int, str]
@@ -226,7 +228,13 @@ def _seconds_of_convolution(
         output = nn.functional.conv3d(x, weight, None, conv.stride, conv.padding)
         return torch.autograd.grad(output, wanted, torch.ones_like(output))
 
-    return min(seconds_of(work, device) for _ in range(3))
+    def several() -> None:
+        for _ in range(SEVERAL):
+            work()
+
+    # Several between two clocks: a small one takes less than a GPU needs to answer.
+    work()
+    return min(seconds_of(several, device) for _ in range(2)) / SEVERAL
 
 
 def count_gflop(crop: int, batch_size: int) -> float:
@@ -258,15 +266,14 @@ def steps_of(sizes: Sizes, compiled: bool) -> Iterator[tuple[str, str, Callable[
     """Name, precision and how to make it, of each step; made in its turn, so that one at a time takes memory."""
     for precision in PRECISIONS:
         yield f"MONAI loop, {precision}", precision, partial(monai_loop, *sizes, precision)
-    yield "ours, CE, float32", "float32", partial(our_step, *sizes, "ce", precision="float32")
-    kinds: dict[str, dict[str, bool]] = {"": {}}
-    if sizes[-1] == "cuda":
-        kinds |= {", graphs": {"cuda_graphs": True}, ", deterministic": {"deterministic": True}}
-        kinds |= {", graphs, deterministic": {"cuda_graphs": True, "deterministic": True}}
-    for method in ("ce", "tcgm"):
-        for kind, settings in kinds.items():
+    graphs, exact = {"cuda_graphs": True}, {"deterministic": True}
+    gpu = sizes[-1] == "cuda"
+    kinds = {"": {}, ", graphs": graphs, ", deterministic": exact, ", graphs, deterministic": graphs | exact}
+    for method, of_method in (("ce", kinds), ("tcgm", {"": {}, ", graphs": graphs})):
+        for kind, settings in of_method.items() if gpu else [("", {})]:
             name = f"ours, {method.upper()}, bfloat16{kind}"
             yield name, "bfloat16", partial(our_step, *sizes, method, precision="bfloat16", **settings)
+    yield "ours, CE, float32", "float32", partial(our_step, *sizes, "ce", precision="float32")
     if compiled:
         compile_it = partial(our_step, *sizes, "ce", precision="bfloat16", compile=True)
         yield "ours, CE, bfloat16, compiled", "bfloat16", compile_it
@@ -274,11 +281,12 @@ def steps_of(sizes: Sizes, compiled: bool) -> Iterator[tuple[str, str, Callable[
     yield "MONAI loop, float32, again", "float32", partial(monai_loop, *sizes, "float32")
 
 
-def measure(name: str, precision: str, make: Callable[[], Step], sizes: Sizes, repeats: int, top: Limits) -> Row:
-    """Its time, memory and what it moves."""
+def measure(name: str, precision: str, make: Callable[[], Step], sizes: Sizes, repeats: int) -> Row:
+    """Its time, memory and what it moves. The other loop chooses its kernels as torch does if nobody asks."""
     _, crop, batch_size, device = sizes
     step = make()
-    with arithmetic(torch.device(device), deterministic="deterministic" in name):
+    ours = arithmetic(torch.device(device), deterministic="deterministic" in name)
+    with nullcontext() if name.startswith("MONAI") else ours:
         first = seconds_of(step, device)
         for _ in range(WARM_UP):
             step()
@@ -287,24 +295,25 @@ def measure(name: str, precision: str, make: Callable[[], Step], sizes: Sizes, r
         # What a compiler fused, or a graph replays, is no operator any more.
         moved = nan if "compiled" in name or "graphs" in name else count_gb(step)
     samples = batch_size * (2 if "TCGM" in name else 1)
-    gflop = count_gflop(crop, batch_size) * samples / batch_size
     return {
         "step": name,
         "precision": precision,
         "first_s": first,
         "seconds": took,
+        "samples": samples,
         "samples_per_s": samples / took,
         "peak_mb": peak,
-        "gflop_per_s": gflop / took,
+        "gflop": count_gflop(crop, batch_size) * samples / batch_size,
         "gb_moved": moved,
-        "share_of_products": gflop / top[precision] / took,
-        "share_of_convolutions": top[f"convolutions, {precision}"] * samples / batch_size / took,
     }
 
 
 def compare(rows: Sequence[Row], top: Limits) -> pd.DataFrame:
     """With what is known only side by side: times MONAI's, and the share of the copy's ceiling and the binding one."""
     table = pd.DataFrame(rows)
+    table["share_of_products"] = table.gflop / table.precision.map(top) / table.seconds
+    alone = (table.precision.radd("convolutions, ")).map(top)
+    table["share_of_convolutions"] = alone * table.samples / table.samples.min() / table.seconds
     plain = table[table.step.str.startswith("MONAI loop, float32")].samples_per_s.mean()
     table["times_monai_float32"] = table.samples_per_s / plain
     in_precision = table[table.step.str.startswith("MONAI loop")].groupby("precision").samples_per_s.mean()
@@ -336,15 +345,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes = people, arguments.crop, arguments.batch, arguments.device
     arguments.out.mkdir(parents=True, exist_ok=True)
     top = ceilings(arguments.device)
-    with arithmetic(torch.device(arguments.device), deterministic=False):
-        for name, dtype in PRECISIONS.items():
-            alone = seconds_of_convolutions(arguments.crop, arguments.batch, arguments.device, dtype)
-            top[f"convolutions, {name}"] = alone
-    limits = pd.DataFrame([{"ceiling": name, "value": value} for name, value in top.items()])
-    write(limits, arguments.out / f"ceilings-{arguments.device}.tsv")
     rows: list[Row] = []
     for name, precision, make in steps_of(sizes, arguments.compile):
-        rows.append(measure(name, precision, make, sizes, arguments.repeats, top))
+        rows.append(measure(name, precision, make, sizes, arguments.repeats))
         gc.collect()
         if arguments.device == "cuda":
             torch.cuda.empty_cache()
@@ -354,7 +357,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             table.tail(1).to_csv(sep="\t", index=False, header=len(rows) == 1, float_format="%.3g"), end="", flush=True
         )
     with arithmetic(torch.device(arguments.device), deterministic=False):
+        for name, dtype in PRECISIONS.items():
+            alone = seconds_of_convolutions(arguments.crop, arguments.batch, arguments.device, dtype)
+            top[f"convolutions, {name}"] = alone
         shares = kinds_of_time(our_step(*sizes, "ce", precision="bfloat16"), arguments.device)
+    limits = pd.DataFrame([{"ceiling": name, "value": value} for name, value in top.items()])
+    write(limits, arguments.out / f"ceilings-{arguments.device}.tsv")
+    table = compare(rows, top)
+    write(table, arguments.out / f"train_step-{arguments.device}.tsv")
     write(shares.sort_values("share", ascending=False), arguments.out / f"profile-{arguments.device}.tsv")
     print(limits.to_string(index=False), shares.to_string(index=False), sep="\n\n")
     return 0

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 
 import torch
 
 from adni_tcgm.audit import seal_test
 from adni_tcgm.checkpoint_file import CheckpointFile
+from adni_tcgm.encoder_store import EncoderStore, encoder_key
 from adni_tcgm.evaluation.calibration import Calibration, fit_calibration
 from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cross_predict
 from adni_tcgm.methods.method import Method
 from adni_tcgm.pretraining.loop import Place
 from adni_tcgm.pretraining.murauer import Murauer, pretrain_murauer
-from adni_tcgm.pretraining.pretext import encoder_signs, pretrain
-from adni_tcgm.pretraining.shared_private import SharedPrivate, pretrain_shared
+from adni_tcgm.pretraining.pretext import blank_encoders, encoder_signs, pretrain
+from adni_tcgm.pretraining.shared_private import SharedPrivate, blank_shared, pretrain_shared
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded, represent
 from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
@@ -40,16 +42,17 @@ def fitter(
     splits: Splits,
     seed: int,
     progress: str | None = None,
+    store: EncoderStore | None = None,
 ) -> Callable[..., Fitted]:
     """How to train that method on these splits, or on a part of them: (splits, progress, checkpoint) -> Fitted.
 
     Encoders are pretrained here and now, once, on all of `splits.train`, of which they read no label, and asked once.
-    They are not kept in a checkpoint: after a kill they are trained anew, by the same seed, to the same weights.
+    store: where they are kept for other runs of the same samples, and for this one after a kill.
     """
     method, config = settings.method(name), replace(settings.train_for(name), seed=seed)
     augment = settings.augmentation()
     if settings.pretraining != NO_PRETRAINING:
-        encoders, seconds = _encoders(settings, splits, config, progress)
+        encoders, seconds = _encoders(settings, splits, config, progress, store)
         represented = represent(encoders, splits, augment)
         rows = {sample: row for row, sample in enumerate(splits.train.sample_ids)}
 
@@ -73,19 +76,30 @@ def place_of(config: TrainConfig) -> Place:
     return Place(config.device, config.precision, config.deterministic, config.cuda_graphs)
 
 
-def _encoders(settings: Settings, splits: Splits, config: TrainConfig, progress: str | None) -> tuple[Encoders, float]:
+def _encoders(
+    settings: Settings, splits: Splits, config: TrainConfig, progress: str | None, store: EncoderStore | None
+) -> tuple[Encoders, float]:
     """The pretrained encoders, and the seconds that they took."""
-    pretraining, augment = settings.chosen_pretraining(), settings.augmentation()
+    pretraining, augment, network = settings.chosen_pretraining(), settings.augmentation(), settings.encoder()
     title = f"{progress}: pretraining" if progress else None
     common = {"seed": config.seed, "place": place_of(config), "augment": augment, "progress": title}
     start = perf_counter()
-    if isinstance(pretraining, Murauer):
+    if isinstance(pretraining, Murauer):  # it reads labels, so that every run has its own
         source = settings.load_source(pretraining.source)
-        encoders = pretrain_murauer(pretraining, settings.encoder(), splits.modalities, source, splits.train, **common)
-    elif isinstance(pretraining, SharedPrivate):
-        encoders = pretrain_shared(pretraining, settings.encoder(), splits.modalities, splits.train, **common)
+        encoders = pretrain_murauer(pretraining, network, splits.modalities, source, splits.train, **common)
+        return encoders, perf_counter() - start
+    learn, blank = (
+        (pretrain_shared, blank_shared) if isinstance(pretraining, SharedPrivate) else (pretrain, blank_encoders)
+    )
+    train = partial(learn, pretraining, network, splits.modalities, splits.train, **common)
+    decisive = (pretraining, network, augment or "none", config.seed, place_of(config))
+    key = encoder_key(decisive, splits.modalities, splits.train) if store else None
+    if store is None or key is None:
+        encoders = train()
     else:
-        encoders = pretrain(pretraining, settings.encoder(), splits.modalities, splits.train, **common)
+        build = partial(blank, pretraining, network, splits.modalities, splits.train, augment, config.device)
+        encoders = store.get(key, build, train)
+    if not isinstance(pretraining, SharedPrivate):
         encoders.signs = encoder_signs(pretraining.tasks, [m.name for m in splits.modalities], splits.target_signs)
     return encoders, perf_counter() - start
 

@@ -14,6 +14,7 @@ import torch
 from adni_tcgm.audit import audit_fits, audit_splits, check_manifest, split_manifest
 from adni_tcgm.checkpoint_file import CheckpointFile
 from adni_tcgm.datasets import adni
+from adni_tcgm.encoder_store import EncoderStore
 from adni_tcgm.files import inside, lock
 from adni_tcgm.model import TrainedModel
 from adni_tcgm.storage import save_run
@@ -80,7 +81,7 @@ def _train(
     # Beside the run folder, until that is there.
     unfinished = run_dir.with_name(f".{run_dir.name}.unfinished")
     shown = shown_to_training(settings, splits)
-    train = fitter(settings, method, shown, seed, title)
+    train = fitter(settings, method, shown, seed, title, EncoderStore(run_dir.parent / ".encoders"))
     fitted = train(shown, title, checkpoint_of(unfinished, config, tensorboard))
     found = calibrate(settings, fitted, splits, shown, train)
     if rank() > 0:

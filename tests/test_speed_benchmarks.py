@@ -37,7 +37,8 @@ def test_both_loops_train_networks_of_the_same_size_and_operations() -> None:
 def test_a_step_of_either_loop_moves_every_network_of_its_own() -> None:
     people = train_step.draw_people(4, crop=16)
     assert people.inputs["mri"].shape == (4, 1, 22, 22, 22)
-    assert train_step.monai_loop(people, 16, 2, "cpu")() > 0
+    for precision in ("float32", "bfloat16"):
+        assert train_step.monai_loop(people, 16, 2, "cpu", precision)() > 0
     step = train_step.our_step(people, 16, 2, "cpu", "ce", precision="float32")
     training = step.__self__
     before = {name: value.clone() for name, value in training.model.named_parameters()}
@@ -125,9 +126,13 @@ def test_a_study_has_thirty_runs_whole_seeds_first() -> None:
 
 def test_the_runs_of_a_study_are_the_papers_network_from_scratch_where_they_are_looked_for(tmp_path) -> None:
     sets = ["train.precision=bfloat16"]
-    arguments = argparse.Namespace(config="adni_voxels_gpu", prepared=tmp_path, out=tmp_path, device="cpu", set=sets)
+    common = {"config": "adni_voxels_gpu", "prepared": tmp_path, "out": tmp_path, "device": "cpu", "set": sets}
+    arguments = argparse.Namespace(**common, settings="paper")
     settings = study.settings_for(arguments, ("tcgm", 0.5, 3))
     assert (settings.network, settings.pretraining, settings.data.label_rate) == ("paper", "none", 0.5)
+    assert settings.protocol == "paper"
+    recipe = study.settings_for(argparse.Namespace(**common, settings="recipe"), ("tcgm", 0.5, 3))
+    assert (recipe.network, recipe.pretraining, recipe.protocol) == ("paper", "both", "austere")
     train = settings.train_for("tcgm")
     assert (train.steps, train.batch_size_labeled, train.precision) == (600, 12, "bfloat16")
     started = parse("train", study.options_of(arguments, ("tcgm", 0.5, 3)))
@@ -146,7 +151,8 @@ def test_the_gpu_table_has_every_figure_of_every_step(tmp_path, monkeypatch) -> 
 
     def on_a_cpu(options: list[str]) -> int:
         status = main([options[0], "--device", "cpu", "--repeats", "2"])
-        (tmp_path / "train_step" / "train_step-cpu.tsv").rename(tmp_path / "train_step" / "train_step-cuda.tsv")
+        for table in ("train_step", "ceilings"):
+            (tmp_path / "train_step" / f"{table}-cpu.tsv").rename(tmp_path / "train_step" / f"{table}-cuda.tsv")
         return status
 
     monkeypatch.setattr(train_step, "main", on_a_cpu)
@@ -157,19 +163,33 @@ def test_the_gpu_table_has_every_figure_of_every_step(tmp_path, monkeypatch) -> 
     for loop in ("monai_loop", "our_step"):
         monkeypatch.setattr(train_step, loop, lambda *_, **__: lambda: torch.zeros(500) + 1)
     rows = {what: value for what, value, _ in gpu.steps(tmp_path, argparse.Namespace())}
-    ours = {what.rpartition(": ")[2]: value for what, value in rows.items() if "CE, bfloat16" in what}
+    ours = {what.rpartition(": ")[2]: value for what, value in rows.items() if "ours, CE, bfloat16" in what}
     assert ours.pop("peak MB") > 0
     assert ours == pytest.approx(
         {
             "samples/s": 6,
+            "times the MONAI loop in float32": 1,
             "times the MONAI loop": 1,
-            "share of the product's ceiling": 1000 / 2 / 4000,
             "share of the convolutions' ceiling": 0.25,
-            # 500 numbers written as zeros, read and written again.
-            "share of the copy's ceiling": 3 * 2000 / 1e9 / 2 / 2e-6,
+            # 500 numbers written as zeros, read and written again; more than 1000 / 2 / 4000 of the products.
+            "share of the binding ceiling": 3 * 2000 / 1e9 / 2 / 2e-6,
         }
     )
-    assert rows["ours, TCGM, bfloat16: samples/s"] == 12 and rows["ceiling: convolutions in float32"] == 2000
+    assert rows["ours, TCGM, bfloat16: samples/s"] == 12 and rows["ceiling: convolutions, float32"] == 0.5
+
+
+def test_a_replay_moves_what_its_step_without_graphs_moves() -> None:
+    common = {"precision": "bfloat16", "samples": 4, "gflop": 8.0}
+    rows = [
+        {"step": "MONAI loop, float32", "seconds": 4.0, "samples_per_s": 1.0, "gb_moved": 9.0, **common},
+        {"step": "ours, CE, bfloat16", "seconds": 2.0, "samples_per_s": 2.0, "gb_moved": 6.0, **common},
+        {"step": "ours, CE, bfloat16, graphs", "seconds": 1.0, "samples_per_s": 4.0, "gb_moved": np.nan, **common},
+    ]
+    rows[0]["precision"] = "float32"
+    table = train_step.compare(rows, {"float32": 10.0, "bfloat16": 100.0, "copy": 20.0}).set_index("step")
+    assert table.share_of_copy["ours, CE, bfloat16, graphs"] == pytest.approx(0.3)
+    assert table.share_of_binding.tolist() == pytest.approx([0.2, 0.15, 0.3])
+    assert table.times_monai_float32.tolist() == [1, 2, 4] and table.times_monai_same_precision.isna().tolist()[1:]
 
 
 def test_a_part_that_fails_is_a_row_and_the_others_go_on(tmp_path, monkeypatch) -> None:

@@ -69,7 +69,7 @@ class DenseNet3D(nn.Module):
                 width //= 2
             layers[f"block{number}"] = _block(config, width, depth)
             width += depth * config.growth
-        layers["norm"] = nn.BatchNorm3d(width)
+        layers["norm"] = _BatchNorm(width)
         layers["relu"] = nn.ReLU(inplace=True)
         self.body = nn.Sequential(layers)
         self.head = nn.Linear(width, classes)
@@ -88,6 +88,22 @@ class DenseNet3D(nn.Module):
         return self.head(self.features(x))
 
 
+class _BatchNorm(nn.BatchNorm3d):
+    """Batch normalization that takes a volume with its channels last for an image: the same numbers in the same memory,
+    for which a GPU's kernels are faster where maps are large (benchmarks/RESULTS.md)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (x.is_cuda and x.is_contiguous(memory_format=torch.channels_last_3d)):
+            return super().forward(x)
+        batch, channels, depth, height, width = x.shape
+        image = x.permute(0, 2, 3, 4, 1).reshape(batch, depth * height, width, channels).permute(0, 3, 1, 2)
+        normalized = super().forward(image)
+        return normalized.permute(0, 2, 3, 1).reshape(batch, depth, height, width, channels).permute(0, 4, 1, 2, 3)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """4 axes or 5."""
+
+
 class _DenseLayer(nn.Module):
     """Appends `growth` channels, computed from all channels so far."""
 
@@ -95,10 +111,10 @@ class _DenseLayer(nn.Module):
         super().__init__()
         inner = config.bottleneck * config.growth
         self.body = nn.Sequential(
-            nn.BatchNorm3d(width),
+            _BatchNorm(width),
             nn.ReLU(inplace=True),
             nn.Conv3d(width, inner, 1, bias=False),
-            nn.BatchNorm3d(inner),
+            _BatchNorm(inner),
             nn.ReLU(inplace=True),
             nn.Conv3d(inner, config.growth, 3, padding=1, bias=False),
             nn.Dropout3d(config.dropout),
@@ -111,10 +127,10 @@ class _DenseLayer(nn.Module):
 def _stem(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv3d(channels, width, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm3d(width),
+        _BatchNorm(width),
         nn.ReLU(inplace=True),
         nn.Conv3d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm3d(width),
+        _BatchNorm(width),
         nn.ReLU(inplace=True),
     )
 
@@ -125,5 +141,5 @@ def _block(config: DenseNet3DConfig, width: int, depth: int) -> nn.Sequential:
 
 def _transition(width: int, narrowed: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.BatchNorm3d(width), nn.ReLU(inplace=True), nn.Conv3d(width, narrowed, 1, bias=False), MeanPool3d(2)
+        _BatchNorm(width), nn.ReLU(inplace=True), nn.Conv3d(width, narrowed, 1, bias=False), MeanPool3d(2)
     )

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.encoders import Encoders
 from adni_tcgm.tcgm.execution import arithmetic, choose_device, lay_out
 from adni_tcgm.tcgm.graphs import capture_networks, release_networks
 from adni_tcgm.tcgm.precision import choose_precision
@@ -48,6 +49,14 @@ class Place:
 ANYWHERE = Place()
 
 
+def on_device(encoders: Encoders, device: str) -> Encoders:
+    """There, on a GPU in the layout in which it trains them: another one may give other bits."""
+    place = choose_device(device)
+    if place.type == "cuda":
+        lay_out(encoders)
+    return encoders.to(place)
+
+
 def descend(
     model: nn.Module,
     loss_of: Callable[[MultimodalBatch], Tensor],
@@ -67,10 +76,8 @@ def descend(
         model.parameters(), settings.rate, weight_decay=settings.weight_decay, fused=True if on_gpu else None
     )
     schedule = CosineAnnealingLR(optimizer, settings.steps)
-    if on_gpu:
-        lay_out(model)
-        if place.cuda_graphs:
-            capture_networks(model)
+    if on_gpu and place.cuda_graphs:
+        capture_networks(model)
     with arithmetic(device, place.deterministic):
         for _ in range(settings.steps):
             batch = next(batches).to(device)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adni_tcgm.choices import check_choices, choice
-from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend
+from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend, on_device
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
 from adni_tcgm.tcgm.execution import place as kept_on
@@ -99,17 +99,32 @@ def pretrain(
     weights on a CPU; the caller's global random state is left as it was.
     """
     train = with_targets(train, pretraining.components)
-    modalities, device = viewed_modalities(modalities, train, augment), choose_device(place.device)
+    device = choose_device(place.device)
     with torch.random.fork_rng(), tqdm(total=pretraining.steps, desc=progress, disable=progress is None) as bar:
-        widths = encoder_widths(pretraining.tasks, modalities, target_widths(train))
-        encoders = build_encoders(network, modalities, widths, seed).to(device).train()
-        encoders.made_by = pretraining, network
+        encoders = blank_encoders(pretraining, network, modalities, train, augment, place.device, seed).train()
         batches = sample_batches(kept_on(train, device), pretraining.batch_size, augment, seed=-2 - seed)
         descend(
             encoders, lambda batch: tasks_loss(encoders, batch, pretraining.tasks), batches, pretraining, place, bar
         )
     standardize(encoders, encode(encoders, train, augment))
     return encoders
+
+
+def blank_encoders(
+    pretraining: Pretraining,
+    network: Network,
+    modalities: Sequence[Modality],
+    train: MultimodalBatch,
+    augment: Augmentation | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Encoders:
+    """The encoders of `pretrain` before their first step."""
+    seen, targets = viewed_modalities(modalities, train, augment), with_targets(train, pretraining.components)
+    widths = encoder_widths(pretraining.tasks, seen, target_widths(targets))
+    encoders = build_encoders(network, seen, widths, seed)
+    encoders.made_by = pretraining, network
+    return on_device(encoders, device)
 
 
 def standardize(encoders: Encoders, encoded: MultimodalBatch) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend
+from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend, on_device
 from adni_tcgm.pretraining.pretext import Encoder, Network, standardize, target_widths, with_targets
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
@@ -120,17 +120,30 @@ def pretrain_shared(
         raise ValueError(
             f"{len(paired)} of {len(train)} samples have two modalities; what is shared shows in these alone"
         )
-    modalities, device = viewed_modalities(modalities, train, augment), choose_device(place.device)
+    device = choose_device(place.device)
     with torch.random.fork_rng(), tqdm(total=config.steps, desc=progress, disable=progress is None) as bar:
         torch.manual_seed(seed)
-        encoders = build_shared_encoders(config, network, modalities).to(device).train()
+        encoders = blank_shared(config, network, modalities, train, augment, place.device).train()
         decoders = build_decoders(config, target_widths(train)).to(device)
         batches = sample_batches(kept_on(paired, device), config.batch_size, augment, seed=-2 - seed)
         loss = partial(shared_private_loss, config, encoders, decoders)
         descend(nn.ModuleList([encoders, decoders]), loss, batches, config, place, bar)
-    encoders.made_by = config, network
     standardize(encoders, encode(encoders, train, augment))
     return encoders
+
+
+def blank_shared(
+    config: SharedPrivate,
+    network: Network,
+    modalities: Sequence[Modality],
+    train: MultimodalBatch,
+    augment: Augmentation | None = None,
+    device: str = "auto",
+) -> Encoders:
+    """The encoders of `pretrain_shared` before their first step."""
+    encoders = build_shared_encoders(config, network, viewed_modalities(modalities, train, augment))
+    encoders.made_by = config, network
+    return on_device(encoders, device)
 
 
 def build_decoders(config: SharedPrivate, targets: Mapping[str, int]) -> nn.ModuleDict:

@@ -7,6 +7,7 @@ only while nothing else needs this memory; where something may, the network runs
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -40,9 +41,14 @@ def release_networks(model: nn.Module) -> None:
     >>> isinstance(net.forward, CapturedForward)
     False
     """
-    for module in model.modules():
-        if isinstance(vars(module).get("forward"), CapturedForward):
-            del module.forward
+    captured = [module for module in model.modules() if isinstance(vars(module).get("forward"), CapturedForward)]
+    for module in captured:
+        del module.forward
+        for parameter in module.parameters():
+            parameter.grad = None  # it lies in a graph's memory
+    if captured and torch.cuda.is_available():
+        gc.collect()  # graphs hold themselves in circles
+        torch.cuda.empty_cache()
 
 
 class CapturedForward:
@@ -85,6 +91,9 @@ class CapturedForward:
 
     def _capture(self, inputs: Tensor) -> Pass:
         kind = inputs.device.type
+        # Captured on a stream of its own, which the sums of gradients will wait for; that is right, so no warning.
+        if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # since torch 2.11
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         # Casts of weights that autocast kept would be missing from the graph.
         with (
             kept_running_statistics(self.network),

@@ -313,13 +313,14 @@ class Training:
         return losses
 
     def _shrink(self, batch_size: int, error: torch.OutOfMemoryError) -> None:
-        """Go on with half the micro-batch; running statistics may count the batch that failed twice."""
+        """Go on without graphs, or with half the micro-batch. Running statistics may count what failed twice."""
+        if self.execution["cuda_graphs"]:  # they hold the activations of several passes at once
+            release_networks(self.model)
+            self.execution["cuda_graphs"] = False
+            return
         smaller = halved(self.micro_batch, batch_size)
         if smaller is None or world() > 1 or not set_micro_batch(self.model, smaller):
             raise error
-        # Graphs hold the activations of several passes at once.
-        release_networks(self.model)
-        self.execution["cuda_graphs"] = False
         self.micro_batch = self.execution["micro_batch"] = smaller
         self.execution["out_of_memory"].append({"step": self.step, "micro_batch": smaller})
 

@@ -22,3 +22,11 @@ def test_means_of_cubes_and_their_gradient_are_those_of_average_pooling(shape, s
     for values in zip(*found, strict=True):
         torch.testing.assert_close(values[0], values[1])
         assert torch.equal(values[1], values[2])
+
+
+def test_channels_that_are_last_in_memory_stay_last() -> None:
+    x = torch.randn(2, 3, 7, 8, 9).contiguous(memory_format=torch.channels_last_3d)
+    pooled = mean_of_cubes(x, 2)
+    assert pooled.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(pooled, F.avg_pool3d(x, 2))
+    assert mean_of_cubes(x.contiguous(), 2).is_contiguous()

@@ -14,7 +14,7 @@ from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm import graphs
 from adni_tcgm.tcgm.execution import frozen_running_statistics
 from adni_tcgm.tcgm.graphs import MOST, CapturedForward, capture_networks, release_networks
-from adni_tcgm.tcgm.trainer import TrainConfig, fit
+from adni_tcgm.tcgm.trainer import TrainConfig, Training, fit
 
 TINY = DenseNet3DConfig(blocks=(1, 1), growth=2, init=2)
 
@@ -141,6 +141,17 @@ def test_without_a_gpu_the_setting_changes_nothing_and_execution_says_so() -> No
     splits = load(GaussianConfig(samples=40, test_samples=10, label_rate=0.2), seed=0)
     config = TrainConfig(steps=3, supervised_steps=0, device="cpu", cuda_graphs=True)
     assert fit(TCGM(MLPConfig()), splits, config).execution["cuda_graphs"] is False
+
+
+def test_where_memory_runs_out_the_graphs_go_first_and_then_half_of_the_batch() -> None:
+    splits = load(GaussianConfig(samples=40, test_samples=10, label_rate=0.2), seed=0)
+    training = Training(TCGM(MLPConfig()), splits, TrainConfig(device="cpu"), None)
+    training.execution["cuda_graphs"] = True
+    error = torch.OutOfMemoryError("no room")
+    training._shrink(12, error)
+    assert training.execution["cuda_graphs"] is False and training.micro_batch is None
+    training._shrink(12, error)
+    assert training.micro_batch == 6
 
 
 def test_compiled_and_captured_at_once_is_refused() -> None:
