@@ -22,6 +22,7 @@ from adni_tcgm.storage import Run, prediction_table, write_table
 from pipelines import command_line
 from pipelines.commands.predict import Options
 from pipelines.dicom_export import check_source, export_dicom
+from pipelines.predict_arrays import predict_arrays
 from pipelines.restoring import CLASSES, Refused, open_run, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
 from pipelines.self_check import check_response, task_of
@@ -126,6 +127,8 @@ def run(options: Options) -> int:
     if options.dicom:
         check_source(options.t1)
     trained = open_run(options.run_folder, options.allow_code)
+    if options.arrays:
+        return predict_samples(options, trained)
     settings_of(trained, Path("."))
     recipe = recipe_of(trained)
     out = options.folder
@@ -134,6 +137,18 @@ def run(options: Options) -> int:
             check_apart(out, source)
     with lock_folder(out):
         return prepare_and_report(options, trained, recipe, out)
+
+
+def predict_samples(options: Options, trained: Run) -> int:
+    """Of a run on arrays: a table, and no report."""
+    out = options.folder
+    if options.arrays.is_dir():
+        check_apart(out, options.arrays)
+    with lock_folder(out):
+        table = predict_arrays(trained, options.arrays)
+        write_table(out / PREDICTIONS, table)
+    print(f"{table['sample_id'].nunique()} samples: {out / PREDICTIONS}")
+    return 0
 
 
 def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path) -> int:

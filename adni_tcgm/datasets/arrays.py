@@ -106,44 +106,85 @@ def fingerprint(config: ArraysConfig) -> str:
 
 
 def read(config: ArraysConfig) -> Arrays:
-    found, views = _read_path(config), config.views
-    if isinstance(views, str):
-        try:
-            cells, labels = read_cell(found, views, config.labels)
-        except ValueError as error:
-            raise ValueError(f"{config.path}: {error}") from error
-        found, views = {**found, **cells, config.labels: labels}, {name: name for name in cells}
-        config.check_transforms(views)
-
-    def array(name: str, role: str) -> Matrix:
-        if name not in found:
-            known = ", ".join(sorted(key for key in found if key != SAMPLE_ID))
-            raise ValueError(f"{config.path}: no array {name!r} for {role}; it holds {known}")
-        return found[name]
+    """The samples as the file has them. Raises ValueError naming the file and array that do not fit."""
+    found, views = _open(config)
 
     def column(name: str | None, role: str) -> list[str] | None:
-        return None if name is None else [_text(value) for value in np.ravel(array(name, role))]
+        return None if name is None else [_text(value) for value in np.ravel(_array(found, config, name, role))]
 
-    views = {view: array(name, f"view {view!r}") for view, name in views.items()}
-    for view, values in views.items():
-        if values.ndim < 2 or not (sparse.issparse(values) or np.issubdtype(values.dtype, np.number)):
-            raise ValueError(
-                f"{config.path}: view {view!r} has shape {values.shape}, {values.dtype}; expected (N, D) numbers"
-            )
-    labels, classes = _classes(np.ravel(array(config.labels, "the labels")), config.path)
-    size = len(labels)
-    sample_ids = found.get(SAMPLE_ID)
+    values = {view: _view(found, config, view, name) for view, name in views.items()}
+    labels, classes = _classes(np.ravel(_array(found, config, config.labels, "the labels")), config.path)
     return Arrays(
-        views=views,
+        views=values,
         labels=labels,
         classes=classes,
-        sample_ids=[_text(name) for name in sample_ids]
-        if sample_ids is not None
-        else [str(row) for row in range(size)],
+        sample_ids=_names(found, len(labels)),
         groups=column(config.groups, "the groups"),
         nuisance_groups=column(config.nuisance_groups, "the nuisance groups"),
         split=column(config.split, "the split"),
     )
+
+
+def read_views(config: ArraysConfig) -> tuple[dict[str, np.ndarray | None], list[str]]:
+    """View -> (N, …) numbers, None for one that the file lacks, and the names of the N samples; labels are not needed,
+    but for those of a cell of views, which say whether a row or a column is a sample.
+
+    Raises ValueError naming the file where it holds none of the views, or other numbers of rows in each.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/new.npz", left=np.ones((3, 2)))
+    ...     views, names = read_views(ArraysConfig(f"{folder}/new.npz", {"left": "left", "right": "right"}))
+    >>> views["left"].shape, views["right"], names
+    ((3, 2), None, ['0', '1', '2'])
+    """
+    found, views = _open(config, labeled=False)
+    there = {view: name for view, name in views.items() if name in found}
+    if not there:
+        _array(found, config, *next((name, f"view {view!r}") for view, name in views.items()))
+    values: dict[str, np.ndarray | None] = dict.fromkeys(views)
+    for view, name in there.items():
+        given = _view(found, config, view, name)
+        values[view] = given.toarray() if sparse.issparse(given) else np.asarray(given)
+    rows = {view: len(v) for view, v in values.items() if v is not None}
+    names = _names(found, next(iter(rows.values())))
+    if {*rows.values(), len(names)} != {len(names)}:
+        raise ValueError(f"{config.path}: views have {rows} rows, and {len(names)} samples are named; all must agree")
+    return values, names
+
+
+def _open(config: ArraysConfig, labeled: bool = True) -> tuple[Mapping[str, Matrix], dict[str, str]]:
+    """The arrays of the file by name, and view -> name of its array."""
+    found, views = _read_path(config, labeled), config.views
+    if isinstance(views, dict):
+        return found, views
+    try:
+        cells, labels = read_cell(found, views, config.labels)
+    except ValueError as error:
+        raise ValueError(f"{config.path}: {error}") from error
+    config.check_transforms(cells)
+    return {**found, **cells, config.labels: labels}, {name: name for name in cells}
+
+
+def _array(found: Mapping[str, Matrix], config: ArraysConfig, name: str, role: str) -> Matrix:
+    if name not in found:
+        known = ", ".join(sorted(key for key in found if key != SAMPLE_ID))
+        raise ValueError(f"{config.path}: no array {name!r} for {role}; it holds {known}")
+    return found[name]
+
+
+def _view(found: Mapping[str, Matrix], config: ArraysConfig, view: str, name: str) -> Matrix:
+    values = _array(found, config, name, f"view {view!r}")
+    if values.ndim < 2 or not (sparse.issparse(values) or np.issubdtype(values.dtype, np.number)):
+        raise ValueError(
+            f"{config.path}: view {view!r} has shape {values.shape}, {values.dtype}; expected (N, D) numbers"
+        )
+    return values
+
+
+def _names(found: Mapping[str, Matrix], size: int) -> list[str]:
+    given = found.get(SAMPLE_ID)
+    return [str(row) for row in range(size)] if given is None else [_text(name) for name in given]
 
 
 def _classes(values: np.ndarray, path: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -173,10 +214,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_path(config: ArraysConfig) -> Mapping[str, Matrix]:
+def _read_path(config: ArraysConfig, labeled: bool) -> Mapping[str, Matrix]:
     path = Path(config.path)
     if _existing(path).is_dir():
-        more = (config.labels, config.split, config.groups, config.nuisance_groups)
+        more = (config.labels, config.split, config.groups, config.nuisance_groups) if labeled else ()
         if isinstance(config.views, str):
             raise ValueError(f"{path}: views is {config.views!r}, a cell of a .mat file; in a folder, name each view")
         used = {name for name in (*config.views.values(), *more) if name is not None}
