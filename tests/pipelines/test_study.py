@@ -462,3 +462,12 @@ def test_wrong_flags_are_refused_by_name(config, capsys, flags, message):
 def test_a_wrong_setting_is_one_sentence(config, capsys):
     assert study.main([str(config), "--set", "train.step=3"]) == 2
     assert "unknown key 'step'; did you mean 'steps'?" in capsys.readouterr().err
+
+
+def test_one_run_of_each_seed_trains_the_encoders_before_the_others_ask_for_them(tmp_path: Path) -> None:
+    options = ["adni_voxels_cpu", "--methods", "ce,tcgm", "--label-rates", "0.1,0.5", "--seeds", "2"]
+    for pretraining, order in (("both", "0 1 0 0 0 1 1 1"), ("none", "0 0 0 0 1 1 1 1")):
+        chosen = parse("study", [*options, "--data", str(tmp_path), "--set", f"pretraining={pretraining}"])
+        tasks = study.list_tasks(chosen, tmp_path, {})
+        assert " ".join(str(task.seed) for task in tasks) == order
+        assert len({(task.method, task.label_rate, task.seed) for task in tasks}) == 8
