@@ -78,7 +78,11 @@ def run_grid(
 
     outcomes: list[Outcome | None] = [None] * len(tasks)
     with _client(min(jobs, len(tasks)), scheduler) as client:
-        futures = {client.submit(train, task, pure=False): place for place, task in enumerate(tasks)}
+        early = leads(tasks)
+        futures = {
+            client.submit(train, task, pure=False, priority=int(place in early)): place
+            for place, task in enumerate(tasks)
+        }
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc=title, unit="run"):
                 task = tasks[futures[future]]
@@ -90,6 +94,15 @@ def run_grid(
             client.cancel(list(futures), force=True)
             raise
     return outcomes
+
+
+def leads(tasks: Sequence[Task]) -> set[int]:
+    """Places of the tasks to begin with: one of each seed whose encoders the others of that seed take from it."""
+    first: dict[tuple[Path, str, int], int] = {}
+    for place, task in enumerate(tasks):
+        if getattr(task.settings, "pretraining", "none") != "none":
+            first.setdefault((task.runs, task.settings.pretraining, task.seed), place)
+    return set(first.values())
 
 
 @contextmanager

@@ -53,11 +53,7 @@ def output_folder(options: Options, settings: Settings) -> Path:
 
 
 def list_tasks(options: Options, out: Path, tuned: dict[str, Any]) -> list[Task]:
-    """Seed by seed, so that an interrupted study has whole seeds rather than whole methods.
-
-    But one run of each seed comes first where encoders are pretrained: the others of that seed take them from it, and
-    would keep a core waiting.
-    """
+    """Seed by seed, so that an interrupted study has whole seeds rather than whole methods."""
     pretrainings = options.pretrainings or [None]
     settings = {
         (rate, chosen): settings_for(options, rate, tuned | ({"pretraining": chosen} if chosen else {}))
@@ -67,19 +63,13 @@ def list_tasks(options: Options, out: Path, tuned: dict[str, Any]) -> list[Task]
     for each in settings.values():
         for method in options.methods:
             refuse_idle(each, method)
-    tasks = [
+    return [
         Task(out / "runs" / (chosen or ""), settings[rate, chosen], method, rate, seed, options.overwrite)
         for seed in range(options.seeds)
         for rate in options.label_rates
         for chosen in pretrainings
         for method in options.methods
     ]
-    ahead: dict[tuple[str, int], Task] = {}
-    for task in tasks:
-        if task.settings.pretraining != NO_PRETRAINING:
-            ahead.setdefault((task.settings.pretraining, task.seed), task)
-    first = list(ahead.values())
-    return first + [task for task in tasks if not any(task is one for one in first)]
 
 
 def pretraining_of(run: Run) -> str:

@@ -61,7 +61,9 @@ def test_the_steps_of_the_images_install_a_working_program_in_a_clean_debian(tmp
     python = "/opt/adni-tcgm/bin/python"
     assert inside(python, "-m", "pipelines.bids_app", "--version", user="adni").startswith("adni-tcgm ")
     # The libraries load, and the package data are there.
-    whole = "from adni_tcgm.storage import load_run; from pipelines.predict import DEMO_MODEL; load_run(DEMO_MODEL)"
+    whole = (
+        "from adni_tcgm.storage import load_run; from pipelines.commands.predict import DEMO_MODEL as d; load_run(d)"
+    )
     inside(python, "-c", f"import ants, torch, typst, SimpleITK; {whole}", user="adni")
     if (system / "usr/local/bin/adni-tcgm").is_symlink():
         assert inside("adni-tcgm", "--version", user="adni").startswith("adni-tcgm ")
