@@ -17,7 +17,7 @@ from pipelines import options as shared
 EXAMPLES = """\
   adni-tcgm train gaussian
   adni-tcgm train mine.yaml --method vat --seed 1
-  adni-tcgm train newsgroup_m2 --data news.npz --label-rate 0.3 --set train.steps=200"""
+  adni-tcgm train newsgroup_m2 --data 20_newsgroups.tar.gz --label-rate 0.3 --set train.steps=200"""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.config import load_settings
+from pipelines.config import BUILT_IN, load_settings
 from pipelines.idle import list_idle, load_given, refuse_idle
 from pipelines.run import main
 from pipelines.tuning import candidates
@@ -26,7 +26,7 @@ def test_a_setting_that_no_method_would_read_is_refused(overrides, sentence):
         refuse_idle(load_settings("adni_regions", overrides), "tcgm")
 
 
-@pytest.mark.parametrize("name", ["adni_regions", "adni_voxels_cpu", "adni_voxels_gpu", "gaussian", "newsgroup_m5"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in BUILT_IN.glob("*.yaml")))
 def test_no_built_in_configuration_holds_one(name):
     assert list(list_idle(load_settings(name, {}))) == []
 
