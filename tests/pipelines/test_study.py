@@ -303,6 +303,11 @@ def test_a_better_reference_has_a_positive_difference(tmp_path, metric):
     assert 0 < row["low"] < row["estimate"] < row["high"]
 
 
+def test_one_seed_says_nothing_of_the_methods(tmp_path):
+    row = compare_methods(runs_of(tmp_path, {"tcgm": [1.0], "ce": [0.4]}), "tcgm", "accuracy").iloc[0]
+    assert row["low"] > 0 and row["verdict"] == "one seed: of these two models, not of the methods"
+
+
 def test_a_lower_log_loss_is_better(tmp_path):
     runs = runs_of(tmp_path, {"tcgm": [0.9, 1.0], "ce": [0.5, 0.5]})
     row = compare_methods(runs, "tcgm", "log_loss").iloc[0]
