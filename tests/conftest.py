@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -41,6 +42,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
         return shared / name
 
     return folder_of
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forks and import nothing anew. Spawned ones, as of every command: tests/test_command.py."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
 
 
 @pytest.fixture
