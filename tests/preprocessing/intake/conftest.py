@@ -11,7 +11,7 @@ from preprocessing.intake import dicom
 from preprocessing.intake.isolation import Guard
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def helper_process() -> Iterator[Guard]:
     with Guard(dicom.GDCM_SECONDS) as guard:
         yield guard
