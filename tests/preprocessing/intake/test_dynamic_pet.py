@@ -14,8 +14,6 @@ from preprocessing.intake.dicom import convert
 from preprocessing.intake.dicom_choice import rank_series
 from preprocessing.steps.orient import ScanError
 
-pytestmark = pytest.mark.usefixtures("one_helper")
-
 PERSON, SCALED, DYNAMIC = "011_S_4105", "MPR; GradWarp; B1 Correction; N3; Scaled", "Co-registered Dynamic"
 AVERAGED = "Co-registered, Averaged"
 AFFINE = np.diag([2.0, 2, 2, 1])

@@ -14,8 +14,6 @@ from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake import listing
 from preprocessing.intake.labels import LabelRule
 
-pytestmark = pytest.mark.usefixtures("one_helper")
-
 SEED_AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
 FDG_8MM = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
