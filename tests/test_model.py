@@ -44,14 +44,15 @@ def own_arrays(folder: Path, method: str) -> Path:
     data["transform"] = {"text": "tfidf", "audio": "zscore"}
     train = {"steps": 8, "supervised_steps": 2, "validate_every": 4, "lr_labeled": 0.05}
     config = {"dataset": "arrays", "data": data, "net": "mlp", "mlp": {"hidden": [4]}, "train": train}
+    config["methods"] = {"pvcc": {"iterations": 10}}
     (folder / "mine.yaml").write_text(yaml.safe_dump(config))
     assert main([str(folder / "mine.yaml"), "--out", str(folder / "out"), "--device", "cpu", "--method", method]) == 0
     return next((folder / "out" / "runs").glob("mine-*"))
 
 
-def test_a_run_on_own_arrays_predicts_the_same_bytes_in_a_new_process_as_its_table_says(tmp_path):
-    arguments, expected = [sys.executable, "-c", CODE], []
-    for method in ("tcgm", "pvcc"):  # both in one process, which costs more than they do
+def test_runs_on_own_arrays_and_a_saved_model_predict_the_same_bytes_in_a_new_process(tmp_path):
+    arguments, expected = [sys.executable, "-c", CODE], []  # all in one process, which costs more than they do
+    for method in ("tcgm", "pvcc"):
         folder = tmp_path / method
         folder.mkdir()
         run = own_arrays(folder, method)
@@ -63,6 +64,11 @@ def test_a_run_on_own_arrays_predicts_the_same_bytes_in_a_new_process_as_its_tab
         assert np.array_equal(at.load(run).log_posteriors(views)["all"], expected[-1])
         np.savez(folder / "views.npz", **views)
         arguments += [str(run), str(folder / "views.npz")]
+    views = {"text": COUNTS, "audio": SOUND}
+    model = at.TCGM(net=at.MLP(hidden=(4,)), steps=20, calibrate=True, device="cpu").fit(views, TRUTH)
+    expected.append(model.predict_log_proba(views))
+    np.savez(tmp_path / "views.npz", **views)
+    arguments += [str(model.save(tmp_path / "own.model")), str(tmp_path / "views.npz")]
     said = subprocess.run(arguments, capture_output=True, check=True, timeout=300, cwd=ROOT).stdout
     assert said == b"".join(values.tobytes() for values in expected)
 

@@ -59,22 +59,6 @@ def test_halves_of_digits_are_read_better_with_the_unlabeled_ones(digits):
     assert accuracy[1.0] > max(accuracy[0.0], supervised) + 0.02, (accuracy, supervised)
 
 
-def test_a_saved_model_predicts_the_same_bytes_in_a_new_process(digits, tmp_path):
-    views, target = digits
-    model = at.TCGM(net=at.MLP(hidden=(8,)), **{**QUICK, "calibrate": True}).fit(views, few(target, 100))
-    file = model.save(tmp_path / "digits.model")
-    np.savez(tmp_path / "views.npz", **views)
-    code = (
-        "import sys, numpy as np, adni_tcgm as at\n"
-        "views = dict(np.load(sys.argv[2]))\n"
-        "said = at.load(sys.argv[1]).log_posteriors(at.MultimodalData(views))['all']\n"
-        "sys.stdout.buffer.write(said.tobytes())"
-    )
-    arguments = [sys.executable, "-c", code, str(file), str(tmp_path / "views.npz")]
-    said = subprocess.run(arguments, capture_output=True, check=True, timeout=600, cwd=ROOT).stdout
-    assert said == model.predict_log_proba(views).tobytes()
-
-
 def test_estimators_are_cloned_and_cross_validated_by_labeled_samples_alone(digits):
     views, target = digits
     estimator = at.TCGM(gain_weight=2.0, **QUICK)

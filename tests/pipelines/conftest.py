@@ -19,7 +19,7 @@ from tests.preprocessing.simulated.conftest import quick_segmentation
 from tests.reports.conftest import few_draws  # noqa: F401 (no test of a command is about the width of an interval)
 
 # Few steps: what a run of these people is worth is no test's matter.
-FAST = ["--set", "train.steps=60", "--set", "train.supervised_steps=10", "--jobs", "1"]
+FAST = ["--set", "train.steps=24", "--set", "train.supervised_steps=6", "--jobs", "1"]
 REGIONS = ["--features", "regions", "--label-rate", "0.3", *FAST]
 
 

@@ -187,7 +187,7 @@ def test_a_missing_file_is_one_sentence(run_dir: Path, tmp_path: Path, capsys) -
     assert "none.nii.gz: no such file or folder" in capsys.readouterr().err
 
 
-def test_a_scan_that_is_none_is_refused_with_the_ledgers_reason(run_dir: Path, tmp_path: Path, capsys) -> None:
+def test_a_scan_that_is_none_is_refused_with_the_ledgers_reason(run_dir: Path, tmp_path: Path, forked, capsys) -> None:
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(b"not an image")
     assert main([str(run_dir), "--t1", str(broken), "--out", str(tmp_path / "out")]) == 2

@@ -138,7 +138,7 @@ def template_scans(folder: Path) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def template_subject(made_once, tmp_path_factory) -> tuple[SubjectTask, Path]:
     """The template as a person with a PET, through all real steps at a coarse setting."""
-    coarse = Recipe(syn_iterations=(10, 5, 0))
+    coarse = Recipe(syn_iterations=(6, 2, 0))
 
     def task_in(folder: Path) -> SubjectTask:
         scans = (folder / "t1.nii.gz", folder / "pet.nii.gz")

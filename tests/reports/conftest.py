@@ -36,7 +36,8 @@ def write_map(path: Path, generator: np.random.Generator, low: float, high: floa
 @cache
 def smooth_map(coarse: bytes) -> bytes:
     """A file of 80 x 80 x 80 voxels from 10 x 10 x 10 values; every cohort here draws the same ones."""
-    values = ndimage.zoom(np.frombuffer(coarse).reshape(10, 10, 10), 8, order=1).astype(np.float32)
+    values = ndimage.zoom(np.frombuffer(coarse).reshape(10, 10, 10), 8, order=1)
+    values = (np.round(64 * values) / 64).astype(np.float32)  # compressed in a third of the time
     return gzip.compress(nib.Nifti1Image(values, AFFINE).to_bytes(), compresslevel=1, mtime=0)
 
 

@@ -18,8 +18,9 @@ from benchmarks.kill import contents
 from preprocessing.cohort.run import MANIFEST_COLUMNS, preprocess_cohort
 from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
+from preprocessing.quality import pictures
 from preprocessing.simulated.brain import LABELED
-from preprocessing.steps import register, template
+from preprocessing.steps import bias, register, template
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import outcome, pet, t1
 from preprocessing.subject.outcome import read_done
@@ -278,7 +279,11 @@ def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject
     monkeypatch.setattr(t1, "_register", lambda task, folder, brain: t1.transforms_of(task, folder))
     rigid = next(prepared.rglob("*_from-pet_to-T1w_mode-image_xfm.mat"))
     monkeypatch.setattr(register, "align_pet", lambda *_: shutil.copy(rigid, tmp_path / "rigid.mat"))
-    fine = replace(task, recipe=replace(task.recipe, resolution_mm=1))
+    # What is compared are two resamplings of the same images: no shading is taken away, nothing smoothed or drawn.
+    monkeypatch.setattr(bias, "correct_bias", lambda scan, _: scan)
+    for draw in ("write_native", "write_t1", "write_pet"):
+        monkeypatch.setattr(pictures, draw, lambda *_: None)
+    fine = replace(task, recipe=replace(task.recipe, resolution_mm=1, pet_resolution_mm=0.0))
     assert not list(prepared.rglob(f"*{template.SPACE}_res-1_*"))
     preprocess_subject(fine, copy)
     maps = {path.name.split("_res-1_")[1]: nib.load(path) for path in copy.rglob(f"*{template.SPACE}_res-1_*.nii.gz")}

@@ -112,6 +112,8 @@ def test_what_segmentation_finds_of_a_head_is_found_by_its_fold(monkeypatch: pyt
         return np.zeros((2, *t1.shape), np.float32)
 
     monkeypatch.setattr(tissue_model, "segment", segment)
+    small = nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), template.t1_1mm().affine)
+    monkeypatch.setattr(template, "t1_1mm", lambda: small)  # where the answer is sampled
     still = PointMap(np.zeros((3, *template.GRID_SHAPE), np.float32), template.GRID_AFFINE)
     for name in ("training_seg_12", "another"):
         head = LabelMapAnatomy(Path(f"{name}.nii.gz"), still, still, 0)
