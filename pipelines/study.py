@@ -7,7 +7,7 @@ same command continues an interrupted study.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -19,8 +19,9 @@ import pandas as pd
 from adni_tcgm.files import lock_folder, write_text
 from adni_tcgm.storage import Run, is_complete, load_run, write_json
 from adni_tcgm.tables import to_tsv
+from adni_tcgm.tcgm.batch import UNLABELED
 from pipelines import command_line
-from pipelines.commands.study import TUNING_SEED, Options
+from pipelines.commands.study import Options
 from pipelines.comparison import (
     choose_reference,
     class_names,
@@ -32,7 +33,7 @@ from pipelines.config import AUSTERE, DATASETS, METHODS, NO_PRETRAINING, Setting
 from pipelines.grid import Outcome, Task, run_grid
 from pipelines.idle import load_given, refuse_idle
 from pipelines.own_code import register_own
-from pipelines.tuning import Rates, candidates, choose_rates, chosen_overrides, describe_choice
+from pipelines.tuning import FEWEST_LABELS, Rates, candidates, choose_rates, chosen_overrides, describe_choice
 from reports.panels import write_panels
 from reports.study import write_study_report
 
@@ -52,11 +53,17 @@ def output_folder(options: Options, settings: Settings) -> Path:
     return (options.out or Path("out/studies") / settings.name).resolve()
 
 
-def list_tasks(options: Options, out: Path, tuned: dict[str, Any]) -> list[Task]:
-    """Seed by seed, so that an interrupted study has whole seeds rather than whole methods."""
+def list_tasks(options: Options, out: Path, tuned: Mapping[int, dict[str, Any]]) -> list[Task]:
+    """Seed by seed, so that an interrupted study has whole seeds rather than whole methods.
+
+    tuned: seed -> overrides.
+    """
     pretrainings = options.pretrainings or [None]
     settings = {
-        (rate, chosen): settings_for(options, rate, tuned | ({"pretraining": chosen} if chosen else {}))
+        (seed, rate, chosen): settings_for(
+            options, rate, tuned.get(seed, {}) | ({"pretraining": chosen} if chosen else {})
+        )
+        for seed in (range(options.seeds) if tuned else [0])
         for rate in options.label_rates
         for chosen in pretrainings
     }
@@ -64,7 +71,14 @@ def list_tasks(options: Options, out: Path, tuned: dict[str, Any]) -> list[Task]
         for method in options.methods:
             refuse_idle(each, method)
     return [
-        Task(out / "runs" / (chosen or ""), settings[rate, chosen], method, rate, seed, options.overwrite)
+        Task(
+            out / "runs" / (chosen or ""),
+            settings[seed if tuned else 0, rate, chosen],
+            method,
+            rate,
+            seed,
+            options.overwrite,
+        )
         for seed in range(options.seeds)
         for rate in options.label_rates
         for chosen in pretrainings
@@ -96,7 +110,7 @@ def load_labeled(options: Options, run_dir: Path) -> Run:
 
 
 def list_tuning_tasks(options: Options, out: Path) -> list[tuple[Rates, Task]]:
-    """Every pair of learning rates of every method, on a seed that the study does not use and the lowest label rate."""
+    """Every pair of learning rates of every method in every seed, at the lowest label rate."""
     rate = min(options.label_rates)
     base = settings_for(options, rate)
     tasks = []
@@ -104,12 +118,14 @@ def list_tuning_tasks(options: Options, out: Path) -> list[tuple[Rates, Task]]:
         for rates in candidates(method, base.train_for(method)):
             settings = settings_for(options, rate, rates.overrides(method))
             runs = out / "tuning" / f"{method}-{rates}"
-            tasks.append((rates, Task(runs, settings, method, rate, TUNING_SEED, options.overwrite)))
+            tasks += [
+                (rates, Task(runs, settings, method, rate, seed, options.overwrite)) for seed in range(options.seeds)
+            ]
     return tasks
 
 
-def tune(options: Options, out: Path, grid: Grid) -> dict[str, Any]:
-    """Choose learning rates, record every pair in `tuning.tsv`, and return the choice as overrides.
+def tune(options: Options, out: Path, grid: Grid) -> dict[int, dict[str, Any]]:
+    """Choose learning rates for each seed, record every pair in `tuning.tsv`, and return seed -> overrides.
 
     The runs stay in OUT/tuning: as long as settings and data are the same, another call trains nothing and finds the
     same choice.
@@ -117,12 +133,25 @@ def tune(options: Options, out: Path, grid: Grid) -> dict[str, Any]:
     pairs = list_tuning_tasks(options, out)
     if not pairs:
         return {}
+    check_labels(settings_for(options, min(options.label_rates)))
     outcomes = grid([task for _, task in pairs], title="tuning", **_place(options))
     table = choose_rates([(rates, outcome) for (rates, _), outcome in zip(pairs, outcomes, strict=True)])
     _write_table(out / "tuning.tsv", table)
     for method, choice in describe_choice(table).items():
-        print(f"tuned     {method}: {choice}")
-    return chosen_overrides(table)
+        print(f"tuned     {method}: {choice} of {options.seeds} seeds")
+    return {seed: chosen_overrides(table, seed) for seed in range(options.seeds)}
+
+
+def check_labels(settings: Settings) -> None:
+    """Raises ValueError where the austere protocol leaves too few labels to choose by."""
+    if settings.protocol != AUSTERE:
+        return
+    visible = int((settings.load(0).train.labels != UNLABELED).sum())
+    if visible < FEWEST_LABELS:
+        raise ValueError(
+            f"--tune has {visible} visible labels to choose by; protocol {AUSTERE!r}, which looks at no others, needs "
+            f"{FEWEST_LABELS} (a higher --label-rates, or --set protocol=paper)"
+        )
 
 
 def _place(options: Options) -> dict[str, Any]:
@@ -244,8 +273,6 @@ def _write_table(file: Path, table: pd.DataFrame) -> None:
 def run(options: Options, grid: Grid = run_grid) -> int:
     register_own({"methods": dict.fromkeys(options.methods)}, DATASETS, options.allow_code)
     settings = settings_for(options, options.label_rates[0])
-    if options.tune and settings.protocol == AUSTERE:
-        raise ValueError(f"--tune chooses by validation labels, which protocol {AUSTERE!r} does not look at")
     out = output_folder(options, settings)
     tasks = list_tasks(options, out, {})
     print_plan(options, out, tasks)

@@ -1,4 +1,9 @@
-"""Learning rates chosen on the validation split, by its log-loss; the test split is never looked at."""
+"""Learning rates chosen for each seed by people that its test split does not hold.
+
+By the paper's protocol the log-loss of the seed's own validation split chooses, by the austere one that of the visible
+labels, each predicted by a model that did not see it. One choice for all seeds would be made by people whom other
+seeds test on.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,13 @@ import pandas as pd
 
 from adni_tcgm.storage import load_run
 from adni_tcgm.tcgm.trainer import TrainConfig
-from pipelines.config import METHODS
+from pipelines.config import AUSTERE, METHODS
 from pipelines.grid import Outcome
 
 # These take no unlabeled step: lr_unlabeled is never read, as it is not in joint steps.
 LABELED_ONLY = ("ce", "lmf")
+# By the austere protocol: fewer visible labels say too little of learning rates (docs: the recipe is fixed beforehand).
+FEWEST_LABELS = 60
 COLUMNS = ("method", "label_rate", "seed", "lr_labeled", "lr_unlabeled", "validation_log_loss", "chosen", "failure")
 
 
@@ -54,14 +61,15 @@ def candidates(method: str, train: TrainConfig) -> list[Rates]:
 
 
 def choose_rates(outcomes: Sequence[tuple[Rates, Outcome]]) -> pd.DataFrame:
-    """`tuning.tsv`: a row for every pair, with the log-loss of "all" on validation; `chosen` is yes for the lowest.
+    """`tuning.tsv`: a row for every seed and pair, with the log-loss of "all" on people that neither train nor test;
+    `chosen` is yes for the lowest of a seed.
 
-    Raises ValueError where every pair of a method failed.
+    Raises ValueError where every pair of a method failed in a seed.
     """
     rows = []
     for rates, outcome in outcomes:
         task = outcome.task
-        loss = np.nan if outcome.run_dir is None else validation_log_loss(outcome.run_dir)
+        loss = np.nan if outcome.run_dir is None else held_out_log_loss(outcome.run_dir)
         row = (
             task.method,
             task.label_rate,
@@ -74,32 +82,38 @@ def choose_rates(outcomes: Sequence[tuple[Rates, Outcome]]) -> pd.DataFrame:
         )
         rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    for method, pairs in table.groupby("method", sort=False):
+    for (method, seed), pairs in table.groupby(["method", "seed"], sort=False):
         losses = pairs["validation_log_loss"]
         if losses.isna().all():
             raise ValueError(
-                f"tuning {method}: every pair of learning rates failed; the first: {pairs['failure'].iloc[0]}"
+                f"tuning {method}: every pair of learning rates failed in seed {seed}; the first: "
+                f"{pairs['failure'].iloc[0]}"
             )
         table.loc[losses.idxmin(), "chosen"] = "yes"
     return table
 
 
-def validation_log_loss(run_dir: Path) -> float:
-    """Of the combined prediction at its best temperature: what the weights were chosen by, too (`trainer.fit`)."""
-    return float(load_run(run_dir).history["validation_loss"].min())
+def held_out_log_loss(run_dir: Path) -> float:
+    """Of the combined prediction, before calibration: of cross-fitted visible labels, or of validation at its best
+    temperature, which chose the weights, too (`trainer.fit`)."""
+    run = load_run(run_dir)
+    if run.metrics.get("protocol") == AUSTERE:
+        return float(run.metrics["calibration"]["log_loss"]["without"])
+    return float(run.history["validation_loss"].min())
 
 
-def chosen_overrides(table: pd.DataFrame) -> dict[str, float]:
-    """What `load_settings` needs to train every tuned method with the rates chosen for it."""
+def chosen_overrides(table: pd.DataFrame, seed: int) -> dict[str, float]:
+    """What `load_settings` needs to train every tuned method with the rates chosen for it in that seed."""
     overrides: dict[str, float] = {}
-    for row in table[table["chosen"] == "yes"].itertuples():
+    for row in table[(table["chosen"] == "yes") & (table["seed"] == seed)].itertuples():
         overrides |= Rates(row.lr_labeled, row.lr_unlabeled).overrides(row.method)
     return overrides
 
 
 def describe_choice(table: pd.DataFrame) -> Mapping[str, str]:
-    """method -> the rates chosen for it, for printing."""
-    chosen = table[table["chosen"] == "yes"]
-    return {
-        row.method: f"lr_labeled {row.lr_labeled:g}, lr_unlabeled {row.lr_unlabeled:g}" for row in chosen.itertuples()
-    }
+    """method -> the rates chosen for it and in how many seeds, for printing."""
+    found: dict[str, str] = {}
+    for method, chosen in table[table["chosen"] == "yes"].groupby("method", sort=False):
+        counts = chosen.value_counts(["lr_labeled", "lr_unlabeled"], sort=False)
+        found[str(method)] = "; ".join(f"lr_labeled {a:g}, lr_unlabeled {b:g} in {n}" for (a, b), n in counts.items())
+    return found

@@ -282,7 +282,6 @@ def describe_study(study: Study) -> dict[str, Any]:
         "differences": list_differences(study),
         "reference": method_title(about["reference"]),
         "tuning": _list_tuning(study.tuning),
-        "tuning_seed": "" if study.tuning.empty else f"{study.tuning['seed'].iloc[0]:g}",
         "tuning_rate": "" if study.tuning.empty else f"{100 * study.tuning['label_rate'].iloc[0]:g}",
         "failures": [{"run": row.run, "reason": row.reason} for row in study.failures.itertuples()],
         "finished": f"{n_runs['finished']} of {n_runs['planned']}",
@@ -290,16 +289,22 @@ def describe_study(study: Study) -> dict[str, Any]:
 
 
 def _list_tuning(tuning: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {
-            "method": method_title(row.method),
-            "lr_labeled": f"{row.lr_labeled:g}",
-            "lr_unlabeled": f"{row.lr_unlabeled:g}",
-            "loss": "failed" if math.isnan(row.validation_log_loss) else f"{row.validation_log_loss:.3f}",
-            "chosen": row.chosen == "yes",
-        }
-        for row in tuning.itertuples()
-    ]
+    """A row for each pair of rates: mean loss over the seeds in which it trained, and in how many it was chosen."""
+    rows = []
+    if tuning.empty:
+        return rows
+    for (method, labeled, unlabeled), pairs in tuning.groupby(["method", "lr_labeled", "lr_unlabeled"], sort=False):
+        loss, chosen = pairs["validation_log_loss"].mean(), int((pairs["chosen"] == "yes").sum())
+        rows.append(
+            {
+                "method": method_title(method),
+                "lr_labeled": f"{labeled:g}",
+                "lr_unlabeled": f"{unlabeled:g}",
+                "loss": "failed" if math.isnan(loss) else f"{loss:.3f}",
+                "chosen": f"{chosen} of {len(pairs)}" if chosen else "",
+            }
+        )
+    return rows
 
 
 def line_styles(study: Study) -> dict[str, dict[str, Any]]:

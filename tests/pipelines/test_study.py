@@ -19,7 +19,7 @@ from pipelines.command_line import parse
 from pipelines.comparison import choose_reference, compare_methods, summarize_seeds, tabulate_seeds
 from pipelines.config import load_settings
 from pipelines.grid import Outcome, Task, run_grid, train_alone
-from pipelines.tuning import Rates, candidates, choose_rates, chosen_overrides
+from pipelines.tuning import Rates, candidates, choose_rates, chosen_overrides, held_out_log_loss
 
 CLASSES = ("ant", "bee", "cow")
 PREFIXES = ("p_", "p_calibrated_", "log_p_", "log_p_calibrated_")
@@ -208,7 +208,11 @@ def test_the_lowest_validation_log_loss_is_chosen_and_every_pair_listed(config, 
     assert list(table["chosen"]) == ["no", "yes", "no", "no"]
     assert list(table["validation_log_loss"])[:2] == [0.5, 0.3]
     assert table["failure"].iloc[2] == "the loss is nan"
-    assert chosen_overrides(table) == {"methods.tcgm.train.lr_labeled": 0.01, "methods.tcgm.train.lr_unlabeled": 0.1}
+    assert chosen_overrides(table, 7) == {}
+    assert chosen_overrides(table, 1000) == {
+        "methods.tcgm.train.lr_labeled": 0.01,
+        "methods.tcgm.train.lr_unlabeled": 0.1,
+    }
 
 
 def test_tuning_never_reads_the_test_split(config, tmp_path):
@@ -232,7 +236,7 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
     def train(task):
         folder = task.runs / f"{task.method}-{task.label_rate}-{task.seed}"
         # The smaller the labeled rate, the better on validation.
-        loss = task.settings.train_for(task.method).lr_labeled
+        loss = task.settings.train_for(task.method).lr_labeled * (1 - 2 * task.seed)
         return write_run(folder, task.method, task.seed, 0.5, task.label_rate, log_loss=loss)
 
     grid = FakeGrid(train)
@@ -240,7 +244,7 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
         "--methods",
         "ce,tcgm,pvcc",
         "--seeds",
-        "1",
+        "2",
         "--label-rates",
         "0.3,0.1",
         "--tune",
@@ -248,18 +252,27 @@ def test_the_chosen_rates_reach_the_runs_of_that_method_alone(config, tmp_path):
         "protocol=paper",
     )
     assert call(config, tmp_path / "out", *flags, grid=grid) == 0
-    tuned = [task for task in grid.tasks if task.seed == 1000]
-    assert {task.method for task in tuned} == {"ce", "tcgm"}
+    tuned = [task for task in grid.tasks if "tuning" in task.runs.parts]
+    assert {task.method for task in tuned} == {"ce", "tcgm"} and {task.seed for task in tuned} == {0, 1}
     assert {(task.label_rate, task.settings.data.label_rate) for task in tuned} == {(0.1, 0.1)}
-    found = {(t.method, t.settings.train_for(t.method).lr_labeled) for t in grid.tasks if t.seed == 0}
-    assert found == {("ce", 0.0001), ("tcgm", 0.001), ("pvcc", 0.01)}
+    found = {(t.method, t.seed, t.settings.train_for(t.method).lr_labeled) for t in grid.tasks if t not in tuned}
+    # In seed 1 the larger one is better, and it is that seed alone that hears of it.
+    assert found == {
+        *(("ce", 0, 0.0001), ("tcgm", 0, 0.001), ("pvcc", 0, 0.01)),
+        *(("ce", 1, 0.1), ("tcgm", 1, 0.01), ("pvcc", 1, 0.01)),
+    }
     chosen = pd.read_csv(tmp_path / "out" / "tuning.tsv", sep="\t").query("chosen == 'yes'")
-    assert list(chosen["method"]) == ["ce", "tcgm"]
+    assert list(zip(chosen["method"], chosen["seed"], strict=True)) == [("ce", 1), ("ce", 0), ("tcgm", 1), ("tcgm", 0)]
 
 
-def test_learning_rates_are_not_tuned_where_no_validation_label_is_looked_at(config, tmp_path, capsys):
+def test_visible_labels_choose_where_no_others_are_looked_at_if_there_are_sixty(config, tmp_path, capsys):
     assert study.main([str(config), "--tune", "--out", str(tmp_path / "out")]) == 2
-    assert "--tune chooses by validation labels, which protocol 'austere' does not look at" in capsys.readouterr().err
+    assert "--tune has 4 visible labels to choose by; protocol 'austere'" in capsys.readouterr().err
+    folder = write_run(tmp_path / "run", "tcgm", 0, 0.5, log_loss=0.2)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics |= {"protocol": "austere", "calibration": {"log_loss": {"without": 0.6, "with": 0.5}}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert held_out_log_loss(folder) == 0.6
 
 
 # The tables

@@ -44,8 +44,9 @@ def write_tables(folder: Path, methods=METHODS, simulated: bool = True, metric: 
     differences.append([0.1, metric, "tcgm", "pvcc", -0.01, -0.05, 0.03, 0.6, "no difference shown", 5])
     columns = ["label_rate", "metric", "reference", "method", "estimate", "low", "high", "p_holm", "verdict", "seeds"]
     pd.DataFrame(differences, columns=columns).to_csv(folder / "differences.tsv", sep="\t", index=False)
-    tuning = [["tcgm", 0.1, 1000, 0.01, u, loss, c, ""] for u, loss, c in ((0.01, 0.3, "yes"), (0.001, 0.4, "no"))]
-    tuning.append(["tcgm", 0.1, 1000, 0.1, 0.1, np.nan, "no", "labeled loss is nan"])
+    choices = [(0, 0.01, 0.3, "yes"), (0, 0.001, 0.4, "no"), (1, 0.01, 0.5, "yes"), (1, 0.001, 0.7, "no")]
+    tuning = [["tcgm", 0.1, seed, 0.01, u, loss, c, ""] for seed, u, loss, c in choices]
+    tuning += [["tcgm", 0.1, seed, 0.1, 0.1, np.nan, "no", "labeled loss is nan"] for seed in (0, 1)]
     columns = ["method", "label_rate", "seed", "lr_labeled", "lr_unlabeled", "validation_log_loss", "chosen", "failure"]
     pd.DataFrame(tuning, columns=columns).to_csv(folder / "tuning.tsv", sep="\t", index=False)
     failures = [["ce at label rate 0.1, seed 3", "ce", 0.1, 3, "labeled loss of step 7 is nan"]]
@@ -126,7 +127,8 @@ def test_the_pdf_names_methods_budget_failures_and_rates(pdf_text):
         assert title in pdf_text
     assert "30 visible labels among 300 training samples and 100 labeled validation samples" in pdf_text
     assert "labeled loss of step 7 is nan" in pdf_text
-    assert "Seed 1000, which the study does not use, at label rate 10 %" in pdf_text
+    assert "Chosen for each seed by its validation people, at label rate 10 %" in pdf_text
+    assert "TCGM 0.01 0.01 0.400 2 of 2 TCGM 0.01 0.001 0.550 TCGM 0.1 0.1 failed" in pdf_text
 
 
 def test_real_data_are_not_called_simulated(tmp_path):
