@@ -21,7 +21,7 @@ from adni_tcgm.pretraining.pretext import blank_encoders, encoder_signs, pretrai
 from adni_tcgm.pretraining.shared_private import SharedPrivate, blank_shared, pretrain_shared
 from adni_tcgm.tcgm.batch import UNLABELED, Splits
 from adni_tcgm.tcgm.encoders import Encoders, fit_encoded, represent
-from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, fit, predict
+from adni_tcgm.tcgm.trainer import Augmentation, Fitted, TrainConfig, choose_device, fit, predict
 from pipelines.config import AUSTERE, NO_PRETRAINING, Settings
 from pipelines.training_cost import estimate
 
@@ -92,7 +92,9 @@ def _encoders(
         (pretrain_shared, blank_shared) if isinstance(pretraining, SharedPrivate) else (pretrain, blank_encoders)
     )
     train = partial(learn, pretraining, network, splits.modalities, splits.train, **common)
-    decisive = (pretraining, network, augment or "none", config.seed, place_of(config))
+    # A folder may be shared by machines, and "auto" is a GPU on one of them.
+    device = choose_device(config.device).type
+    decisive = (pretraining, network, augment or "none", config.seed, place_of(config), device)
     key = encoder_key(decisive, splits.modalities, splits.train) if store else None
     if store is None or key is None:
         encoders = train()
