@@ -45,7 +45,7 @@ def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
     # Read when cuBLAS starts, so it must be there before the first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    # Nothing here reads memory that was never written; to fill it all the same costs a step a good part of its traffic.
+    # Nothing here reads memory that was never written; to fill it all the same is traffic for nothing.
     filling.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     try:
