@@ -36,7 +36,8 @@ class TrainConfig:
     deterministic: the same bits in every run on a GPU, too, where that costs time.
     compile: compile the networks first; pays in long trainings on a GPU.
     cuda_graphs: replay each network's forward and backward pass as a CUDA graph: large networks on small batches else
-        wait for Python. Each graph keeps its activations, so it takes more memory. Only on a GPU, in one process and without micro-batches.
+        wait for Python. Each graph keeps its activations, so it takes more memory. Only on a GPU, in one process and
+        without micro-batches.
     micro_batch: samples that go through a network at once; losses are still those of the whole batch, exactly. Saves
         memory for a second forward pass. Batch normalization then normalizes by micro-batches. Halved by itself where a
         GPU runs out of memory. Counts in losses made of `ModalityClassifiers.logits`: ce, tcgm, pairwise, mean_teacher.
