@@ -64,7 +64,8 @@ def run_command(work: Callable[[argparse.Namespace], int], arguments: argparse.N
         if log:
             print(f"details: {log}", file=sys.stderr)
         return REFUSED if expected else FAULT
-    if folder is not None:
+    # A command within this one may have failed and told why.
+    if folder is not None and status in (DONE, PARTLY):
         (folder / LOG).unlink(missing_ok=True)
     return status
 

@@ -87,6 +87,17 @@ def test_a_log_is_gone_once_a_command_succeeds(tmp_path: Path) -> None:
     assert not (tmp_path / LOG).exists()
 
 
+def test_the_log_of_a_command_within_a_command_stays(tmp_path: Path, capsys) -> None:
+    """The BIDS-App's group level runs `adni`, whose fault is told by its status alone."""
+
+    def fails(_: argparse.Namespace) -> int:
+        raise RuntimeError("inside")
+
+    options = argparse.Namespace(debug=False)
+    outer = run_command(lambda _: run_command(fails, options, tmp_path), options, tmp_path)
+    assert outer == 3 and "inside" in (tmp_path / "error.log").read_text()
+
+
 def test_a_wrong_option_creates_no_folder_and_a_folder_in_use_gets_no_log(tmp_path: Path) -> None:
     assert end_with(ValueError("wrong"), tmp_path / "new") == 2
     assert end_with(FolderInUse("taken"), tmp_path) == 2

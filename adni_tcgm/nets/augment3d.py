@@ -75,7 +75,8 @@ class Augment3D:
                     f"modality {name!r} has volumes of {tuple(values.shape[-3:])} voxels; "
                     f"crop {self.crop} with margin {margin} needs {margin} more on every side"
                 )
-            inputs[name] = torch.stack([transform(values[i], i) for i in range(len(values))])
+            views = [transform(values[i], i) for i in range(len(values))]
+            inputs[name] = torch.stack(views) if views else values.new_zeros((0, *values.shape[1:-3], *self.crop))
         return batch.with_inputs(inputs)
 
     def _cut(self, volume: Tensor, shift: list[int]) -> Tensor:

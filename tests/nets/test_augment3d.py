@@ -69,6 +69,13 @@ def test_evaluation_sees_the_center() -> None:
     assert torch.equal(centered, mri[:, 2:6, 1:5, 2:4])
 
 
+def test_nobody_gives_an_empty_batch_of_the_right_shape() -> None:
+    """A cohort may lack a kind of people, say those whose follow-up is too short."""
+    augment, nobody = Augment3D((4, 4, 4), margin=2), numbered(0, (8, 8, 8))
+    for seen in (augment.center(batch_of(nobody, nobody)), augment(batch_of(nobody, nobody), seeded())):
+        assert len(seen) == 0 and all(values.shape == (0, 4, 4, 4) for values in seen.inputs.values())
+
+
 def test_vectors_pass_unchanged_and_the_generator_decides_alone() -> None:
     mri, features = numbered(8, (8, 8, 8)), torch.randn(8, 5)
     augment = Augment3D((4, 4, 4), margin=2)
