@@ -126,7 +126,8 @@ def test_the_objective_tells_swapped_classes_apart_only_where_labels_show() -> N
 
 
 def test_a_small_figure_3_holds_every_method_and_tcgm_comes_near_bayes(tmp_path: Path) -> None:
-    table = pd.DataFrame(run_seed(TINY, seed=0, restarts=1))
+    # Two: a single one ends in a poor optimum on some processors, whose BLAS draws other data from the same seed.
+    table = pd.DataFrame(run_seed(TINY, seed=0, restarts=2))
     methods = {task: set(part.method) for task, part in table.groupby("task")}
     assert methods["clustering"] == {"TCGM", "k-means++", "spectral", "Bayes"}
     assert methods["classification"] == {"CE", "Soft-HGR", "TCGM", "Bayes"}
