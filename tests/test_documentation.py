@@ -198,7 +198,7 @@ def test_links_lead_to_files_that_are_there(page):
 
 def test_the_site_is_built_without_a_warning_and_asks_no_other_host_for_anything(tmp_path):
     pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     asks = re.compile(
