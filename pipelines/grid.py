@@ -78,7 +78,7 @@ def run_grid(
 
     outcomes: list[Outcome | None] = [None] * len(tasks)
     with _client(min(jobs, len(tasks)), scheduler) as client:
-        early = leads(tasks)
+        early = first_of_each_seed(tasks)
         futures = {
             client.submit(train, task, pure=False, priority=int(place in early)): place
             for place, task in enumerate(tasks)
@@ -96,8 +96,9 @@ def run_grid(
     return outcomes
 
 
-def leads(tasks: Sequence[Task]) -> set[int]:
-    """Places of the tasks to begin with: one of each seed whose encoders the others of that seed take from it."""
+def first_of_each_seed(tasks: Sequence[Task]) -> set[int]:
+    """Places of the tasks to start first: one for each pretraining and seed, which trains the encoders that the others
+    load."""
     first: dict[tuple[Path, str, int], int] = {}
     for place, task in enumerate(tasks):
         if getattr(task.settings, "pretraining", "none") != "none":

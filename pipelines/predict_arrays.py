@@ -1,4 +1,4 @@
-"""What a run on somebody's own modalities says of other samples."""
+"""Predictions of new samples by a run that was trained on arrays."""
 
 from __future__ import annotations
 

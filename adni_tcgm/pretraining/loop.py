@@ -19,8 +19,8 @@ from adni_tcgm.tcgm.graphs import capture_networks, release_networks
 from adni_tcgm.tcgm.precision import choose_precision
 
 
-class Descent(Protocol):
-    """How long and how fast: settings that every pretraining has."""
+class Schedule(Protocol):
+    """Settings that every pretraining has: steps of the optimizer, its first learning rate, its weight decay."""
 
     @property
     def steps(self) -> int: ...
@@ -50,18 +50,19 @@ ANYWHERE = Place()
 
 
 def on_device(encoders: Encoders, device: str) -> Encoders:
-    """There, on a GPU in the layout in which it trains them: another one may give other bits."""
+    """The encoders on that device; on a GPU with the channels of their weights last, as they are trained there, since
+    another layout may give other bits."""
     place = choose_device(device)
     if place.type == "cuda":
         lay_out(encoders)
     return encoders.to(place)
 
 
-def descend(
+def train_encoders(
     model: nn.Module,
     loss_of: Callable[[MultimodalBatch], Tensor],
     batches: Iterator[MultimodalBatch],
-    settings: Descent,
+    settings: Schedule,
     place: Place,
     bar: tqdm,
 ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adni_tcgm.choices import check_choices, choice
-from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend, on_device
+from adni_tcgm.pretraining.loop import ANYWHERE, Place, on_device, train_encoders
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
 from adni_tcgm.tcgm.execution import place as kept_on
@@ -103,7 +103,7 @@ def pretrain(
     with torch.random.fork_rng(), tqdm(total=pretraining.steps, desc=progress, disable=progress is None) as bar:
         encoders = blank_encoders(pretraining, network, modalities, train, augment, place.device, seed).train()
         batches = sample_batches(kept_on(train, device), pretraining.batch_size, augment, seed=-2 - seed)
-        descend(
+        train_encoders(
             encoders, lambda batch: tasks_loss(encoders, batch, pretraining.tasks), batches, pretraining, place, bar
         )
     standardize(encoders, encode(encoders, train, augment))
@@ -119,7 +119,8 @@ def blank_encoders(
     device: str = "auto",
     seed: int = 0,
 ) -> Encoders:
-    """The encoders of `pretrain` before their first step."""
+    """The encoders of `pretrain` before their first step: (B, *shape) -> (B, width) of each modality. Shapes and widths
+    are those of the samples and targets of `train`."""
     seen, targets = viewed_modalities(modalities, train, augment), with_targets(train, pretraining.components)
     widths = encoder_widths(pretraining.tasks, seen, target_widths(targets))
     encoders = build_encoders(network, seen, widths, seed)

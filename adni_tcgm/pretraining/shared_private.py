@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adni_tcgm.pretraining.loop import ANYWHERE, Place, descend, on_device
+from adni_tcgm.pretraining.loop import ANYWHERE, Place, on_device, train_encoders
 from adni_tcgm.pretraining.pretext import Encoder, Network, standardize, target_widths, with_targets
 from adni_tcgm.tcgm.batch import Modality, MultimodalBatch
 from adni_tcgm.tcgm.encoders import Encoders, encode
@@ -127,7 +127,7 @@ def pretrain_shared(
         decoders = build_decoders(config, target_widths(train)).to(device)
         batches = sample_batches(kept_on(paired, device), config.batch_size, augment, seed=-2 - seed)
         loss = partial(shared_private_loss, config, encoders, decoders)
-        descend(nn.ModuleList([encoders, decoders]), loss, batches, config, place, bar)
+        train_encoders(nn.ModuleList([encoders, decoders]), loss, batches, config, place, bar)
     standardize(encoders, encode(encoders, train, augment))
     return encoders
 
@@ -140,7 +140,7 @@ def blank_shared(
     augment: Augmentation | None = None,
     device: str = "auto",
 ) -> Encoders:
-    """The encoders of `pretrain_shared` before their first step."""
+    """The encoders of `pretrain_shared` before their first step: (B, *shape) -> (B, shared) of each modality."""
     encoders = build_shared_encoders(config, network, viewed_modalities(modalities, train, augment))
     encoders.made_by = config, network
     return on_device(encoders, device)

@@ -1,6 +1,6 @@
 """What a trained run says of a new person's scans: a report as PDF and HTML, and predictions.tsv.
 
-Of a run on arrays, what it says of other samples (`--arrays FILE`): predictions.tsv alone.
+`--arrays FILE` predicts samples by a run that was trained on arrays, and writes predictions.tsv alone.
 
 The scans are prepared by the recipe that the run's own people were prepared with; no diagnosis is asked for. Scans are
 NIfTI files or folders of DICOM files; `--bids DIR --subject sub-X` takes them from a BIDS data set. `--demo-model`, in
@@ -24,7 +24,8 @@ EXAMPLES = """\
   adni-tcgm predict RUN_DIR --arrays new.npz --out out/predict/new"""
 
 
-OF_A_PERSON = (
+# Of a person's report; --arrays makes none.
+REPORT_OPTIONS = (
     "demo_model",
     "pet",
     "age",
@@ -63,7 +64,7 @@ class Options:
             raise ValueError("one of RUN_DIR and --demo-model is needed")
         if sum(map(bool, (self.t1, self.bids, self.arrays))) != 1:
             raise ValueError("one of --t1, --bids and --arrays is needed")
-        if self.arrays and (idle := [name for name in OF_A_PERSON if getattr(self, name)]):
+        if self.arrays and (idle := [name for name in REPORT_OPTIONS if getattr(self, name)]):
             raise ValueError(f"--{idle[0].replace('_', '-')} does not go with --arrays, which makes no report")
         if self.bids and self.pet:
             raise ValueError("--pet does not go with --bids, which finds the PET itself")

@@ -487,4 +487,4 @@ def test_a_wrong_setting_is_one_sentence(config, capsys):
 def test_one_run_of_each_seed_trains_the_encoders_before_the_others_ask_for_them(tmp_path, pretraining, places) -> None:
     options = ["adni_voxels_cpu", "--methods", "ce,tcgm", "--label-rates", "0.1,0.5", "--seeds", "2"]
     chosen = parse("study", [*options, "--data", str(tmp_path), "--set", f"pretraining={pretraining}"])
-    assert engine.leads(study.list_tasks(chosen, tmp_path, {})) == places
+    assert engine.first_of_each_seed(study.list_tasks(chosen, tmp_path, {})) == places
