@@ -106,14 +106,36 @@ def test_true_volumes_are_counts_of_labels_in_ml(head) -> None:
 @pytest.mark.parametrize("render", [rendering.first_rendering, rendering.second_rendering, rendering.second_session])
 def test_a_rendering_shows_each_label_where_it_says_that_it_lies(head, render) -> None:
     scan = render(head, 3)
-    image, numbers = scan.image.get_fdata(), np.asarray(scan.labels.dataobj)
-    assert np.allclose(scan.image.affine, scan.labels.affine)
-    inside = {label: np.median(image[ndimage.binary_erosion(numbers == label)]) for label in (2, 17, 53, 24)}
+    image, grid = scan.image.get_fdata(), (scan.image.affine, scan.image.shape)
+    share = {label: measured.label_share(scan.labels, (label,), *grid) for label in (2, 17, 53, 24)}
+    inside = {label: np.median(image[ndimage.binary_erosion(values == 1)]) for label, values in share.items()}
     assert inside[24] < min(inside[17], inside[53]) and max(inside[17], inside[53]) < inside[2]
-    volume = (numbers == 53).sum() * abs(np.linalg.det(scan.labels.affine[:3, :3]))
-    assert volume == pytest.approx((np.asarray(head.dataobj) == 53).sum(), rel=0.05)
+    volume = share[53].sum() * abs(np.linalg.det(scan.image.affine[:3, :3]))
+    assert volume == pytest.approx((np.asarray(head.dataobj) == 53).sum(), rel=0.01)
     again = render(head, 3)
     assert np.array_equal(again.image.get_fdata(), image)
+
+
+def test_the_share_of_a_label_is_what_of_it_lies_in_a_voxel_of_another_grid(head) -> None:
+    there = (np.asarray(head.dataobj) == 53).astype(float)
+    quarter = np.eye(4)
+    quarter[0, 3] = 0.25
+    share = measured.label_share(head, (53,), quarter, (63, 64, 64))
+    np.testing.assert_allclose(share, 0.75 * there[:-1] + 0.25 * there[1:], atol=1e-6)
+    twice = np.diag([2.0, 2, 2, 1])
+    twice[:3, 3] = 0.5
+    share = measured.label_share(head, (53,), twice, (32, 32, 32))
+    np.testing.assert_allclose(share, there.reshape(32, 2, 32, 2, 32, 2).mean((1, 3, 5)), atol=1e-6)
+
+
+def test_a_hippocampus_whose_label_does_not_reach_the_amygdala_is_told_by_its_side(head) -> None:
+    numbers = np.asarray(head.dataobj).copy()
+    x, y, z = np.indices(numbers.shape) - 31.5
+    for label, place, ahead in ((18, -9, 7), (54, 9, 9)):
+        numbers[(abs(x - place) < 3) & (abs(y - ahead) < 3) & (abs(z) < 3)] = label
+    assert judges.labels_that_end_early(nib.Nifti1Image(numbers, head.affine)) == []
+    numbers[(numbers == 17) & (y > -1)] = 3
+    assert judges.labels_that_end_early(nib.Nifti1Image(numbers, head.affine)) == ["left"]
 
 
 def test_true_uptake_is_of_the_noiseless_image_at_the_common_resolution_and_of_the_sharp_one(head, monkeypatch) -> None:

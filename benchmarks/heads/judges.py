@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 from tqdm import tqdm
 
 from adni_tcgm.processes import process_pool
@@ -30,6 +31,8 @@ RENDERINGS = {
 WITH_PET = ("first", "again")
 # Heads from this one on are locked: nothing is chosen by them, and they are asked for by name.
 FIRST_LOCKED = 16
+# Added to the name of a judge where sides whose label is not whole are left out.
+WHOLE_LABELS, FAR_FROM_AMYGDALA_MM = "whole labels", 5.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,27 @@ def judge_heads(heads: list[Head], out: Path) -> pd.DataFrame:
             table = _with_segmented(table, measured.segmented(task, prepared, labels))
             judge = f"{head.judge}, {kind} rendering"
             rows.append(table.assign(judge=judge, head=head.name, qc=measured.verdict(task, prepared)))
+            whole = table.measure.str.startswith("hippocampus") & ~table.side.isin(labels_that_end_early(labels))
+            rows.append(rows[-1][whole].assign(judge=f"{judge}, {WHOLE_LABELS}"))
     return pd.concat(rows, ignore_index=True)[VALUES]
+
+
+def labels_that_end_early(labels: nib.Nifti1Image) -> list[str]:
+    """Sides on which the label of the hippocampus does not reach that of the amygdala.
+
+    In a head they touch. Where a tool gave up on the way, what lies between has the label of cortex and its brightness,
+    and no image that is drawn from the map shows where that hippocampus was meant to end.
+    """
+    numbers = np.asarray(labels.dataobj)
+    pairs = zip(measured.SIDES, measured.SIDED["hippocampus"], measured.SIDED["amygdala"], strict=True)
+    early = []
+    for side, *both in pairs:
+        hippocampus, amygdala = (
+            nib.affines.apply_affine(labels.affine, np.argwhere(np.isin(numbers, names))) for names in both
+        )
+        if KDTree(amygdala).query(hippocampus)[0].min() > FAR_FROM_AMYGDALA_MM:
+            early.append(side)
+    return early
 
 
 def _with_segmented(table: pd.DataFrame, segmented: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,8 @@ SIDED = {
     "hippocampus": ((17,), (53,)),
     "amygdala": ((18,), (54,)),
     "thalamus": ((10,), (49,)),
-    "lateral_ventricle": ((4,), (43,)),
+    # With its choroid plexus, as it is reported, and without the temporal horn.
+    "lateral_ventricle": ((4, 31, 136), (43, 63, 163)),
 }
 TISSUE_LABELS = {
     "grey matter": (3, 42, 8, 47, 17, 53, 18, 54, 10, 49, 11, 50, 12, 51, 13, 52, 26, 58),
@@ -37,6 +38,8 @@ VESSELS = (30, 62)
 # Beside the volume that is reported: what the registration says of the same region, and tissue within the atlas mask.
 TISSUE_WITHIN = {"hippocampus": "GM", "amygdala": "GM", "lateral_ventricle": "CSF"}
 SIDES = ("left", "right")
+# Places of a voxel at which labels are looked up, in voxels from its middle: 64 of them.
+WITHIN_VOXEL = np.stack(np.meshgrid(*[(-0.375, -0.125, 0.125, 0.375)] * 3), -1).reshape(-1, 3)
 COLUMNS = ["measure", "side", "value"]
 
 
@@ -147,14 +150,27 @@ def segmented(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image | None)
         for region in hippocampus.REGIONS:
             overlap = np.nan
             if labels is not None:
-                matrix = np.linalg.inv(labels.affine) @ affine
-                there = ndimage.affine_transform(
-                    np.asarray(labels.dataobj), matrix[:3, :3], matrix[:3, 3], hippocampus.BOX, order=0
-                )
-                number = SIDED[region][SIDES.index(side)]
-                overlap = dice(probability[region] > 0.5, np.isin(there, number))
+                names = SIDED[region][SIDES.index(side)]
+                overlap = dice(probability[region] > 0.5, label_share(labels, names, affine, hippocampus.BOX) > 0.5)
             rows.append((region, side, float(probability[region].sum() / 1000), overlap))
     return pd.DataFrame(rows, columns=[*COLUMNS, "dice"])
+
+
+def label_share(
+    labels: nib.Nifti1Image, names: tuple[int, ...], affine: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Share of each voxel of another grid that has one of the labels: `shape`, float32.
+
+    One look a voxel moves the surface by up to half a voxel: two grids of 1 mm that lie half a voxel apart then agree
+    to a Dice of .89 in a hippocampus, whatever is compared.
+    """
+    share = np.zeros(shape, np.float32)
+    wanted = np.isin(np.asarray(labels.dataobj), names).astype(np.float32)
+    matrix = np.linalg.inv(labels.affine) @ affine
+    for place in WITHIN_VOXEL:
+        first = matrix[:3, 3] + matrix[:3, :3] @ place
+        share += ndimage.affine_transform(wanted, matrix[:3, :3], first, shape, order=0)
+    return share / len(WITHIN_VOXEL)
 
 
 def found_with_segmented(task: SubjectTask, prepared: Path) -> pd.DataFrame:

@@ -59,7 +59,8 @@ PET_VOXEL_MM, PET_FWHM_MM, PET_NOISE = 2.0, (6.0, 8.0), 0.04
 
 @dataclass(frozen=True)
 class Scan:
-    """An image, and the labels of the head on the same grid."""
+    """An image, and the labels of the head where they lie in it, on their own voxels: in
+    mm of the image and not on its grid, since labels that are read between their voxels lose their surface."""
 
     image: nib.Nifti1Image
     labels: nib.Nifti1Image
@@ -203,5 +204,4 @@ def _resampled(image: np.ndarray, labels: nib.Nifti1Image, rng: np.random.Genera
         shift = np.eye(4)
         shift[:3, 3] = offset
         mean += _sample(image, labels.affine, shape, onto @ shift, 1) / 9
-    numbers = _sample(np.asarray(labels.dataobj), labels.affine, shape, onto, 0)
-    return Scan(_scanned(mean, affine, rng), nib.Nifti1Image(numbers.astype(np.int16), affine))
+    return Scan(_scanned(mean, affine, rng), nib.Nifti1Image(np.asarray(labels.dataobj), pose @ labels.affine))
