@@ -32,8 +32,9 @@ from preprocessing.ledger import LedgerRow, write_image, write_table
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.steps import template, tissue
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import Outcome, write_done
-from preprocessing.subject.plan import SubjectTask, regions_path
+from preprocessing.subject.plan import SubjectTask
 from preprocessing.subject.run import preprocess_subject
 
 Work = Callable[[Path], None]
@@ -102,7 +103,7 @@ def pretend(task: SubjectTask, prepared: Path, size: int = 48, pause: float = 0.
         write_image(nib.Nifti1Image(values, np.eye(4)), folder / f"{name}.nii.gz", {"of": name})
         time.sleep(pause)
     rows = [[*ids, "hippocampus", side, 3.0, np.nan, "segmentation"] for side in ("left", "right")]
-    write_table(pd.DataFrame(rows, columns=REGION_COLUMNS), regions_path(task, prepared))
+    write_table(pd.DataFrame(rows, columns=REGION_COLUMNS), SubjectFolder(task, prepared).regions)
     paths = {f"{n}_path": (folder / f"{n}.nii.gz").relative_to(prepared).as_posix() for n in ("t1", "gm", "pet")}
     rows = [LedgerRow(*ids, modality, "kept", "recipe") for modality in (("mri", "pet") if task.pet else ("mri",))]
     outcome = Outcome(*ids, **paths, tiv_ml=1500.0, qc="pass", ledger=rows)

@@ -21,7 +21,7 @@ from preprocessing.quality.checks import dice
 from preprocessing.simulated.label_maps import draw_t1, label_map_files
 from preprocessing.steps import brain_mask, orient, register, template
 from preprocessing.steps.head import segment_head
-from preprocessing.subject.t1 import transforms_of
+from preprocessing.subject.folder import SubjectFolder
 
 HIPPOCAMPI = {"left": 17, "right": 53}  # FreeSurfer's numbers
 # The axes of `oasis_like_test_scan.npz`, FreeSurfer's: to the left, down, to the front.
@@ -56,7 +56,7 @@ def judge(name: str, path: Path, labels: nib.Nifti1Image | None, prepared: Path)
     task = SubjectTask(f"sub-{name}", "ses-M000", path, recipe=Recipe())
     outcome = preprocess_subject(task, prepared)
     checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text(encoding="utf-8"))["Checks"]
-    transforms = transforms_of(task, task.folder(prepared) / "anat")
+    transforms = SubjectFolder(task, prepared).transforms
     t1 = orient.read_scan(path)
     atlas = {side: template.region_mask("hippocampus", side=side).astype(np.float32) for side in HIPPOCAMPI}
     ours = {side: register.to_native(mask, transforms, t1) > 0.5 for side, mask in atlas.items()}

@@ -18,8 +18,8 @@ from preprocessing.intake.dicom_series import Grid, find_series, grid_of, withou
 from preprocessing.intake.formats import NIFTI
 from preprocessing.steps.hippocampus import Box, segment_hippocampi
 from preprocessing.steps.orient import ScanError, read_scan
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.plan import SubjectTask
-from preprocessing.subject.t1 import transforms_of
 from reports.dicom import (
     FOLDER,
     PDF_FILE,
@@ -69,7 +69,7 @@ def export_dicom(
         print(f"warning: no {SEGMENTATION_FILE}: {missing} ({t1})", file=sys.stderr)
     else:
         scan = read_scan(task.t1, task.recipe.header)
-        boxes = segment_hippocampi(scan, transforms_of(task, task.folder(prepared) / "anat"))
+        boxes = segment_hippocampi(scan, SubjectFolder(task, prepared).transforms)
         objects[SEGMENTATION_FILE] = segmentation(masks_on(grid, boxes, multiple), headers)
     return write_dicom(objects, out / FOLDER)
 

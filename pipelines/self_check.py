@@ -17,10 +17,9 @@ from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import write_json
 from preprocessing.sidecars import read_sidecars, sidecar_of
 from preprocessing.steps.known_change import put_atrophy, put_hypometabolism
-from preprocessing.subject.pet import rigid_path
-from preprocessing.subject.plan import Recipe, SubjectTask, regions_path
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.plan import Recipe, SubjectTask
 from preprocessing.subject.run import preprocess_subject
-from preprocessing.subject.t1 import transforms_of
 
 HIPPOCAMPAL_LOSSES = (0.05, 0.10)
 UPTAKE_LOSS = 0.10
@@ -54,14 +53,14 @@ def check_response(
     prepare: stands for the pipeline. Raises what it raises where the changed scans cannot be prepared.
     """
     before = measure(task, prepared)
-    transforms = transforms_of(task, task.folder(prepared) / "anat")
+    transforms = SubjectFolder(task, prepared).transforms
     rows = []
     for loss in HIPPOCAMPAL_LOSSES:
         put = {}
         t1, put["hippocampus"] = put_atrophy(nib.load(task.t1), transforms, loss)
         pet = None
         if loss == min(HIPPOCAMPAL_LOSSES) and "meta-ROI proxy" in before:
-            rigid = rigid_path(task, prepared)
+            rigid = SubjectFolder(task, prepared).rigid
             pet, put["meta-ROI proxy"] = put_hypometabolism(nib.load(task.pet), transforms, rigid, UPTAKE_LOSS)
         changed = _write(task, t1, pet, out / "scans", f"{100 * loss:.0f}percent")
         prepare(changed, out / "prepared")
@@ -78,7 +77,7 @@ def check_response(
 
 def measure(task: SubjectTask, prepared: Path) -> dict[str, float]:
     """Hippocampal volume (mL, both sides) and SUVR of the meta-ROI proxy; without a PET's result, the first alone."""
-    table = pd.read_csv(regions_path(task, prepared), sep="\t")
+    table = pd.read_csv(SubjectFolder(task, prepared).regions, sep="\t")
     found = {}
     for name, (region, column) in MEASURES.items():
         values = table.loc[table["region"] == region, column].dropna()

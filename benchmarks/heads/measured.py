@@ -16,10 +16,10 @@ from scipy import ndimage
 from preprocessing.networks import weights_path
 from preprocessing.quality.checks import dice
 from preprocessing.steps import hippocampus, orient, register, template
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import StepFailed
-from preprocessing.subject.plan import SubjectTask, map_path, read_map, regions_path
+from preprocessing.subject.plan import SubjectTask
 from preprocessing.subject.run import preprocess_subject
-from preprocessing.subject.t1 import transforms_of
 
 # FreeSurfer's labels, (left, right), of what CerebrA has under the same name.
 SIDED = {
@@ -66,7 +66,7 @@ def true_volumes(labels: nib.Nifti1Image) -> pd.DataFrame:
 def prepare(task: SubjectTask, prepared: Path) -> None:
     """The default recipe on one scan, unless its files are there. A scan that fails leaves the error beside them."""
     failed = failure_path(task, prepared)
-    if regions_path(task, prepared).is_file() or failed.is_file():
+    if SubjectFolder(task, prepared).regions.is_file() or failed.is_file():
         return
     try:
         preprocess_subject(task, prepared)
@@ -96,18 +96,16 @@ def found_volumes(task: SubjectTask, prepared: Path) -> pd.DataFrame:
     """
     if failure_path(task, prepared).is_file():
         return pd.DataFrame(columns=COLUMNS)
-    regions = pd.read_csv(regions_path(task, prepared), sep="\t").set_index(["region", "side"]).volume_ml
-    anat = task.folder(prepared) / "anat"
-    about = json.loads(
-        map_path(task, anat, "desc-preproc_T1w").with_suffix("").with_suffix(".json").read_text(encoding="utf-8")
-    )
-    jacobian = register.jacobian(transforms_of(task, anat))
+    folder = SubjectFolder(task, prepared)
+    regions = pd.read_csv(folder.regions, sep="\t").set_index(["region", "side"]).volume_ml
+    about = folder.read_sidecar("desc-preproc_T1w")
+    jacobian = register.jacobian(folder.transforms)
     rows = [(r, side, regions[r, side]) for r in SIDED if r not in hippocampus.REGIONS for side in SIDES]
     for region in SIDED:
         sums = [jacobian[template.region_mask(region, side=side)].sum() * template.VOXEL_ML for side in SIDES]
         rows += [(_atlas(region), side, value) for side, value in zip(SIDES, sums, strict=True)]
     for region, tissue in TISSUE_WITHIN.items():
-        modulated = read_map(map_path(task, anat, f"label-{tissue}_probseg")) * jacobian
+        modulated = folder.read_map(f"label-{tissue}_probseg") * jacobian
         for side in SIDES:
             mask = template.region_mask(region, side=side)
             rows.append((_within(region), side, modulated[mask].sum() * template.VOXEL_ML))
@@ -124,7 +122,7 @@ def overlaps(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image) -> pd.D
     """Dice of each atlas mask, carried to the T1, with the head's label on the T1's grid: `measure side dice`."""
     if failure_path(task, prepared).is_file():
         return pd.DataFrame(columns=["measure", "side", "dice"])
-    transforms = transforms_of(task, task.folder(prepared) / "anat")
+    transforms = SubjectFolder(task, prepared).transforms
     numbers = np.asarray(labels.dataobj)
     structures = [
         (region, side, names) for region, both in SIDED.items() for side, names in zip(SIDES, both, strict=True)
@@ -145,7 +143,7 @@ def segmented(task: SubjectTask, prepared: Path, labels: nib.Nifti1Image | None)
     if failure_path(task, prepared).is_file():
         return pd.DataFrame(columns=[*COLUMNS, "dice"])
     t1, rows = orient.read_scan(task.t1), []
-    for side, center in hippocampus.hippocampal_centers(transforms_of(task, task.folder(prepared) / "anat")).items():
+    for side, center in hippocampus.hippocampal_centers(SubjectFolder(task, prepared).transforms).items():
         probability, affine = hippocampus.segment_around(t1, center, side, weights_path("hippocampus", task.fold))
         for region in hippocampus.REGIONS:
             overlap = np.nan

@@ -17,7 +17,8 @@ from preprocessing.simulated import tissue_model
 from preprocessing.simulated.label_maps import brain_of
 from preprocessing.steps import register, suvr, template
 from preprocessing.steps.resolution import COMMON_MM
-from preprocessing.subject.plan import SubjectTask, regions_path
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.plan import SubjectTask
 
 JUDGED = ("hippocampus", "amygdala", "thalamus")
 BRAINSTEM, REFERENCE_EROSION_MM = 16, 4
@@ -194,7 +195,7 @@ def compare_template(brains: Path, out: Path, summary: Path) -> pd.DataFrame:
     )
     prepare(task, out)
     truth = published(summary)["mean"]
-    found = composite(pd.read_csv(regions_path(task, out), sep="\t")).reindex(truth.index)
+    found = composite(pd.read_csv(SubjectFolder(task, out).regions, sep="\t")).reindex(truth.index)
     return _region_rows({"real FDG template, SUVR of regions": (truth, found, None)})
 
 

@@ -3,7 +3,6 @@ partial volume, and of two sessions."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from tqdm import tqdm
 
 from benchmarks.heads import judges, measured, pet, rendering
 from preprocessing.steps import partial_volume, regions, register, suvr
-from preprocessing.subject.plan import SubjectTask, map_path, read_map
-from preprocessing.subject.t1 import PROBABILITIES, SEGMENTED, transforms_of
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.plan import SubjectTask
+from preprocessing.subject.t1 import PROBABILITIES, SEGMENTED
 
 DEFAULT = "pons"
 
@@ -68,21 +68,18 @@ def _truth(head: judges.Head, out: Path) -> pd.DataFrame:
 def _found(task: SubjectTask, out: Path) -> dict[str, pd.Series]:
     """SUVR by region and side with each reference region, and corrected for partial volume: by the product's functions
     on the maps that it wrote. Empty without such maps."""
-    folder = task.folder(out / "prepared")
-    path = map_path(task, folder / "pet", f"desc-suvr{suvr.REFERENCES[DEFAULT].word}_pet")
-    if not path.is_file():
+    folder, ending = SubjectFolder(task, out / "prepared"), f"desc-suvr{suvr.REFERENCES[DEFAULT].word}_pet"
+    if not folder.map(ending).is_file():
         return {}
-    ratio, tissues = read_map(path), np.stack([read_map(map_path(task, folder / "anat", e)) for e in PROBABILITIES])
-    segmented = {region: read_map(map_path(task, folder / "anat", ending)) for region, ending in SEGMENTED.items()}
+    ratio, tissues = folder.read_map(ending), np.stack([folder.read_map(each) for each in PROBABILITIES])
+    segmented = {region: folder.read_map(each) for region, each in SEGMENTED.items()}
     gray, white = suvr.gray_and_white(tissues, segmented)
     everywhere = np.ones(ratio.shape, bool)
     found = {
         name: _by_region(suvr.compute_suvr(ratio, everywhere, name)[0], gray, segmented) for name in suvr.REFERENCES
     }
-    about = json.loads(path.with_suffix("").with_suffix(".json").read_text(encoding="utf-8"))
-    widths = np.array(about["EffectiveResolutionFWHM_mm"]) / np.cbrt(
-        register.affine_determinant(transforms_of(task, folder / "anat").affine)
-    )
+    scale = np.cbrt(register.affine_determinant(folder.transforms.affine))
+    widths = np.array(folder.read_sidecar(ending)["EffectiveResolutionFWHM_mm"]) / scale
     corrected = partial_volume.correct(ratio, gray, white, widths)
     return found | {"muller-gartner": _by_region(ratio, gray, segmented, corrected)}
 

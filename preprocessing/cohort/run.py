@@ -33,8 +33,9 @@ from preprocessing.simulated.folds import MARK, read_folds
 from preprocessing.steps.orient import ScanError
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import derivative
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import Outcome, StepFailed, read_done
-from preprocessing.subject.plan import RECIPE_VERSION, Recipe, SubjectTask, regions_path
+from preprocessing.subject.plan import RECIPE_VERSION, Recipe, SubjectTask
 from preprocessing.subject.run import preprocess_subject
 
 __all__ = ["CohortSummary", "Recipe", "SubjectTask", "preprocess_cohort", "preprocess_subject"]
@@ -130,7 +131,7 @@ def preprocess_cohort(
     manifest = manifest.sort_values(["participant_id", "session_id"], ignore_index=True)
     ledger, said = obey(said, ledger + [row for outcome in outcomes.values() for row in outcome.ledger])
     manifest = _judged(manifest, ledger)
-    measured = [pd.read_csv(regions_path(tasks[_name(row)], prepared), sep="\t") for row in people]
+    measured = [pd.read_csv(SubjectFolder(tasks[_name(row)], prepared).regions, sep="\t") for row in people]
     write_table(people_table(intake, rows, prepared), prepared / "people.tsv")
     write_table(chosen_scans(intake.people), prepared / "chosen_scans.tsv")
     _write_scores(prepared, scores_at_scan(intake.scores, manifest))

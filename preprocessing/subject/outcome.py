@@ -15,7 +15,8 @@ from adni_tcgm.privacy import without_days
 from preprocessing.ledger import LedgerRow, write_json
 from preprocessing.quality.checks import Check, explain, worst
 from preprocessing.steps.orient import ScanError
-from preprocessing.subject.plan import SubjectTask, pet_files, regions_path, source_identity
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.plan import SubjectTask, pet_files, source_identity
 
 
 @dataclass
@@ -50,15 +51,15 @@ class StepFailed(Exception):
 
 
 @contextmanager
-def step(name: str, outcome: Outcome) -> Iterator[None]:
-    """Time a step, and say its name where it fails."""
+def step(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Time a step into `seconds`, and say its name where it fails."""
     start = time.perf_counter()
     try:
         yield
     except Exception as error:  # the ledger needs the step, whatever the library raised
         raise StepFailed(name, error) from error
     finally:
-        outcome.seconds[name] = round(time.perf_counter() - start, 2)
+        seconds[name] = round(time.perf_counter() - start, 2)
 
 
 def judged_row(task: SubjectTask, prepared: Path, modality: str, checks: list[Check]) -> LedgerRow:
@@ -78,20 +79,16 @@ def failed_row(task: SubjectTask, prepared: Path, modality: str, failure: StepFa
     return LedgerRow(*ids, "failed", failure.step, failure.reason_code, " ".join(reason.split()), source)
 
 
-def done_path(task: SubjectTask, prepared: Path) -> Path:
-    return task.folder(prepared) / f"{task.name}_done.json"
-
-
 def write_done(task: SubjectTask, prepared: Path, outcome: Outcome) -> None:
     """The last file of a subject: with it, the subject is not done again while recipe and sources stay the same."""
     # Without the seconds: an interrupted run must end with the same bytes as an undisturbed one.
     kept = asdict(replace(outcome, seconds={}))
-    write_json(_identity(task, prepared) | {"outcome": kept}, done_path(task, prepared))
+    write_json(_identity(task, prepared) | {"outcome": kept}, SubjectFolder(task, prepared).done)
 
 
 def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
     """The outcome of an earlier run, or None where recipe, sources or any output differ or are gone."""
-    path = done_path(task, prepared)
+    path = SubjectFolder(task, prepared).done
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +103,7 @@ def read_done(task: SubjectTask, prepared: Path) -> Outcome | None:
         return None  # records of earlier versions do not say where a PET lies that quality control failed
     files = [prepared / name for name in (outcome.t1_path, outcome.gm_path, outcome.pet_path) if name]
     if outcome.t1_path:
-        files.append(regions_path(task, prepared))
+        files.append(SubjectFolder(task, prepared).regions)
     return outcome if all(file.is_file() for file in files) else None
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from adni_tcgm.files import SCRATCH_PREFIX
 from preprocessing import sidecars
-from preprocessing.ledger import compact, write_image
+from preprocessing.ledger import compact
 from preprocessing.quality import pictures
 from preprocessing.quality.checks import Check, check_pet
 from preprocessing.steps import (
@@ -27,31 +27,13 @@ from preprocessing.steps import (
     template,
 )
 from preprocessing.subject import derivative
+from preprocessing.subject.folder import FINE_MM, SubjectFolder
 from preprocessing.subject.outcome import Outcome, step
-from preprocessing.subject.plan import (
-    SubjectTask,
-    figures_stem,
-    map_path,
-    sidecar,
-    write_crop,
-    write_fine_map,
-    write_map,
-)
-from preprocessing.subject.stamps import ALIGNMENT, Stamps, inputs_of
-from preprocessing.subject.t1 import OWN_RESOLUTION, OWN_T1, Structure, own_path
+from preprocessing.subject.plan import SubjectTask
+from preprocessing.subject.stamps import ALIGNMENT
+from preprocessing.subject.t1 import OWN_RESOLUTION, OWN_T1, Step, Structure
 
 OWN_PET = "space-T1w_res-2_desc-suvr{}_pet"
-
-
-@dataclass(frozen=True)
-class Uptake:
-    """SUVR on the template grid, where the PET covers it (bool), by what its voxels count in regions of grey matter,
-    and what quality control says."""
-
-    suvr: np.ndarray
-    covered: np.ndarray
-    gray: regions.GreyUptake
-    checks: list[Check]
 
 
 @dataclass(frozen=True)
@@ -65,41 +47,68 @@ class Smoothed:
     found_mm: tuple[float, ...]
 
 
-def measure_uptake(task: SubjectTask, prepared: Path, outcome: Outcome, structure: Structure, stamps: Stamps) -> Uptake:
-    """Align the PET to the T1 and take it to the template with it. Raises StepFailed."""
-    folder = task.folder(prepared) / "pet"
-    with step("orient_pet", outcome):
+@dataclass(frozen=True)
+class Uptake:
+    """What is computed of a PET. Arrays lie on the template's 2 mm grid.
+
+    suvr; covered: where the PET reaches (bool); gray: by what its voxels count in regions of grey matter; smoothed: on
+    its own grid; reference_mean: its mean in the reference region, its unit; checks: of quality control.
+    """
+
+    suvr: np.ndarray
+    covered: np.ndarray
+    gray: regions.GreyUptake
+    smoothed: Smoothed
+    reference_mean: float
+    checks: list[Check]
+
+    @property
+    def corrected(self) -> np.ndarray:
+        """The SUVR of grey matter alone, where a correction for partial volume was asked for; else the SUVR."""
+        return self.suvr if self.gray.suvr is None else self.gray.suvr
+
+
+def prepare_pet(folder: SubjectFolder, outcome: Outcome, structure: Structure) -> Uptake:
+    """Align the PET to the T1, take it to the template with it, and write it. Raises StepFailed."""
+    task = folder.task
+    timed = partial(step, seconds=outcome.seconds)
+    with timed("orient_pet"):
         pet, about_frames = frames.read_pet(task.pet, task.recipe.pet_frames_min, task.recipe.header)
-        folder.mkdir(parents=True, exist_ok=True)
-    with step("register_pet", outcome):
-        rigid = _align(task, prepared, pet, structure, stamps)
+    with timed("register_pet"):
+        folder.once(ALIGNMENT, [folder.rigid], partial(_align, folder, pet, structure.t1_brain))
+    found = compute_uptake(task, pet, folder.rigid, structure, timed)
+    with timed("write_pet"):
+        about = {"NaNBackgroundShare": pet.extra["nan_share"]} if pet.extra["nan_share"] else {}
+        outcome.pet_path = _write(folder, found, structure, derivative.frame_fields(about_frames) | about)
+    return found
+
+
+def _align(folder: SubjectFolder, pet: nib.Nifti1Image, brain: nib.Nifti1Image) -> dict[str, Any]:
+    with folder.scratch("pet") as scratch:
+        os.replace(register.align_pet(pet, brain, scratch / "pet_"), folder.rigid)
+    return {}
+
+
+def compute_uptake(task: SubjectTask, pet: nib.Nifti1Image, rigid: Path, structure: Structure, step: Step) -> Uptake:
+    """The steps of an aligned PET; nothing is written. rigid: the file of `register.align_pet`."""
+    with step("resample_pet"):
         points = register.template_points(structure.transforms, rigid)
         covered, as_scanned = resample.inside(pet, points), resample.sample(pet, points)
-    with step("resolution", outcome):
+    with step("resolution"):
         smoothed = _smooth(task, pet, as_scanned, structure)
         unchanged = smoothed.image is pet
         activity = as_scanned if unchanged else resample.sample(smoothed.image, points)
-    with step("suvr", outcome):
+    with step("suvr"):
         ratio, reference_mean = suvr.compute_suvr(activity, covered, task.recipe.reference)
         gray, white = suvr.gray_and_white(structure.tissues, structure.segmented)
         own = _correct(task, ratio, gray, white, smoothed, structure)
-    with step("write_pet", outcome):
-        about = sidecar(task, prepared, [task.pet, task.t1]) | _describe(task, smoothed, reference_mean)
-        _write_view(task, prepared, smoothed.image, rigid, reference_mean, about)
-        about |= derivative.frame_fields(about_frames)
-        about |= {"NaNBackgroundShare": pet.extra["nan_share"]} if pet.extra["nan_share"] else {}
-        outcome.pet_path = _write(task, prepared, ratio if own is None else own, about)
-        if task.recipe.resolution_mm == 1:
-            fine = register.to_template(smoothed.image, structure.transforms, rigid, resolution_mm=1)
-            word = suvr.REFERENCES[task.recipe.reference].word
-            write_fine_map(task, folder, f"desc-suvr{word}_pet", fine / reference_mean, about)
-    with step("quality_pet", outcome):
-        pictures.write_pet(ratio, structure.tissues, figures_stem(task, prepared))
+    with step("quality_pet"):
         sides = register.mirror_pair(pet, structure.transforms, rigid)
         # A PET that lies wrongly is told better before it is smoothed.
         sharper = np.where(covered, as_scanned / reference_mean, 0).astype(np.float32)
         checks = check_pet(sharper, covered, structure.tissues[1], structure.tissues[2], sides)
-    return Uptake(ratio, covered, regions.GreyUptake(gray, own, structure.segmented), checks)
+    counted = regions.GreyUptake(gray, own, structure.segmented)
+    return Uptake(ratio, covered, counted, smoothed, reference_mean, checks)
 
 
 def _smooth(task: SubjectTask, pet: nib.Nifti1Image, on_template: np.ndarray, structure: Structure) -> Smoothed:
@@ -135,6 +144,31 @@ def _correct(
     return partial_volume.correct(ratio, gray, white, widths)
 
 
+def _write(folder: SubjectFolder, found: Uptake, structure: Structure, about_scan: dict[str, object]) -> str:
+    """Write the SUVR map, the crop that networks read, the SUVR on the T1 itself, and pictures; returns the crop's path
+    relative to the prepared folder."""
+    task, recipe, smoothed = folder.task, folder.task.recipe, found.smoothed
+    word = suvr.REFERENCES[recipe.reference].word
+    about = folder.about(task.pet, task.t1) | _describe(task, smoothed, found.reference_mean)
+    view = own_view.view_pet(smoothed.image, folder.rigid, nib.load(folder.own(OWN_T1)))
+    view = compact(nib.Nifti1Image(view.get_fdata(dtype=np.float32) / found.reference_mean, view.affine))
+    fields = {"SpatialReference": about["Sources"][1], "Resolution": OWN_RESOLUTION.replace("1 mm", "2 mm")}
+    folder.write_own(OWN_PET.format(word), view, 2, about | fields)
+    about |= about_scan
+    if recipe.resolution_mm == FINE_MM:
+        fine = register.to_template(smoothed.image, structure.transforms, folder.rigid, resolution_mm=FINE_MM)
+        folder.write_fine_map(f"desc-suvr{word}_pet", fine / found.reference_mean, about)
+    if recipe.partial_volume != "none":
+        word += partial_volume.WORD
+        what = "FDG-PET of grey matter alone, corrected for partial volume, relative to the reference region"
+        about |= {"Description": what, "SkullStripped": True}
+    folder.write_map(f"desc-suvr{word}_pet", found.corrected, about)
+    crop = f"desc-suvr{word}Crop80_pet"
+    folder.write_crop(crop, found.corrected * template.brain_mask(), about)
+    pictures.write_pet(found.suvr, structure.tissues, folder.figures)
+    return folder.relative(folder.map(crop))
+
+
 def _describe(task: SubjectTask, smoothed: Smoothed, reference_mean: float) -> dict[str, object]:
     """What the sidecars of the SUVR say of how it was made."""
     about: dict[str, object] = {"TracerName": "FDG", "TracerRadionuclide": "F18"}
@@ -143,49 +177,3 @@ def _describe(task: SubjectTask, smoothed: Smoothed, reference_mean: float) -> d
     about |= {"SmoothingFWHM_mm": np.round(smoothed.kernel_mm, 2).tolist()}
     about |= {"EffectiveResolutionFWHM_mm": np.round(smoothed.found_mm, 2).tolist()}
     return about | {"PartialVolumeCorrection": task.recipe.partial_volume}
-
-
-def _write(task: SubjectTask, prepared: Path, values: np.ndarray, about: dict[str, object]) -> str:
-    """Write the SUVR map and the crop that networks read; returns the crop's path relative to the prepared folder."""
-    folder, word = task.folder(prepared) / "pet", suvr.REFERENCES[task.recipe.reference].word
-    if task.recipe.partial_volume != "none":
-        word += partial_volume.WORD
-        what = "FDG-PET of grey matter alone, corrected for partial volume, relative to the reference region"
-        about = about | {"Description": what, "SkullStripped": True}
-    write_map(task, folder, f"desc-suvr{word}_pet", values, about)
-    write_crop(task, folder, f"desc-suvr{word}Crop80_pet", values * template.brain_mask(), about)
-    return map_path(task, folder, f"desc-suvr{word}Crop80_pet").relative_to(prepared).as_posix()
-
-
-def _write_view(
-    task: SubjectTask,
-    prepared: Path,
-    pet: nib.Nifti1Image,
-    rigid: Path,
-    reference_mean: float,
-    about: dict[str, object],
-) -> None:
-    """The SUVR on the person's own T1, to look at."""
-    anat, ending = task.folder(prepared) / "anat", OWN_PET.format(suvr.REFERENCES[task.recipe.reference].word)
-    view = own_view.view_pet(pet, rigid, nib.load(own_path(task, anat, OWN_T1)))
-    ratio = nib.Nifti1Image(view.get_fdata(dtype=np.float32) / reference_mean, view.affine)
-    fields = derivative.image_fields(ending) | about | {"SpatialReference": about["Sources"][1]}
-    fields["Resolution"] = OWN_RESOLUTION.replace("1 mm", "2 mm")
-    write_image(compact(ratio), own_path(task, task.folder(prepared) / "pet", ending), fields)
-
-
-def rigid_path(task: SubjectTask, prepared: Path) -> Path:
-    """Where the rigid map from PET to T1 lies, under its BIDS name."""
-    return task.folder(prepared) / "pet" / f"{task.name}_from-pet_to-T1w_mode-image_xfm.mat"
-
-
-def _align(task: SubjectTask, prepared: Path, pet: nib.Nifti1Image, structure: Structure, stamps: Stamps) -> Path:
-    """The file of the rigid map from PET to T1, found there under the right stamp or made."""
-    rigid = rigid_path(task, prepared)
-    stamp = ALIGNMENT.stamp(task.recipe, inputs_of(task, prepared))
-    if stamps.found(ALIGNMENT, stamp, [rigid]) is None:
-        stamps.forget(ALIGNMENT)
-        with tempfile.TemporaryDirectory(dir=rigid.parent, prefix=SCRATCH_PREFIX) as scratch:
-            os.replace(register.align_pet(pet, structure.t1_brain, Path(scratch) / "pet_"), rigid)
-        stamps.keep(ALIGNMENT, stamp, {})
-    return rigid

@@ -1,4 +1,4 @@
-"""What is to be done for one subject, with which choices, and under which names the files go."""
+"""What is to be done for one subject, and with which choices."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-
 from adni_tcgm.files import inside
-from adni_tcgm.privacy import without_days
 from preprocessing import choices, sidecars
-from preprocessing.ledger import compact, write_image
-from preprocessing.steps import crop, frames, register, suvr, template
-from preprocessing.subject import derivative
+from preprocessing.steps import frames, register, suvr
 
 # Raise it when a step changes what it computes: every subject is then done anew.
 RECIPE_VERSION = 6
@@ -101,49 +95,3 @@ def source_identity(path: Path, prepared: Path) -> dict[str, object]:
 def pet_files(task: SubjectTask) -> list[Path]:
     """The PET and the sidecars that decide about it: a PET refused for want of frame times is tried again with them."""
     return [task.pet, *sidecars.that_decide(task.pet)] if task.pet else []
-
-
-def map_path(task: SubjectTask, folder: Path, ending: str, resolution_mm: int = 2) -> Path:
-    return folder / f"{task.name}_space-{template.SPACE}_res-{resolution_mm}_{ending}.nii.gz"
-
-
-def regions_path(task: SubjectTask, prepared: Path) -> Path:
-    return task.folder(prepared) / f"{task.name}_regions.tsv"
-
-
-def figures_stem(task: SubjectTask, prepared: Path) -> Path:
-    """How the files of the subject's quality pictures begin."""
-    return task.folder(prepared) / "figures" / task.name
-
-
-def sidecar(task: SubjectTask, prepared: Path, sources: list[Path]) -> dict[str, object]:
-    """What every image says about its origin, besides `derivative.image_fields`; no absolute path, so that the folder
-    can move, and no day."""
-    return {
-        "Sources": [without_days(os.path.relpath(source, prepared)) for source in sources],
-        "RecipeHash": task.recipe.hash,
-        "Recipe": task.recipe.stamped(),
-    }
-
-
-def write_map(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> None:
-    """Write a map on the template grid: masks as they are, everything else compact."""
-    image = template.grid_image(values)
-    image = image if values.dtype == np.uint8 else compact(image)
-    write_image(image, map_path(task, folder, ending), derivative.image_fields(ending) | about)
-
-
-def write_fine_map(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> None:
-    """Write a map on the template's 1 mm grid."""
-    image = compact(template.fine_grid_image(values))
-    write_image(image, map_path(task, folder, ending, 1), derivative.image_fields(ending, 1) | about)
-
-
-def write_crop(task: SubjectTask, folder: Path, ending: str, values: np.ndarray, about: dict[str, object]) -> None:
-    """Write the part of (91, 109, 91) values that networks read."""
-    image = compact(crop.crop_prepared(values))
-    write_image(image, map_path(task, folder, ending), derivative.image_fields(ending) | about)
-
-
-def read_map(path: Path) -> np.ndarray:
-    return nib.load(path).get_fdata(dtype=np.float32)

@@ -40,6 +40,16 @@ STRUCTURE = Stage("structure", 3, ("syn_iterations", "crop_margin_mm", "seed", "
 ALIGNMENT = Stage("pet_alignment", 3, ("pet_frames_min",), STRUCTURE)
 
 
+def _before(name: str) -> list[Stage]:
+    """The stage of that name and all that it depends on."""
+    stage = next((stage for stage in (STRUCTURE, ALIGNMENT) if stage.name == name), None)
+    chain = []
+    while stage:
+        chain.append(stage)
+        stage = stage.depends_on
+    return chain
+
+
 def inputs_of(task: SubjectTask, prepared: Path) -> dict[str, Any]:
     """The identities of the scans, by the stage that reads them."""
     scans = {STRUCTURE.name: [task.t1], ALIGNMENT.name: pet_files(task)}
@@ -65,8 +75,11 @@ class Stamps:
         return record["notes"] if record.get("stamp") == stamp and all(file.is_file() for file in files) else None
 
     def forget(self, stage: Stage) -> None:
-        """Call it before a stage overwrites its outputs: half of them new, they belong to no stamp."""
-        if self.records.pop(stage.name, None) is not None:
+        """Call it before a stage overwrites its outputs: half of them new, they belong to no stamp, nor does what was
+        made of them."""
+        kept = {name: record for name, record in self.records.items() if stage not in _before(name)}
+        if len(kept) < len(self.records):
+            self.records = kept
             write_json(self.records, self.path)
 
     def keep(self, stage: Stage, stamp: str, notes: dict[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from adni_tcgm.files import SCRATCH_PREFIX
-from preprocessing.ledger import compact, write_image, write_json
+from preprocessing.ledger import compact
 from preprocessing.networks import weights_path
 from preprocessing.quality import measures, pictures
 from preprocessing.quality.checks import Check, T1Maps, check_hippocampi, check_t1, place_loosely
@@ -28,19 +29,10 @@ from preprocessing.steps import (
     tissue,
 )
 from preprocessing.steps.head import Head, segment_head, to_scan
-from preprocessing.subject import derivative
+from preprocessing.subject.folder import FINE_MM, SubjectFolder
 from preprocessing.subject.outcome import Outcome, step
-from preprocessing.subject.plan import (
-    SubjectTask,
-    figures_stem,
-    map_path,
-    read_map,
-    sidecar,
-    write_crop,
-    write_fine_map,
-    write_map,
-)
-from preprocessing.subject.stamps import ALIGNMENT, STRUCTURE, Stamps, inputs_of
+from preprocessing.subject.plan import Recipe
+from preprocessing.subject.stamps import STRUCTURE
 
 GM_CROP = "label-GM_desc-modulatedCrop80_probseg"
 COARSE_BRAIN = "space-T1w_res-3_desc-brain_T1w"
@@ -53,6 +45,34 @@ SEGMENTED = {region: f"label-{region}_probseg" for region in hippocampus.REGIONS
 TEMPORAL_HORN = "inferior_lateral_ventricle"
 
 Volumes = dict[tuple[str, str], float]
+Step = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class T1:
+    """What is computed of a T1. Arrays lie on the template's 2 mm grid, images on their own.
+
+    scan: RAS+, cut to the head; corrected: without bias field; mask: inside the skull, on its grid; ghosts, nan_share:
+    of the scan; segmented: probability by region, both sides; volumes_ml: by region and side, on the T1 itself;
+    covered: where the scan reaches; fine: corrected T1 and modulated grey matter on the 1 mm grid, where asked for.
+    """
+
+    scan: nib.Nifti1Image
+    corrected: nib.Nifti1Image
+    mask: np.ndarray
+    nan_share: float
+    ghosts: float
+    head: Head
+    hippocampi: dict[str, hippocampus.Box]
+    transforms: register.Transforms
+    jacobian: np.ndarray
+    warped: np.ndarray
+    warped_mask: np.ndarray
+    covered: np.ndarray
+    tissues: np.ndarray
+    segmented: dict[str, np.ndarray]
+    volumes_ml: Volumes
+    fine: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,81 +91,85 @@ class Structure:
     segmented_ml: Volumes  # by region and side, on the T1 itself
 
 
-def obtain_structure(task: SubjectTask, prepared: Path, outcome: Outcome, stamps: Stamps) -> Structure:
+def prepare_t1(folder: SubjectFolder, outcome: Outcome) -> Structure:
     """Do the T1's steps, unless their outputs are there under the right stamp; and read them."""
-    stamp = STRUCTURE.stamp(task.recipe, inputs_of(task, prepared))
-    notes = stamps.found(STRUCTURE, stamp, _files(task, prepared))
-    # Notes from before there was a segmentation lack its volumes.
-    if notes is None or "segmented_ml" not in notes:
-        for stage in (STRUCTURE, ALIGNMENT):
-            stamps.forget(stage)
-        checks, segmented_ml = _compute(task, prepared, outcome)
-        segmented = [[*names, round(value, 5)] for names, value in segmented_ml.items()]
-        notes = {"checks": [asdict(check) for check in checks], "tiv_ml": outcome.tiv_ml, "segmented_ml": segmented}
-        stamps.keep(STRUCTURE, stamp, notes)
-    anat = task.folder(prepared) / "anat"
+    notes = folder.once(STRUCTURE, _files(folder), partial(_make, folder, outcome.seconds))
     outcome.tiv_ml = notes["tiv_ml"]
-    outcome.t1_path = map_path(task, anat, "desc-preproc_T1w").relative_to(prepared).as_posix()
-    outcome.gm_path = map_path(task, anat, GM_CROP).relative_to(prepared).as_posix()
-    with step("read", outcome):
-        tissues = np.stack([read_map(map_path(task, anat, ending)) for ending in PROBABILITIES])
-        segmented = {region: read_map(map_path(task, anat, ending)) for region, ending in SEGMENTED.items()}
-        jacobian = register.jacobian(transforms_of(task, anat))
-        brain = nib.load(anat / f"{task.name}_{COARSE_BRAIN}.nii.gz")
+    outcome.t1_path = folder.relative(folder.map("desc-preproc_T1w"))
+    outcome.gm_path = folder.relative(folder.map(GM_CROP))
+    with step("read", outcome.seconds):
+        tissues = np.stack([folder.read_map(ending) for ending in PROBABILITIES])
+        segmented = {region: folder.read_map(ending) for region, ending in SEGMENTED.items()}
+        jacobian = register.jacobian(folder.transforms)
+        brain = nib.load(folder.own(COARSE_BRAIN))
     checks = [Check(**check) for check in notes["checks"]]
     segmented_ml = {(region, side): value for region, side, value in notes["segmented_ml"]}
-    return Structure(brain, transforms_of(task, anat), jacobian, tissues, segmented, checks, segmented_ml)
+    return Structure(brain, folder.transforms, jacobian, tissues, segmented, checks, segmented_ml)
 
 
-def _compute(task: SubjectTask, prepared: Path, outcome: Outcome) -> tuple[list[Check], Volumes]:
-    """The T1's steps, written to files; returns their checks, and the volumes that were segmented."""
-    folder = task.folder(prepared) / "anat"
-    folder.mkdir(parents=True, exist_ok=True)
-    with step("orient", outcome):
-        t1 = orient.read_scan(task.t1, task.recipe.header)
-        nan_share = t1.extra["nan_share"]
-    with step("head", outcome):
-        head = segment_head(t1, weights_path("head", task.fold))
-        mask = brain_mask.mask_brain(head, t1)
-        ghosts = measures.ghost_share(t1.get_fdata(dtype=np.float32), mask, t1.header.get_zooms()[:3])
-        box = orient.crop_to(t1, mask, task.recipe.crop_margin_mm)
-        scan, mask = t1.slicer[box], mask[box]
-        outcome.tiv_ml = round(head.intracranial_ml, 2)
-    with step("bias", outcome):
-        t1 = bias.correct_bias(scan, mask)
-        brain = nib.Nifti1Image(t1.get_fdata(dtype=np.float32) * mask, t1.affine)
-    with step("register", outcome):
-        transforms = _register(task, folder, head)
+def _make(folder: SubjectFolder, seconds: dict[str, float]) -> dict[str, Any]:
+    """Compute, judge, write; returns what is noted of it."""
+    task = folder.task
+    with folder.scratch("anat") as scratch:
+        found = compute_t1(task.t1, task.recipe, scratch, task.fold, partial(step, seconds=seconds))
+        with step("quality", seconds):
+            checks = _check(found)
+        with step("write", seconds):
+            _write(folder, found)
+    segmented = [[*names, round(value, 5)] for names, value in found.volumes_ml.items()]
+    return {"checks": [asdict(check) for check in checks], "tiv_ml": _tiv_ml(found), "segmented_ml": segmented}
+
+
+def compute_t1(path: Path, recipe: Recipe, scratch: Path, fold: int | None, step: Step) -> T1:
+    """The T1's steps on one scan; nothing is written but the files of the registration, into `scratch`.
+
+    fold: of the networks that never saw this head. Raises what a step raises, inside of `step(name)`.
+    """
+    with step("orient"):
+        scan = orient.read_scan(path, recipe.header)
+        nan_share = scan.extra["nan_share"]
+    with step("head"):
+        head = segment_head(scan, weights_path("head", fold))
+        mask = brain_mask.mask_brain(head, scan)
+        ghosts = measures.ghost_share(scan.get_fdata(dtype=np.float32), mask, scan.header.get_zooms()[:3])
+        box = orient.crop_to(scan, mask, recipe.crop_margin_mm)
+        scan, mask = scan.slicer[box], mask[box]
+    with step("bias"):
+        corrected = bias.correct_bias(scan, mask)
+    with step("register"):
+        fixed = template.grid_image(brain_mask.template_contrast())
+        transforms = register.register_to_template(head.contrast(), fixed, scratch / "t1_", recipe.syn_iterations)
         jacobian = register.jacobian(transforms)
-    with step("segment", outcome):
-        boxes = hippocampus.segment_hippocampi(scan, transforms, weights_path("hippocampus", task.fold))
-    with step("warp", outcome):
+    with step("segment"):
+        boxes = hippocampus.segment_hippocampi(scan, transforms, weights_path("hippocampus", fold))
+    with step("warp"):
         native = {name: head.tissue(name) for name in tissue.TISSUES}
         inside = nib.Nifti1Image(head.intracranial, head.affine)
         points = register.template_points(transforms)
-        *there, warped, warped_mask = (resample.sample(image, points) for image in (*native.values(), t1, inside))
-        tissues, warped_mask, covered = np.stack(there), warped_mask > 0.5, resample.inside(t1, points)
-        segmented = {ending: hippocampus.on_template(boxes, region, points) for region, ending in SEGMENTED.items()}
+        *tissues, warped, warped_mask = (
+            resample.sample(each, points) for each in (*native.values(), corrected, inside)
+        )
+        segmented = {region: hippocampus.on_template(boxes, region, points) for region in SEGMENTED}
         volumes = hippocampus.volumes_ml(boxes) | _ventricles_ml(head, boxes, points, jacobian)
-    with step("write", outcome):
-        about = sidecar(task, prepared, [task.t1])
-        about |= {"TIV_mL": outcome.tiv_ml, "TIVDefinition": "intracranial segmentation, sum of probabilities"}
-        about |= {"AffineTIV_mL": round(brain_mask.affine_ml(transforms), 2)}
-        about |= {"NaNBackgroundShare": nan_share} if nan_share else {}
-        about |= {f"{name.upper()}_mL": round(head.tissue_ml(name), 2) for name in tissue.TISSUES}
-        maps = {"desc-preproc_T1w": warped, "desc-brain_mask": warped_mask.astype(np.uint8), **segmented}
-        _write_maps(task, prepared, maps, tissues, jacobian, about)
-        coarse = register.coarsen_for_pet(brain)
-        about_coarse = derivative.image_fields(COARSE_BRAIN, 3) | about | {"SpatialReference": about["Sources"][0]}
-        write_image(coarse, folder / f"{task.name}_{COARSE_BRAIN}.nii.gz", about_coarse)
-        _write_views(task, folder, own_view.view_t1(t1, mask), boxes, about)
-        if task.recipe.resolution_mm == 1:
-            _write_fine_maps(task, folder, t1, native["gm"], transforms, jacobian, about)
-    with step("quality", outcome):
-        on_template = (warped, warped_mask, jacobian, covered)
-        checks = _judge(task, prepared, t1, mask, on_template, transforms, head, ghosts)
-        pictures.write_native(t1, mask, to_scan(native["wm"], t1), boxes, figures_stem(task, prepared))
-    return checks + check_hippocampi(boxes), volumes
+        fine = _fine(corrected, native["gm"], transforms, jacobian) if recipe.resolution_mm == FINE_MM else None
+    return T1(
+        scan=scan,
+        corrected=corrected,
+        mask=mask,
+        nan_share=nan_share,
+        ghosts=ghosts,
+        head=head,
+        hippocampi=boxes,
+        transforms=transforms,
+        jacobian=jacobian,
+        warped=warped,
+        warped_mask=warped_mask > 0.5,
+        covered=resample.inside(corrected, points),
+        tissues=np.stack(tissues),
+        segmented=segmented,
+        volumes_ml=volumes,
+        fine=fine,
+    )
 
 
 def _ventricles_ml(head: Head, boxes: dict[str, hippocampus.Box], points: np.ndarray, jacobian: np.ndarray) -> Volumes:
@@ -156,109 +180,70 @@ def _ventricles_ml(head: Head, boxes: dict[str, hippocampus.Box], points: np.nda
     return rest | {(TEMPORAL_HORN, side): ml for side, ml in horns.items()}
 
 
-def _judge(
-    task: SubjectTask,
-    prepared: Path,
-    t1: nib.Nifti1Image,
-    mask: np.ndarray,
-    warped: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    transforms: register.Transforms,
-    head: Head,
-    ghosts: float,
-) -> list[Check]:
-    """Pictures and checks of the T1. `t1` and `mask` native; `warped`: T1, mask, Jacobian and field of view (bool) on
-    the template grid."""
-    target = brain_mask.template_brain_mask()
-    placed = place_loosely(t1, mask, target)
-    pictures.write_t1(warped[0], figures_stem(task, prepared))
-    affine = register.affine_matrix(transforms.affine)
-    maps = T1Maps(warped[0], warped[1], target, warped[2], warped[3], mask, placed, affine, ghosts)
-    return check_t1(maps, head, brain_mask.affine_ml(transforms))
-
-
-def _write_maps(
-    task: SubjectTask,
-    prepared: Path,
-    maps: dict[str, np.ndarray],
-    tissues: np.ndarray,
-    jacobian: np.ndarray,
-    about: dict[str, object],
-) -> None:
-    """Write the T1's maps on the whole grid, and the cropped modulated grey matter that training reads."""
-    folder = task.folder(prepared) / "anat"
-    modulated = tissue.modulate(tissues[tissue.TISSUES.index("gm")], jacobian)
-    maps = maps | dict(zip(PROBABILITIES, tissues, strict=True)) | {"label-GM_desc-modulated_probseg": modulated}
-    for ending, values in maps.items():
-        write_map(task, folder, ending, values, about)
-    write_crop(task, folder, GM_CROP, modulated, about)
-
-
-def own_path(task: SubjectTask, folder: Path, ending: str) -> Path:
-    """Where a map on the T1's own grid lies."""
-    return folder / f"{task.name}_{ending}.nii.gz"
-
-
-def _write_views(
-    task: SubjectTask, folder: Path, view: nib.Nifti1Image, boxes: dict[str, hippocampus.Box], about: dict[str, object]
-) -> None:
-    """The T1 to look at, and the hippocampi as segmented on it, on one grid."""
-    found = hippocampus.on_view(boxes, "hippocampus", view)
-    for ending, image in ((OWN_T1, view), (OWN_HIPPOCAMPI, compact(found))):
-        fields = derivative.image_fields(ending, 1) | about | {"SpatialReference": about["Sources"][0]}
-        write_image(image, own_path(task, folder, ending), fields | {"Resolution": OWN_RESOLUTION})
-
-
-def _write_fine_maps(
-    task: SubjectTask,
-    folder: Path,
-    t1: nib.Nifti1Image,
-    gray: nib.Nifti1Image,
-    transforms: register.Transforms,
-    jacobian: np.ndarray,
-    about: dict[str, object],
-) -> None:
+def _fine(
+    corrected: nib.Nifti1Image, gray: nib.Nifti1Image, transforms: register.Transforms, jacobian: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The T1 and the modulated grey matter at 1 mm, interpolated once; the Jacobian is as smooth as its 2 mm field."""
-    points = register.template_points(transforms, resolution_mm=1)
-    warped, gray_there = (resample.sample(image, points) for image in (t1, gray))
-    modulated = tissue.modulate(gray_there, template.to_fine_grid(jacobian))
-    for ending, values in zip(FINE_MAPS, (warped, modulated), strict=True):
-        write_fine_map(task, folder, ending, values, about)
+    points = register.template_points(transforms, resolution_mm=FINE_MM)
+    warped, gray_there = (resample.sample(image, points) for image in (corrected, gray))
+    return warped, tissue.modulate(gray_there, template.to_fine_grid(jacobian))
 
 
-def _files(task: SubjectTask, prepared: Path) -> list[Path]:
+def _check(found: T1) -> list[Check]:
+    target = brain_mask.template_brain_mask()
+    placed = place_loosely(found.corrected, found.mask, target)
+    affine = register.affine_matrix(found.transforms.affine)
+    on_template = (found.warped, found.warped_mask, target, found.jacobian, found.covered)
+    maps = T1Maps(*on_template, found.mask, placed, affine, found.ghosts)
+    checks = check_t1(maps, found.head, brain_mask.affine_ml(found.transforms))
+    return checks + check_hippocampi(found.hippocampi)
+
+
+def _tiv_ml(found: T1) -> float:
+    return round(found.head.intracranial_ml, 2)
+
+
+def _write(folder: SubjectFolder, found: T1) -> None:
+    """The maps on the template grid, the cropped grey matter that training reads, what PET and reports need of the T1
+    itself, and pictures. The transforms are moved to their names."""
+    about = folder.about(folder.task.t1)
+    about |= {"TIV_mL": _tiv_ml(found), "TIVDefinition": "intracranial segmentation, sum of probabilities"}
+    about |= {"AffineTIV_mL": round(brain_mask.affine_ml(found.transforms), 2)}
+    about |= {"NaNBackgroundShare": found.nan_share} if found.nan_share else {}
+    about |= {f"{name.upper()}_mL": round(found.head.tissue_ml(name), 2) for name in tissue.TISSUES}
+    maps = {"desc-preproc_T1w": found.warped, "desc-brain_mask": found.warped_mask.astype(np.uint8)}
+    maps |= {ending: found.segmented[region] for region, ending in SEGMENTED.items()}
+    maps |= dict(zip(PROBABILITIES, found.tissues, strict=True))
+    gray = tissue.modulate(found.tissues[tissue.TISSUES.index("gm")], found.jacobian)
+    maps |= {"label-GM_desc-modulated_probseg": gray}
+    for ending, values in maps.items():
+        folder.write_map(ending, values, about)
+    folder.write_crop(GM_CROP, gray, about)
+    for ending, values in zip(FINE_MAPS, found.fine or (), strict=False):
+        folder.write_fine_map(ending, values, about)
+    _write_own(folder, found, about)
+    figures = folder.figures
+    pictures.write_t1(found.warped, figures)
+    white = to_scan(found.head.tissue("wm"), found.corrected)
+    pictures.write_native(found.corrected, found.mask, white, found.hippocampi, figures)
+    folder.keep_transforms(found.transforms)
+
+
+def _write_own(folder: SubjectFolder, found: T1, about: dict[str, object]) -> None:
+    """The brain as PET is aligned to it; the T1 to look at, and the hippocampi as segmented on it, on one grid."""
+    about = about | {"SpatialReference": about["Sources"][0]}
+    brain = nib.Nifti1Image(found.corrected.get_fdata(dtype=np.float32) * found.mask, found.corrected.affine)
+    folder.write_own(COARSE_BRAIN, register.coarsen_for_pet(brain), 3, about)
+    view = own_view.view_t1(found.corrected, found.mask)
+    hippocampi = compact(hippocampus.on_view(found.hippocampi, "hippocampus", view))
+    for ending, image in ((OWN_T1, view), (OWN_HIPPOCAMPI, hippocampi)):
+        folder.write_own(ending, image, 1, about | {"Resolution": OWN_RESOLUTION})
+
+
+def _files(folder: SubjectFolder) -> list[Path]:
     """All that the T1's steps leave and a later run may go on from."""
-    anat = task.folder(prepared) / "anat"
     endings = [*PROBABILITIES, *SEGMENTED.values(), "desc-preproc_T1w", "desc-brain_mask", GM_CROP]
-    maps = [map_path(task, anat, ending) for ending in [*endings, "label-GM_desc-modulated_probseg"]]
-    maps += [map_path(task, anat, ending, 1) for ending in FINE_MAPS if task.recipe.resolution_mm == 1]
-    transforms = transforms_of(task, anat)
-    fields = [transforms.affine, transforms.warp, transforms.inverse_warp]
-    drawn = pictures.t1_paths(figures_stem(task, prepared))
-    own = [own_path(task, anat, ending) for ending in (COARSE_BRAIN, OWN_T1, OWN_HIPPOCAMPI)]
-    return [*maps, *fields, *drawn, *own]
-
-
-def transforms_of(task: SubjectTask, anat: Path) -> register.Transforms:
-    """Where the transforms lie, under BIDS names."""
-    there = f"{task.name}_from-T1w_to-{template.SPACE}_mode-image"
-    back = f"{task.name}_from-{template.SPACE}_to-T1w_mode-image"
-    return register.Transforms(
-        affine=anat / f"{there}_desc-affine_xfm.mat",
-        warp=anat / f"{there}_desc-syn_xfm.h5",
-        inverse_warp=anat / f"{back}_desc-syn_xfm.h5",
-    )
-
-
-def _register(task: SubjectTask, folder: Path, head: Head) -> register.Transforms:
-    """Register, and keep the transforms under BIDS names."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH_PREFIX) as scratch:
-        fixed = template.grid_image(brain_mask.template_contrast())
-        found = register.register_to_template(head.contrast(), fixed, Path(scratch) / "t1_", task.recipe.syn_iterations)
-        kept = transforms_of(task, folder)
-        os.replace(found.affine, kept.affine)
-        os.replace(found.warp, kept.warp)
-        os.replace(found.inverse_warp, kept.inverse_warp)
-    note = "T1w to template: SyN field, then affine, on points; back: inverse of the affine, then the inverse field"
-    name = f"{task.name}_from-T1w_to-{template.SPACE}_mode-image_xfm.json"
-    write_json({"Order": note, "Type": "ITK"}, folder / name)
-    return kept
+    maps = [folder.map(ending) for ending in [*endings, "label-GM_desc-modulated_probseg"]]
+    maps += [folder.map(ending, FINE_MM) for ending in FINE_MAPS if folder.task.recipe.resolution_mm == FINE_MM]
+    own = [folder.own(ending) for ending in (COARSE_BRAIN, OWN_T1, OWN_HIPPOCAMPI)]
+    return [*maps, *vars(folder.transforms).values(), *pictures.t1_paths(folder.figures), *own]

@@ -28,8 +28,9 @@ from preprocessing.intake import bids
 from preprocessing.intake.labels import LabelRule
 from preprocessing.ledger import LedgerRow, write_table
 from preprocessing.steps.regions import COLUMNS
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import Outcome, write_done
-from preprocessing.subject.plan import Recipe, SubjectTask, regions_path
+from preprocessing.subject.plan import Recipe, SubjectTask
 from reports import box
 from reports.norms import META_ROI_PARTS
 from tests.preprocessing.stub_workers import pretend
@@ -169,7 +170,7 @@ def measured(task: SubjectTask, prepared: Path) -> Outcome:
         for side in ("left", "right")
     ]
     rows.append([*ids, "meta_roi_proxy", "both", 20.0, 1.3 - worse / 5, "grey_matter"])
-    write_table(pd.DataFrame(rows, columns=COLUMNS), regions_path(task, prepared))
+    write_table(pd.DataFrame(rows, columns=COLUMNS), SubjectFolder(task, prepared).regions)
     names = ("t1_path", "gm_path", "pet_path")
     paths = {name: (task.folder(prepared) / f"{name}.nii.gz").relative_to(prepared).as_posix() for name in names}
     for path in paths.values():

@@ -59,7 +59,7 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Exports for a series; a stand-in for the network says where the hippocampi are."""
     monkeypatch.setattr(dicom_export, "segment_hippocampi", lambda scan, transforms: boxes())
     monkeypatch.setattr(dicom_export, "read_scan", lambda path, header: None)
-    monkeypatch.setattr(dicom_export, "transforms_of", lambda task, anat: None)
+    monkeypatch.setattr(dicom_export, "SubjectFolder", lambda task, prepared: SimpleNamespace(transforms=None))
     (tmp_path / "page.pdf").write_bytes(PAGE)
     task = SimpleNamespace(t1=None, recipe=SimpleNamespace(header=""), folder=lambda prepared: prepared)
 

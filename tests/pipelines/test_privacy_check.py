@@ -24,8 +24,9 @@ from adni_tcgm.privacy import cap_age, find_without_days, pseudonym, without_day
 from pipelines import privacy_check
 from pipelines.privacy_check import check_folder, find, main
 from preprocessing.ledger import LedgerRow, write_json
-from preprocessing.subject.outcome import Outcome, done_path, read_done, write_done
-from preprocessing.subject.plan import SubjectTask, sidecar
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.outcome import Outcome, read_done, write_done
+from preprocessing.subject.plan import SubjectTask
 from reports.writing import write_reports
 from tests.reports.conftest import build_outputs, run_folders
 
@@ -304,7 +305,7 @@ def test_a_sidecar_and_the_record_of_a_subject_tell_no_day(tmp_path):
     scan = tmp_path / "raw" / "2006-01-12_10_22_33.0" / "ADNI_MR_Br_20060112102233123_S12_I33.nii"
     task = SubjectTask("sub-1", "ses-M000", t1=scan)
     prepared = tmp_path / "prepared"
-    write_json(sidecar(task, prepared, [scan]), prepared / "T1w.json")
+    write_json(SubjectFolder(task, prepared).about(scan), prepared / "T1w.json")
     write_done(task, prepared, Outcome("sub-1", "ses-M000"))
     assert check_folder(prepared) == []
     assert read_done(task, prepared) == Outcome("sub-1", "ses-M000")
@@ -314,6 +315,6 @@ def test_the_record_of_an_earlier_version_is_still_known(tmp_path):
     scan = tmp_path / "raw" / "2006-01-12_10_22_33.0" / "I33.nii"
     task, prepared = SubjectTask("sub-1", "ses-M000", t1=scan), tmp_path / "prepared"
     write_done(task, prepared, Outcome("sub-1", "ses-M000"))
-    record = done_path(task, prepared)
+    record = SubjectFolder(task, prepared).done
     record.write_text(record.read_text().replace("DATE", "2006-01-12_10_22_33.0"))
     assert read_done(task, prepared) is not None

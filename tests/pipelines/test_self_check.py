@@ -12,7 +12,8 @@ import pytest
 
 from pipelines import self_check
 from pipelines.self_check import FILE, check_response, task_of
-from preprocessing.subject.plan import Recipe, SubjectTask, regions_path
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.plan import Recipe, SubjectTask
 from reports.records import Prepared
 from reports.response import describe_response
 
@@ -42,7 +43,7 @@ def pretend(task: SubjectTask, prepared: Path) -> None:
     }
     rows = [("hippocampus", side, VOLUME / 2 * (1 + 0.9 * (level["t1"] - 1)), np.nan) for side in ("left", "right")]
     rows += [("meta_roi_proxy", "both", np.nan, UPTAKE * (1 + 0.9 * (level["pet"] - 1)) if task.pet else np.nan)]
-    file = regions_path(task, prepared)
+    file = SubjectFolder(task, prepared).regions
     file.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows, columns=["region", "side", "volume_ml", "suvr"]).to_csv(file, sep="\t", index=False)
 

@@ -13,8 +13,9 @@ from preprocessing.ledger import LedgerRow, write_table
 from preprocessing.steps import orient
 from preprocessing.steps.orient import ScanError
 from preprocessing.steps.regions import COLUMNS
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import Outcome, StepFailed, write_done
-from preprocessing.subject.plan import SubjectTask, regions_path
+from preprocessing.subject.plan import SubjectTask
 
 
 def pretend(task: SubjectTask, prepared: Path, bad: bool = True) -> Outcome:
@@ -33,7 +34,7 @@ def pretend(task: SubjectTask, prepared: Path, bad: bool = True) -> Outcome:
     table = pd.DataFrame(
         [[*ids, "hippocampus", side, 3.0, np.nan, "segmentation"] for side in ("left", "right")], columns=COLUMNS
     )
-    write_table(table, regions_path(task, prepared))
+    write_table(table, SubjectFolder(task, prepared).regions)
     paths = {"t1_path": folder / "t1", "gm_path": folder / "gm"}
     paths = {name: path.relative_to(prepared).as_posix() for name, path in paths.items()}
     rows = [LedgerRow(*ids, "mri", "kept", "recipe")]

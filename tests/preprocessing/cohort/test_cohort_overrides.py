@@ -13,8 +13,9 @@ from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.ledger import LedgerRow, write_table
 from preprocessing.quality.overrides import COLUMNS, FILE
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import Outcome, read_done, write_done
-from preprocessing.subject.plan import SubjectTask, regions_path
+from preprocessing.subject.plan import SubjectTask
 
 SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
 FDG_8MM = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"
@@ -34,7 +35,7 @@ def judged(task: SubjectTask, prepared: Path) -> Outcome:
         (folder / name).write_text("an image")
         paths[f"{name}_path"] = (folder / name).relative_to(prepared).as_posix()
     found = [[*ids, "hippocampus", side, 3.0, 1.2, "segmentation"] for side in ("left", "right")]
-    write_table(pd.DataFrame(found, columns=REGION_COLUMNS), regions_path(task, prepared))
+    write_table(pd.DataFrame(found, columns=REGION_COLUMNS), SubjectFolder(task, prepared).regions)
     bad = {FIRST: "mri", SECOND: "pet"}.get(task.participant_id)
     fails = ("excluded", "register", "qc_fail", "the deformation folds")
     rows = [LedgerRow(*ids, m, *(fails if m == bad else ("kept", "recipe", "", ""))) for m in ("mri", "pet")]

@@ -23,6 +23,7 @@ from preprocessing.simulated.brain import LABELED
 from preprocessing.steps import bias, register, template
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import outcome, pet, t1
+from preprocessing.subject.folder import SubjectFolder
 from preprocessing.subject.outcome import read_done
 from preprocessing.subject.plan import Recipe, SubjectTask
 from preprocessing.subject.run import preprocess_subject
@@ -247,7 +248,7 @@ def test_a_broken_pet_is_a_failed_row_of_its_own(template_subject, tmp_path):
     result = outcome.Outcome(task.participant_id, task.session_id)
     broken_task = SubjectTask(task.participant_id, task.session_id, task.t1, broken, recipe=task.recipe)
     with pytest.raises(outcome.StepFailed, match="orient_pet") as caught:
-        pet.measure_uptake(broken_task, prepared, result, None, None)
+        pet.prepare_pet(SubjectFolder(broken_task, prepared), result, None)
     row = outcome.failed_row(broken_task, prepared, "pet", caught.value)
     assert (row.status, row.step, row.reason_code) == ("failed", "orient_pet", "truncated")
 
@@ -271,12 +272,17 @@ def test_a_pet_that_quality_control_fails_costs_the_pet_only_and_is_measured(tem
     assert table.suvr.notna().all() and (table.volume_ml > 0).all()
 
 
+def copied_to(folder: Path, subject: SubjectFolder) -> register.Transforms:
+    """The transforms of a subject once more, to be moved."""
+    return register.Transforms(*(Path(shutil.copy(path, folder)) for path in vars(subject.transforms).values()))
+
+
 def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject, monkeypatch, tmp_path):
     task, prepared = template_subject
     copy = prepared.with_name("fine")
     # The registrations of the 2 mm run, which another resolution does not change.
     shutil.copytree(task.folder(prepared) / "anat", task.folder(copy) / "anat")
-    monkeypatch.setattr(t1, "_register", lambda task, folder, brain: t1.transforms_of(task, folder))
+    monkeypatch.setattr(register, "register_to_template", lambda *_: copied_to(tmp_path, SubjectFolder(task, prepared)))
     rigid = next(prepared.rglob("*_from-pet_to-T1w_mode-image_xfm.mat"))
     monkeypatch.setattr(register, "align_pet", lambda *_: shutil.copy(rigid, tmp_path / "rigid.mat"))
     # What is compared are two resamplings of the same images: no shading is taken away, nothing smoothed or drawn.

@@ -18,7 +18,7 @@ from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
 from preprocessing.steps.warp_field import read_field, write_field
 from preprocessing.subject import derivative, t1
-from preprocessing.subject.stamps import STRUCTURE, Stamps
+from preprocessing.subject.stamps import ALIGNMENT, STRUCTURE, Stamps
 from tests.preprocessing.simulated.conftest import quick_segmentation
 
 SCANNED = "ADNI000S0000"
@@ -127,6 +127,17 @@ def test_a_stage_lacks_the_files_that_an_earlier_version_did_not_write(tmp_path)
     assert stamps.found(STRUCTURE, "a", [tmp_path / "new.h5"]) is None
     (tmp_path / "new.h5").touch()
     assert stamps.found(STRUCTURE, "a", [tmp_path / "new.h5"]) == {"tiv_ml": 1500.0}
+
+
+def test_who_forgets_the_t1_forgets_the_pet_that_was_aligned_to_it_and_not_the_other_way(tmp_path):
+    def kept(forgotten) -> set[str]:
+        stamps = Stamps(tmp_path / f"{forgotten.name}.json")
+        for stage in (STRUCTURE, ALIGNMENT):
+            stamps.keep(stage, "a", {})
+        stamps.forget(forgotten)
+        return set(Stamps(stamps.path).records)
+
+    assert kept(STRUCTURE) == set() and kept(ALIGNMENT) == {STRUCTURE.name}
 
 
 def test_a_displacement_field_comes_back_as_it_was_and_its_file_has_no_time(tmp_path):

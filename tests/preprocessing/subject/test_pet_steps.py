@@ -14,7 +14,8 @@ import pytest
 
 from preprocessing.steps import register
 from preprocessing.steps.resolution import COMMON_MM
-from preprocessing.subject.plan import SubjectTask, map_path
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.plan import SubjectTask
 from preprocessing.subject.run import preprocess_subject
 
 # `template_scans` draws its PET from tissue that is blurred by 2 mm already, and blurs by 3 mm (standard deviations).
@@ -22,8 +23,7 @@ DRAWN_MM = 2.355 * (2.0**2 + 3.0**2) ** 0.5
 
 
 def said(task: SubjectTask, prepared: Path, word: str = "Pons") -> dict[str, object]:
-    folder = task.folder(prepared) / "pet"
-    return json.loads(map_path(task, folder, f"desc-suvr{word}_pet").with_suffix("").with_suffix(".json").read_text())
+    return SubjectFolder(task, prepared).read_sidecar(f"desc-suvr{word}_pet")
 
 
 def hippocampus(task: SubjectTask, prepared: Path) -> float:
