@@ -12,7 +12,7 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 
 from preprocessing.simulated import healthy
-from preprocessing.steps import head, template
+from preprocessing.steps import head, refinement, template
 from preprocessing.steps.interpolation import gaussian
 
 # Uptake of grey matter for which no published mean is known.
@@ -124,7 +124,8 @@ def segment(t1: nib.Nifti1Image, blurred: bool, weights: Path = head.WEIGHTS) ->
     values = t1.get_fdata(dtype=np.float32)
     noise = SCAN_NOISE * np.percentile(values[values > 0], 90) * rng.standard_normal((2, *t1.shape), np.float32)
     values = np.hypot(soften(values, float(blurred), t1.header.get_zooms()[:3]) + noise[0], noise[1])
-    found = head.segment_head(nib.Nifti1Image(values, t1.affine), weights)
+    scan = nib.Nifti1Image(values, t1.affine)
+    found = refinement.refine(head.segment_head(scan, weights), scan)
     return np.stack([head.to_scan(found.tissue(name), t1) for name in ("gm", "csf")])
 
 

@@ -6,6 +6,7 @@ The network and its limits: `networks/weights/README.md`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -101,9 +102,13 @@ def segment_head(t1: nib.Nifti1Image, weights: Path = WEIGHTS) -> Head:
 def to_scan(image: nib.Nifti1Image, t1: nib.Nifti1Image) -> np.ndarray:
     """Values of a map of the head on the grid of the T1 that was segmented, linear, 0 outside the box: float32."""
     matrix = np.linalg.inv(image.affine) @ t1.affine  # diagonal: the box lies along the axes of the T1
-    values = np.asarray(image.dataobj, np.float32)
-    for axis, length in enumerate(t1.shape):
-        place = matrix[axis, axis] * np.arange(length) + matrix[axis, 3]
+    places = [matrix[axis, axis] * np.arange(length) + matrix[axis, 3] for axis, length in enumerate(t1.shape)]
+    return along_axes(np.asarray(image.dataobj, np.float32), places)
+
+
+def along_axes(values: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
+    """Values on another grid along the same axes, linear, 0 outside; places: its voxels along each axis, in voxels."""
+    for axis, place in enumerate(places):
         weights = np.clip(1 - np.abs(place[:, np.newaxis] - np.arange(values.shape[axis])), 0, 1).astype(np.float32)
         values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
     return values

@@ -14,7 +14,7 @@ from preprocessing import choices, sidecars
 from preprocessing.steps import frames, register, suvr
 
 # Raise it when a step changes what it computes: every subject is then done anew.
-RECIPE_VERSION = 6
+RECIPE_VERSION = 7
 MAX_PET_MM = 20.0
 
 

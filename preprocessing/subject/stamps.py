@@ -36,7 +36,7 @@ class Stage:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-STRUCTURE = Stage("structure", 3, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
+STRUCTURE = Stage("structure", 4, ("syn_iterations", "crop_margin_mm", "seed", "resolution_mm", "header"))
 ALIGNMENT = Stage("pet_alignment", 3, ("pet_frames_min",), STRUCTURE)
 
 

@@ -22,6 +22,7 @@ from preprocessing.steps import (
     hippocampus,
     orient,
     own_view,
+    refinement,
     regions,
     register,
     resample,
@@ -136,6 +137,8 @@ def compute_t1(path: Path, recipe: Recipe, scratch: Path, fold: int | None, step
         scan, mask = scan.slicer[box], mask[box]
     with step("bias"):
         corrected = bias.correct_bias(scan, mask)
+    with step("tissue"):
+        refined = refinement.refine(head, corrected)
     with step("register"):
         fixed = template.grid_image(brain_mask.template_contrast())
         transforms = register.register_to_template(head.contrast(), fixed, scratch / "t1_", recipe.syn_iterations)
@@ -143,7 +146,7 @@ def compute_t1(path: Path, recipe: Recipe, scratch: Path, fold: int | None, step
     with step("segment"):
         boxes = hippocampus.segment_hippocampi(scan, transforms, weights_path("hippocampus", fold))
     with step("warp"):
-        native = {name: head.tissue(name) for name in tissue.TISSUES}
+        native = {name: refined.tissue(name) for name in tissue.TISSUES}
         inside = nib.Nifti1Image(head.intracranial, head.affine)
         points = register.template_points(transforms)
         *tissues, warped, warped_mask = (
@@ -158,7 +161,7 @@ def compute_t1(path: Path, recipe: Recipe, scratch: Path, fold: int | None, step
         mask=mask,
         nan_share=nan_share,
         ghosts=ghosts,
-        head=head,
+        head=refined,
         hippocampi=boxes,
         transforms=transforms,
         jacobian=jacobian,
