@@ -3,8 +3,8 @@
 The network alone finds differences of grey matter between people at seven tenths of their size, and what it calls
 outer fluid at half: a furrow narrower than its voxels it can only guess. Here the classes of HEAD_CLASSES that differ
 in brightness share what the network gave them anew, by a mixture of Gaussians whose prior is the network's (as Van
-Leemput et al., IEEE TMI 1999, with an atlas). Means vary slowly over the head, since no bias field is found to its end;
-one variance for all, so that a voxel half fluid and half cortex is halved between them and not given to the wider class.
+Leemput et al., IEEE TMI 1999, with an atlas). Means vary slowly over the head, since no bias field is found to its
+end; the variance is one for all, so that what lies half way between fluid and cortex is halved between them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from preprocessing.steps.head import BOX, VOXEL_MM, Head, along_axes
+from preprocessing.steps.head import VOXEL_MM, Head, along_axes
 
 CLASSES = ("outer_csf", "cortex", "cerebellar_cortex", "white_matter", "cerebellar_white_matter")
 DARK, MIDDLE, BRIGHT = (0,), (1, 2), (3, 4)  # of CLASSES, in the order of a T1's brightness
@@ -23,6 +23,7 @@ FINER = 2  # pieces of a voxel of the network along each axis
 SHARE = 0.05  # of the classes together, below which a place is left as it is
 MEANS_SIGMA_MM, ROUNDS = 20.0, 4
 BLOCK = 4  # voxels of the network along each side of a cube whose places are summed before means are smoothed
+TINY = np.float32(1e-12)
 WEIGHT = 0.0025  # of the mean over the whole head, as a share of the voxels around, where a class is rare
 
 
@@ -32,34 +33,37 @@ def refine(head: Head, t1: nib.Nifti1Image) -> Head:
 
     Returned as it came where brightness does not tell the tissues apart in the order of a T1.
     """
+    box = head.probability[CLASSES[0]].shape
     # Middles of the pieces of voxels, in voxels of the box.
-    places = [(np.arange(FINER * size) - (FINER - 1) / 2) / FINER for size in BOX]
+    places = [(np.arange(FINER * size) - (FINER - 1) / 2) / FINER for size in box]
     matrix = np.linalg.inv(t1.affine) @ head.affine
     values = along_axes(np.asarray(t1.dataobj, np.float32), [matrix[a, a] * places[a] + matrix[a, 3] for a in range(3)])
-    clipped = [np.clip(place, 0, size - 1) for place, size in zip(places, BOX, strict=True)]
+    clipped = [np.clip(place, 0, size - 1) for place, size in zip(places, box, strict=True)]
     prior = np.stack([along_axes(head.probability[name], clipped) for name in CLASSES])
     there = prior.sum(0) > SHARE
-    parent = np.ravel_multi_index([index // FINER for index in np.nonzero(there)], BOX)
-    share, together = prior[:, there], prior[:, there].sum(0)
-    found = _divide(values[there], share / together, parent)
+    parent = np.ravel_multi_index([index // FINER for index in np.nonzero(there)], box)
+    together = prior[:, there].sum(0)
+    found = _divide(values[there], prior[:, there] / together, parent, box)
     if found is None:
         return head
-    changed = found * together - share
+    total, sums = (_sums(parent, of, box) for of in (together, found * together))
+    known = total > 0
+    before = sum(head.probability[name] for name in CLASSES)
     probability, volumes = dict(head.probability), dict(head.volumes_ml)
-    for name, change in zip(CLASSES, changed, strict=True):
-        more = np.bincount(parent, change, minlength=int(np.prod(BOX))).reshape(BOX).astype(np.float32) / FINER**3
-        probability[name] = np.clip(probability[name] + more, 0, 1)
-        volumes[name] += float(more.sum(dtype=float)) * VOXEL_MM**3 / 1000
+    for name, part in zip(CLASSES, sums, strict=True):
+        probability[name] = head.probability[name].copy()
+        probability[name][known] = (before * part)[known] / total[known]
+        volumes[name] = float(probability[name].sum(dtype=float)) * VOXEL_MM**3 / 1000
     return replace(head, probability=probability, volumes_ml=volumes)
 
 
-def _divide(values: np.ndarray, prior: np.ndarray, parent: np.ndarray) -> np.ndarray | None:
+def _divide(values: np.ndarray, prior: np.ndarray, parent: np.ndarray, box: tuple[int, ...]) -> np.ndarray | None:
     """Posterior of each class, like `prior` (classes, n), at n places of these values in voxels `parent` of the box."""
-    blocks = [size // BLOCK for size in BOX]
-    voxel = np.unravel_index(parent, BOX)
+    blocks = [size // BLOCK for size in box]
+    voxel = np.unravel_index(parent, box)
     block = np.ravel_multi_index([index // BLOCK for index in voxel], blocks)
     # Of each voxel of the box, in blocks.
-    places = [np.clip((np.arange(size) + 0.5) / BLOCK - 0.5, 0, size // BLOCK - 1) for size in BOX]
+    places = [np.clip((np.arange(size) + 0.5) / BLOCK - 0.5, 0, size // BLOCK - 1) for size in box]
 
     def smooth_sums(of: np.ndarray) -> np.ndarray:
         sums = np.bincount(block, of, minlength=int(np.prod(blocks))).reshape(blocks)
@@ -71,14 +75,22 @@ def _divide(values: np.ndarray, prior: np.ndarray, parent: np.ndarray) -> np.nda
 
     posterior = prior
     for _ in range(ROUNDS):
-        size = posterior.sum(1)
+        size = np.maximum(posterior.sum(1), 1e-6)  # a class may be nowhere, as where a scan ends above the cerebellum
         overall = (posterior * values).sum(1) / size
         means = np.stack([local_mean(*of) for of in zip(posterior, overall, strict=True)])
         away = (values - means) ** 2
         brain = [*MIDDLE, *BRIGHT]  # what lies in outer fluid besides has any brightness
         variance = (posterior[brain] * away[brain]).sum() / size[brain].sum()
-        likelihood = np.exp(-away / (2 * variance))
-        posterior = prior * likelihood
-        posterior /= posterior.sum(0) + np.float32(1e-20)
+        exponent = -away / (2 * variance)
+        weight = prior * np.exp(exponent - exponent.max(0))
+        total = weight.sum(0)
+        posterior = np.where(total > TINY, weight / np.maximum(total, TINY), prior)
     levels = [np.average(overall[list(kind)], weights=size[list(kind)]) for kind in (DARK, MIDDLE, BRIGHT)]
     return posterior if np.diff(levels).min() > np.sqrt(variance) else None
+
+
+def _sums(parent: np.ndarray, values: np.ndarray, box: tuple[int, ...]) -> np.ndarray:
+    """Sums of values (..., n) by voxel of the box, (..., *box) float32."""
+    rows = values.reshape(-1, len(parent))
+    sums = [np.bincount(parent, row, minlength=int(np.prod(box))) for row in rows]
+    return np.stack(sums).reshape(*values.shape[:-1], *box).astype(np.float32)
