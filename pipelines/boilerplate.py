@@ -32,6 +32,8 @@ REFERENCES = {
     "retraining. Medical Image Analysis 2023;86:102789.",
     "unet": "Ronneberger O, Fischer P, Brox T. U-Net: Convolutional networks for biomedical image segmentation. MICCAI "
     "2015.",
+    "mixture": "Van Leemput K, Maes F, Vandermeulen D, Suetens P. Automated model-based tissue classification of MR "
+    "images of the brain. IEEE Transactions on Medical Imaging 1999;18(10):897-908.",
     "n4": "Tustison NJ, et al. N4ITK: Improved N3 bias correction. IEEE Transactions on Medical Imaging "
     "2010;29(6):1310-1320.",
     "syn": "Avants BB, Epstein CL, Grossman M, Gee JC. Symmetric diffeomorphic image registration with "
@@ -86,7 +88,9 @@ def describe_preparation(recipe: Recipe) -> list[Section]:
     t1 = (
         "Each T1 was reoriented to RAS, and the head, its tissues and the space inside the skull were "
         "segmented by a U-Net [unet] that was trained on images drawn from label maps [synthseg]. Slow shading was "
-        "removed by the model of N4 [n4], fitted by least squares. The segmented tissues were registered to the "
+        "removed by the model of N4 [n4], fitted by least squares. Cortex, white matter and outer fluid were then told "
+        "apart anew, a millimeter at a time, by a mixture of Gaussians with the network's answer as prior [mixture]. "
+        "The network's tissues were registered to the "
         "template ICBM 152 2009c symmetric [template] by an affine map and SyN [syn] in ANTs, with iterations "
         f"{' x '.join(map(str, recipe.syn_iterations))}. Grey matter was multiplied by the Jacobian determinant of the "
         "whole map. Hippocampus and amygdala were segmented on the T1 itself by a second network of the same kind; the "
