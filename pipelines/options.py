@@ -82,6 +82,15 @@ def add_identifiers(group: argparse._ActionsContainer) -> None:
     group.add_argument("--identifiers", action="store_true", help="call people by their ids, not by pseudonyms")
 
 
+def add_self_check(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--self-check",
+        action="store_true",
+        help="also put known changes into the very scans of whoever is reported, and measure them again; takes as long "
+        "as two more people each",
+    )
+
+
 def add_acknowledgement(group: argparse._ActionsContainer) -> None:
     group.add_argument("--acknowledgement", default="", metavar="TEXT", help="in reports on data that are not ADNI's")
 

@@ -111,6 +111,11 @@ def regions_path(task: SubjectTask, prepared: Path) -> Path:
     return task.folder(prepared) / f"{task.name}_regions.tsv"
 
 
+def response_path(task: SubjectTask, prepared: Path) -> Path:
+    """Where the response check of these very results is written, if there is one."""
+    return task.folder(prepared) / f"{task.name}_response.tsv"
+
+
 def figures_stem(task: SubjectTask, prepared: Path) -> Path:
     """How the files of the subject's quality pictures begin."""
     return task.folder(prepared) / "figures" / task.name

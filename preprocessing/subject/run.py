@@ -12,7 +12,7 @@ from preprocessing.steps import regions, tissue
 from preprocessing.steps.register import make_repeatable
 from preprocessing.subject.outcome import Outcome, StepFailed, done_path, failed_row, judged_row, write_done
 from preprocessing.subject.pet import Uptake, measure_uptake
-from preprocessing.subject.plan import SubjectTask, regions_path
+from preprocessing.subject.plan import SubjectTask, regions_path, response_path
 from preprocessing.subject.stamps import Stamps
 from preprocessing.subject.t1 import Structure, obtain_structure
 
@@ -27,6 +27,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     make_repeatable(task.recipe.seed)
     # From here on, outputs may be of two recipes until the last is written.
     done_path(task, prepared).unlink(missing_ok=True)
+    response_path(task, prepared).unlink(missing_ok=True)
     outcome = Outcome(task.participant_id, task.session_id)
     stamps = Stamps(task.folder(prepared) / f"{task.name}_stamps.json")
     structure = obtain_structure(task, prepared, outcome, stamps)
