@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import self_check
+from pipelines import run_adni, self_check
 from pipelines.self_check import check_people, check_response, task_of_list
 from preprocessing.steps.orient import ScanError
 from preprocessing.subject.outcome import StepFailed
@@ -111,3 +111,30 @@ def test_the_page_says_what_was_put_in_and_found_and_nothing_where_nobody_asked(
     check_response(task, home, tmp_path / "check", prepare=pretend)
     first = describe_response(prepared, task.name)["rows"][0]
     assert first == {"measure": "hippocampus", "put_in": "−5.0 %", "found": "−4.5 %"}
+
+
+def test_of_a_cohort_those_are_checked_who_are_reported_and_came_as_scans_that_passed(
+    task: SubjectTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"sub-good": ("raw", "pass"), "sub-bad": ("raw", "fail"), "sub-given": ("prepared", "pass")}
+    scans, prepared = tmp_path / "scans.tsv", tmp_path / "out" / "prepared"
+    people = [*names, "sub-unreported"]
+    scans.write_text("subject\tt1\tpet\n" + "".join(f"{name}\t./{name}.nii.gz\t\n" for name in people))
+    for name in people:
+        task.t1.with_name(f"{name}.nii.gz").write_bytes(task.t1.read_bytes())
+    prepared.mkdir(parents=True)
+    rows = [(name, "ses-M000", *names.get(name, ("raw", "pass"))) for name in people]
+    manifest = pd.DataFrame(rows, columns=["participant_id", "session_id", "kind", "qc"])
+    manifest.to_csv(prepared / "manifest.tsv", sep="\t", index=False)
+    monkeypatch.setattr("reports.plan_subjects", lambda *_: (tmp_path, [f"{name}_ses-M000" for name in names]))
+    monkeypatch.setattr(run_adni.results, "write", lambda *_: 0)
+    monkeypatch.setattr(run_adni.results, "show", lambda *_: None)
+    asked = []
+    monkeypatch.setattr(run_adni, "check_people", lambda tasks, *folders: asked.append((tasks, *folders)))
+    call = ["--list", str(scans), "--out", str(tmp_path / "out"), "--features", "regions", "--stage", "report"]
+    assert run_adni.main([*call, "--reference", "cerebellum"]) == 0
+    assert asked == []
+    assert run_adni.main([*call, "--reference", "cerebellum", "--self-check"]) == 0
+    ((tasks, *folders),) = asked
+    assert [(task.name, task.recipe.reference) for task in tasks] == [("sub-good_ses-M000", "cerebellum")]
+    assert folders == [prepared, tmp_path / "out" / "self_check"]
