@@ -113,6 +113,10 @@ class Scans:
             if getattr(self, name) and given != ["data"]:
                 there = f"it does not go with --{given[0]}" if given else "--data names it"
                 raise ValueError(f"--{name} belongs to an ADNI download; {there}")
+        if self.data and self.data.is_file():
+            raise ValueError(f"--data {self.data}: a file; a list of scans is given as --list {self.data}")
+        if self.data and not (self.data / "manifest.tsv").is_file() and any(self.data.glob("sub-*/")):
+            raise ValueError(f"--data {self.data}: holds sub-* folders; a BIDS data set is given as --bids {self.data}")
 
     @property
     def flag(self) -> str:
