@@ -82,6 +82,15 @@ def add_identifiers(group: argparse._ActionsContainer) -> None:
     group.add_argument("--identifiers", action="store_true", help="call people by their ids, not by pseudonyms")
 
 
+def add_self_check(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--self-check",
+        action="store_true",
+        help="also put known changes into the very scans of whoever is reported, and measure them again; takes as long "
+        "as two more people each",
+    )
+
+
 def add_acknowledgement(group: argparse._ActionsContainer) -> None:
     group.add_argument("--acknowledgement", default="", metavar="TEXT", help="in reports on data that are not ADNI's")
 
@@ -104,6 +113,10 @@ class Scans:
             if getattr(self, name) and given != ["data"]:
                 there = f"it does not go with --{given[0]}" if given else "--data names it"
                 raise ValueError(f"--{name} belongs to an ADNI download; {there}")
+        if self.data and self.data.is_file():
+            raise ValueError(f"--data {self.data}: a file; a list of scans is given as --list {self.data}")
+        if self.data and not (self.data / "manifest.tsv").is_file() and any(self.data.glob("sub-*/")):
+            raise ValueError(f"--data {self.data}: holds sub-* folders; a BIDS data set is given as --bids {self.data}")
 
     @property
     def flag(self) -> str:

@@ -25,7 +25,7 @@ from pipelines.dicom_export import check_source, export_dicom
 from pipelines.predict_arrays import predict_arrays
 from pipelines.restoring import CLASSES, Refused, open_run, recipe_of, restore, restore_adjustment, settings_of
 from pipelines.saliency import write_saliency
-from pipelines.self_check import check_response, task_of
+from pipelines.self_check import check_people, task_of_list
 from preprocessing.cohort.run import Recipe, preprocess_cohort
 from preprocessing.intake.source import read_intake, with_nifti
 from reports.new_person import write_new_person
@@ -163,7 +163,7 @@ def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path
     if len(predictions):
         explain(trained, out / "prepared", sample_id, thorough=options.saliency)
     if options.self_check and person.qc != "fail":
-        check_response(task_of(scans, out / "prepared", recipe), out / "prepared", out / "self_check")
+        check_people([task_of_list(scans, out / "prepared", recipe)], out / "prepared", out / "self_check")
     pages = write_new_person(
         options.run_folder,
         out / "prepared",
@@ -174,7 +174,7 @@ def prepare_and_report(options: Options, trained: Run, recipe: Recipe, out: Path
         identifiers=options.identifiers,
     )
     if options.dicom:
-        task = task_of(scans, out / "prepared", recipe)
+        task = task_of_list(scans, out / "prepared", recipe)
         about = {"identifiers": options.identifiers, "failed": person.qc == "fail"}
         pages += export_dicom(options.t1, task, out / "prepared", pages[0], out, **about)
     for page in pages:

@@ -7,9 +7,12 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pandas as pd
+
+import reports
 from adni_tcgm.files import check_apart, lock_folder
 from pipelines import command_line, results
 from pipelines.baselines import write_baselines
@@ -21,10 +24,12 @@ from pipelines.idle import refuse_idle
 from pipelines.options import Labels, Scans
 from pipelines.plan import design_of, methods_of, print_plan, settings_of
 from pipelines.restoring import RECIPE, describe_recipe
+from pipelines.self_check import check_people
 from pipelines.training import train_run
 from pipelines.truth import Truth
-from preprocessing.cohort.run import CohortSummary, preprocess_cohort
+from preprocessing.cohort.run import CohortSummary, preprocess_cohort, tasks_of
 from preprocessing.intake.overview import look_at, write_overview
+from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import write_json
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.people import CohortDesign
@@ -120,6 +125,20 @@ def train(options: Options, settings: list[Settings]) -> None:
     print(write_baselines(options.out / "runs", settings, options.training.seed, truth=truth))
 
 
+def check_reported(options: Options, settings: list[Settings]) -> None:
+    """The response check of everybody who gets a report, came as scans, and passed quality control."""
+    prepared = options.out / "prepared"
+    _, reported = reports.plan_subjects(results.run_dirs(options, settings), prepared, options.reports.subject_reports)
+    manifest = pd.read_csv(prepared / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
+    manifest = manifest[(manifest["kind"] == "raw") & (manifest["qc"] != "fail")]
+    chosen = set(reported) & set(manifest["participant_id"] + "_" + manifest["session_id"])
+    scans, how = scans_of(options), intake_options(options.scans, options.labels)
+    everybody = read_intake(raw=scans, **how)
+    intake = replace(everybody, people=[person for person in everybody.people if person.name in chosen])
+    tasks = tasks_of(with_nifti(intake, prepared), options.maps.recipe(), scans)
+    check_people(list(tasks.values()), prepared, options.out / "self_check")
+
+
 def run(options: Options) -> int:
     settings = settings_of(options)
     # A wrong option is an error before the work starts.
@@ -152,6 +171,8 @@ def run_stages(options: Options, settings: list[Settings]) -> int:
             train(options, settings)
     if options.stage in ("report", "all"):
         with clock.stage("reports"):
+            if options.reports.self_check:
+                check_reported(options, settings)
             failures += results.write(options, settings)
         results.show(options, settings, clock.seconds)
     return 1 if failures else 0

@@ -6,47 +6,56 @@ person's true volumes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import pandas as pd
+from tqdm import tqdm
 
+from adni_tcgm.files import inside
 from adni_tcgm.storage import write_table
+from preprocessing.cohort.run import task_of
 from preprocessing.intake.source import read_intake, with_nifti
 from preprocessing.ledger import write_json
 from preprocessing.sidecars import read_sidecars, sidecar_of
 from preprocessing.steps.known_change import put_atrophy, put_hypometabolism
 from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.outcome import StepFailed
 from preprocessing.subject.plan import Recipe, SubjectTask
 from preprocessing.subject.run import preprocess_subject
 
 HIPPOCAMPAL_LOSSES = (0.05, 0.10)
 UPTAKE_LOSS = 0.10
-FILE = "response_check.tsv"
 COLUMNS = ("participant_id", "session_id", "measure", "put_in_percent", "found_percent")
 MEASURES = {"hippocampus": ("hippocampus", "volume_ml"), "meta-ROI proxy": ("meta_roi_proxy", "suvr")}
 
+Prepare = Callable[[SubjectTask, Path], object]
 
-def task_of(scans: Path, prepared: Path, recipe: Recipe) -> SubjectTask:
+
+def task_of_list(scans: Path, prepared: Path, recipe: Recipe) -> SubjectTask:
     """The one person of a list, as `preprocess_cohort` took it; DICOM series are converted already."""
     (person,) = with_nifti(read_intake("list", scans), prepared).people
-    pet = person.pet
-    return SubjectTask(
-        participant_id=person.participant_id,
-        session_id=person.session_id,
-        t1=person.t1.path,
-        pet=pet.path if pet else None,
-        pet_series=pet.description if pet else "",
-        pet_protocol=pet.protocol if pet else "",
-        recipe=recipe,
-    )
+    return task_of(person, recipe)
 
 
-def check_response(
-    task: SubjectTask, prepared: Path, out: Path, prepare: Callable[[SubjectTask, Path], object] = preprocess_subject
-) -> pd.DataFrame:
-    """Rows COLUMNS, also written to `prepared`/response_check.tsv: each change in percent, as put in and as found.
+def check_people(tasks: list[SubjectTask], prepared: Path, out: Path, prepare: Prepare = preprocess_subject) -> None:
+    """`check_response` of each, in a folder of its own below `out`; whoever was checked before is left as he is.
+
+    Changed scans that the pipeline refuses are a warning: that page has no check then.
+    """
+    pending = [task for task in tasks if not SubjectFolder(task, prepared).response.is_file()]
+    for task in tqdm(pending, "response check", unit="person", disable=not pending):
+        try:
+            check_response(task, prepared, inside(out, task.name), prepare)
+        except StepFailed as failure:
+            warnings.warn(f"no response check of {task.name}: {failure}", stacklevel=2)
+
+
+def check_response(task: SubjectTask, prepared: Path, out: Path, prepare: Prepare = preprocess_subject) -> pd.DataFrame:
+    """Rows COLUMNS, also written beside the person's results: each change in percent, as put in and as found.
 
     task: the person, whose results lie in `prepared`; out: where changed scans and their results go. The smaller loss
     of volume and the loss of uptake (where there is a PET) are put in together, the larger loss of volume alone.
@@ -71,7 +80,7 @@ def check_response(
             if name in after
         ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).round(2)
-    write_table(prepared / FILE, table)
+    write_table(SubjectFolder(task, prepared).response, table)
     return table
 
 
@@ -94,12 +103,4 @@ def _write(task: SubjectTask, t1: nib.Nifti1Image, pet: nib.Nifti1Image | None, 
     if pet is not None:
         nib.save(pet, files["pet"])
         write_json(read_sidecars(task.pet)[0], sidecar_of(files["pet"]))
-    return SubjectTask(
-        participant_id=f"sub-{name}",
-        session_id=task.session_id,
-        t1=files["t1"],
-        pet=files["pet"] if pet is not None else None,
-        pet_series=task.pet_series,
-        pet_protocol=task.pet_protocol,
-        recipe=task.recipe,
-    )
+    return replace(task, participant_id=f"sub-{name}", t1=files["t1"], pet=files["pet"] if pet is not None else None)

@@ -325,7 +325,7 @@ def draw_label_rates(study: Study) -> Figure:
     columns = len(shown) if len(shown) <= 4 else 3
     rows = math.ceil(len(shown) / columns)
     legend_rows = math.ceil(len(styles) / 5)
-    below, height = 0.85 + 0.2 * legend_rows, 2.0
+    below, height = 0.72 + 0.2 * legend_rows, 2.0
     figure = Figure(figsize=(7.1, rows * (height + 0.45) + below))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for panel, modality in zip(axes, shown, strict=False):
@@ -383,9 +383,9 @@ def label_figure(figure: Figure, study: Study, styles: dict[str, dict], columns:
     validation = [count for entry in study.about["budget"] for count in entry["validation"] or ()]
     others = f"{_span([min(validation), max(validation)])} of validation" if max(validation) else "no label"
     budget = f"label rate (visible training labels; besides them, {others})"
-    figure.text(0.53, (below - 0.62) / height, budget, ha="center", color=GREY)
+    figure.text(0.53, (below - 0.56) / height, budget, ha="center", color=GREY)
     if study.about["simulated"]:
-        figure.text(0.99, (below - 0.62) / height, "SIMULATED", ha="right", weight="bold", color=AMBER)
+        figure.text(0.99, (below - 0.56) / height, "SIMULATED", ha="right", weight="bold", color=AMBER)
     handles = [Line2D([], [], label=method_title(method), **style) for method, style in styles.items()]
     # Bottom left corner of the legend at the bottom of the figure, in as many columns as there are at most.
     figure.legend(

@@ -91,6 +91,7 @@ class Reports:
     formats: tuple[str, ...]
     prevalence: float | None
     identifiers: bool
+    self_check: bool
     acknowledgement: str
 
 
@@ -231,6 +232,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="of them; default: both")
     shared.add_prevalence(group)
     shared.add_identifiers(group)
+    shared.add_self_check(group)
     shared.add_acknowledgement(group)
 
 

@@ -99,11 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_identifiers(report)
     shared.add_prevalence(report)
     report.add_argument("--saliency", action="store_true", help="what carried the answer, with the slow checks")
-    report.add_argument(
-        "--self-check",
-        action="store_true",
-        help="also put known changes into these very scans and measure them again; takes as long as two more people",
-    )
+    shared.add_self_check(report)
     report.add_argument("--dicom", action="store_true", help="also report and segmentation as DICOM; identifiable")
 
 

@@ -112,8 +112,7 @@ def preprocess_cohort(
     given_people = prepared_people.read_people(prepared)
     given_names = frozenset(given_people.participant_id)
     intake = with_nifti(read_intake(layout, raw, tables, rule, pair_days, given_names, dates, visits), prepared)
-    folds = read_folds(raw)
-    tasks = {person.name: task_of(person, recipe, folds.get(person.participant_id)) for person in intake.people}
+    tasks = tasks_of(intake, recipe, raw)
     given_people = prepared_people.without_scans(given_people, intake)
     said = _read_overrides(overrides, prepared, intake, given_people)
     done = {name: outcome for name, task in tasks.items() if (outcome := read_done(task, prepared))}
@@ -153,6 +152,12 @@ def preprocess_cohort(
         seconds=_mean_seconds([outcomes[task.name] for task in pending]),
         overrides=str(said),
     )
+
+
+def tasks_of(intake: Intake, recipe: Recipe, raw: Path) -> dict[str, SubjectTask]:
+    """What is to be done for each visit, by its name; `raw`: where the intake comes from."""
+    folds = read_folds(raw)
+    return {person.name: task_of(person, recipe, folds.get(person.participant_id)) for person in intake.people}
 
 
 def task_of(person: Person, recipe: Recipe, fold: int | None = None) -> SubjectTask:

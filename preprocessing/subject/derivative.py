@@ -44,9 +44,12 @@ RESOLUTIONS = {
 
 DESCRIPTION = "dataset_description.json"
 BIDSIGNORE = (
-    *(f"/{name}.tsv" for name in ("manifest", "ledger", "regions", "people", "clinical", "chosen_scans")),
-    *("/given.tsv", "/given_regions.tsv", "/qc.html", "/qc_overrides.tsv"),
-    *(f"/sub-*/ses-*/sub-*_{name}" for name in ("regions.tsv", "qc.json", "done.json", "stamps.json")),
+    *(
+        f"/{name}.tsv"
+        for name in ("manifest", "ledger", "regions", "people", "clinical", "chosen_scans", "label_rules")
+    ),
+    *("/given.tsv", "/given_regions.tsv", "/qc.html", "/qc_overrides.tsv", "/recipe.json"),
+    *(f"/sub-*/ses-*/sub-*_{name}" for name in ("regions.tsv", "response.tsv", "qc.json", "done.json", "stamps.json")),
     f"/sub-*/ses-*/{LOG}",
     "/sub-*/ses-*/figures",
     *(f"/sub-*/ses-*/anat/sub-*_xfm.{extension}" for extension in ("mat", "h5", "json")),

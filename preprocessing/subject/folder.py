@@ -64,6 +64,11 @@ class SubjectFolder:
         return self._beside("regions.tsv")
 
     @property
+    def response(self) -> Path:
+        """The response check of these very results, if there is one."""
+        return self._beside("response.tsv")
+
+    @property
     def quality(self) -> Path:
         return self._beside("qc.json")
 

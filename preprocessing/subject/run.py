@@ -28,6 +28,7 @@ def preprocess_subject(task: SubjectTask, prepared: Path) -> Outcome:
     folder = SubjectFolder(task, prepared)
     # From here on, outputs may be of two recipes until the last is written.
     folder.done.unlink(missing_ok=True)
+    folder.response.unlink(missing_ok=True)
     outcome = Outcome(task.participant_id, task.session_id)
     structure = prepare_t1(folder, outcome)
     outcome.qc = worst(structure.checks)

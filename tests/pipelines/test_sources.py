@@ -36,6 +36,15 @@ def test_each_source_is_handed_on_with_its_layout(calls, tmp_path, flag, layout)
     assert (calls[1]["raw"], calls[1]["layout"]) == (tmp_path / "in", layout)
 
 
+def test_a_list_or_a_bids_data_set_given_as_a_download_is_refused_with_the_right_option(calls, tmp_path, capsys):
+    (tmp_path / "in" / "sub-01").mkdir(parents=True)
+    (tmp_path / "list.csv").touch()
+    for name, flag in (("list.csv", "--list"), ("in", "--bids")):
+        with pytest.raises(SystemExit):
+            run(tmp_path, "--data", str(tmp_path / name))
+        assert f"is given as {flag} {tmp_path / name}" in capsys.readouterr().err
+
+
 def test_which_affine_of_a_header_counts_is_handed_on(calls, tmp_path):
     run(tmp_path, "--header", "qform")
     run(tmp_path)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
 from adni_tcgm.files import sha256
 from adni_tcgm.storage import load_run
+from pipelines import validate
+from pipelines.predict import predict_people
 from pipelines.restoring import Refused, describe_recipe
 from pipelines.validate import check_recipe, list_known, main
+from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake.labels import LabelRule
-from preprocessing.subject.plan import Recipe
+from preprocessing.ledger import LedgerRow
+from preprocessing.subject.folder import SubjectFolder
+from preprocessing.subject.outcome import Outcome
+from preprocessing.subject.plan import Recipe, SubjectTask
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +72,66 @@ def test_no_label_of_the_others_reaches_a_probability(run_dir: Path, tmp_path: P
     first, second = (table.set_index(["sample_id", "modality"]).sort_index() for table in tables)
     assert (first["label"].fillna("") != second["label"].fillna("")).any()
     assert first["log_p_calibrated_converter"].equals(second["log_p_calibrated_converter"])
+
+
+def write_scans(people: pd.DataFrame, layout: str, folder: Path) -> Path:
+    """Empty scans of `people` as a list or a BIDS data set, with age, sex, site and the course of the diagnosis."""
+    table = people[["subject", "age", "sex", "site"]].assign(history="0:MCI 12:MCI 24:MCI 36:MCI")
+    table.loc[people["label"] == "converter", "history"] = "0:MCI 12:MCI 24:AD"
+    names = {"t1": "anat/{}_T1w.nii", "pet": "pet/{}_trc-FDG_pet.nii"}
+    for column, name in names.items():
+        table[column] = [f"{subject}/{name.format(subject)}" for subject in table["subject"]]
+        for file in table[column]:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), folder / file)
+    if layout == "list":
+        table.to_csv(folder / "people.csv", index=False)
+        return folder / "people.csv"
+    table = table.rename(columns={"subject": "participant_id", "history": "diagnosis_history"})
+    table.drop(columns=list(names)).to_csv(folder / "participants.tsv", sep="\t", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["list", "bids"])
+def test_a_list_and_a_bids_data_set_are_prepared_labeled_and_predicted_as_the_same_people_are_elsewhere(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """The pipeline is a stand-in: whoever comes as scans measures what one of the run's own people does."""
+    own = run_dir.parents[1] / "prepared"
+    people = pd.read_csv(own / "manifest.tsv", sep="\t", dtype=str, keep_default_na=False)
+    people = people[people["label"].isin(["stable", "converter"]) & (people["pet_path"] != "")].head(12)
+    people["subject"] = "sub-other" + people["participant_id"].str[-4:]
+    lent = people.set_index("subject")
+    regions = pd.read_csv(own / "regions.tsv", sep="\t")
+
+    def lend(task: SubjectTask, prepared: Path) -> Outcome:
+        ids, person = (task.participant_id, task.session_id), lent.loc[task.participant_id]
+        paths = {"gm_path": f"{ids[0]}/gm.nii.gz", "pet_path": f"{ids[0]}/pet.nii.gz"}
+        for name, path in paths.items():
+            (prepared / path).parent.mkdir(exist_ok=True)
+            shutil.copy(own / person[name], prepared / path)
+        measured = regions[regions["participant_id"] == person["participant_id"]]
+        file = SubjectFolder(task, prepared).regions
+        file.parent.mkdir(parents=True, exist_ok=True)
+        measured.assign(participant_id=ids[0], session_id=ids[1]).to_csv(file, sep="\t", index=False)
+        rows = [LedgerRow(*ids, modality, "kept", "recipe") for modality in ("mri", "pet")]
+        return Outcome(*ids, **paths, tiv_ml=float(person["tiv_ml"]), qc="pass", ledger=rows)
+
+    prepare = partial(preprocess_cohort, worker=lend, progress=False)
+    monkeypatch.setattr(validate, "preprocess_cohort", lambda *scans, jobs, **how: prepare(*scans, jobs=0, **how))
+    scans = write_scans(people, layout, tmp_path / "in")
+    assert main([str(run_dir), f"--{layout}", str(scans), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "validation.pdf").is_file()
+    found = pd.read_csv(tmp_path / "out" / "predictions.tsv", sep="\t")
+    names = (people["participant_id"] + "_ses-M000").tolist()
+    expected = predict_people(load_run(run_dir), own, "other", sample_ids=names)
+    assert len(found) == len(expected) == 3 * len(people)
+    subjects = dict(zip(names, people["subject"] + "_ses-M000", strict=True))
+    expected["sample_id"] = expected["sample_id"].map(subjects)
+    tables = [table.set_index(["sample_id", "modality"]).sort_index() for table in (found, expected)]
+    assert tables[0]["label"].equals(tables[1]["label"])
+    for column in ("log_p_converter", "log_p_calibrated_converter"):
+        np.testing.assert_allclose(tables[0][column], tables[1][column], atol=1e-5)
 
 
 def test_the_runs_own_people_judge_nothing(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,6 @@ import base64
 import gzip
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -20,9 +18,8 @@ from reports.interactive import describe_page, encode, modality_layer, write_pag
 from reports.overlays import load_map
 from reports.records import load_prepared, load_run
 from reports.saliency import load_maps, saliency_section
+from tests.browser import dump, needs_chromium, probe, too_faint
 from tests.reports.conftest import AFFINE, FAILED, RAW, WITHOUT_PET, build_outputs
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def person(row: int) -> str:
@@ -147,16 +144,8 @@ def test_people_without_maps_have_no_saliency(cohort):
     assert saliency_section(cohort, person(RAW)) == (None, {})
 
 
-def dump(page: Path, profile: Path, size: str = "1000,1500") -> str:
-    """The page's DOM after its scripts have run, in a browser that reaches no host."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
-    command += [f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command += ["--virtual-time-budget=60000", f"--window-size={size}", "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=True).stdout
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+@needs_chromium
 def test_chromium_draws_all_layers_and_sends_no_request(explained, tmp_path):
     page = write_page(explained, person(RAW), tmp_path)
     found = dump(page, tmp_path / "profile")
@@ -172,15 +161,13 @@ def test_chromium_draws_all_layers_and_sends_no_request(explained, tmp_path):
     assert colored["none"]["blue"] == 0
 
 
-# Waits until the viewer is up, then does what a reader would do, and writes what came of it where it can be read.
-PROBE = """<script>
-const waiting = setInterval(() => {
-  if (!document.getElementById("status").textContent) return;
-  clearInterval(waiting);
-  const canvas = document.getElementById("canvas"), gl = canvas.getContext("webgl2");
-  const press = (key, place) => place.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+VIEWER_IS_UP = 'document.getElementById("status").textContent'
+
+# What a reader would do with the keys.
+KEYS = """
+  const canvas = document.getElementById("canvas");
   const place = () => document.getElementById("place").textContent;
-  const found = { width: innerWidth, page: document.documentElement.scrollWidth, places: [place()] };
+  Object.assign(found, { width: innerWidth, page: document.documentElement.scrollWidth, places: [place()] });
   const pictures = [...document.querySelectorAll(".wide > img")];
   found.narrowest = Math.min(...pictures.map((image) => image.clientWidth));
   canvas.focus();
@@ -188,29 +175,67 @@ const waiting = setInterval(() => {
   press("2", document.body);
   found.sliders = [...document.querySelectorAll("input[type=range]")].map((slider) => Number(slider.value));
   found.canvas = canvas.clientHeight / canvas.clientWidth;
-  const probe = document.createElement("div");
-  probe.id = "probe";
-  probe.textContent = JSON.stringify(found);
-  document.body.append(probe);
-}, 100);
-</script>"""
+"""
+
+# Pixels in the yellow of the outlines as each slider stands at one, all others at zero but the T1's.
+LAYERS = """
+  const gl = document.getElementById("canvas").getContext("webgl2");
+  const pixels = new Uint8Array(gl.drawingBufferWidth * gl.drawingBufferHeight * 4);
+  const count = (test) => {
+    gl.readPixels(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+    let number = 0;
+    for (let i = 0; i < pixels.length; i += 4) number += test(pixels[i], pixels[i + 1], pixels[i + 2]);
+    return number;
+  };
+  const yellow = (r, g, b) => r > 240 && g > 200 && g < 235 && b > 60 && b < 100;
+  const sliders = [...document.querySelectorAll("input[type=range]")];
+  const set = (slider, value) => { slider.value = value; slider.dispatchEvent(new Event("input")); };
+  found.yellow = {};
+  for (const chosen of sliders) {
+    sliders.forEach((slider) => set(slider, slider === chosen || slider.id === "layer-t1" ? 1 : 0));
+    found.yellow[chosen.id] = count(yellow);
+  }
+  sliders.forEach((slider) => set(slider, slider.id === "layer-t1" ? 1 : 0));
+  found.black = count((r, g, b) => r + g + b < 30) / (pixels.length / 4);
+  found.white = count((r, g, b) => r + g + b === 765) / (pixels.length / 4);
+  found.contrasts = contrasts();
+  found.requests = requests();
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")
+@needs_chromium
 def test_in_a_narrow_window_nothing_runs_over_the_edge_figures_stay_legible_and_keys_work(explained, tmp_path):
     page = write_page(explained, person(RAW), tmp_path)
-    before, end, after = page.read_text(encoding="utf-8").rpartition("</body>")  # the viewer's script has one, too
-    page.write_text(before + PROBE + end + after, encoding="utf-8")
-    found = dump(page, tmp_path / "profile", size="390,2000")  # the browser's narrowest is 500
-    probe = json.loads(unescape(re.search(r'<div id="probe">([^<]*)', found)[1]))
-    assert probe["page"] <= probe["width"] <= 500
-    assert probe["narrowest"] >= 720
-    assert probe["canvas"] > 0.9  # slices in two rows, not in one with bands of white
+    found = probe(page, KEYS, tmp_path / "profile", VIEWER_IS_UP, size="390,2000")
+    assert found["page"] <= found["width"] <= 500
+    assert found["narrowest"] >= 720
+    assert found["canvas"] > 0.9  # slices in two rows, not in one with bands of white
     # Right is on the left: an arrow to the left moves to the person's right, and so on.
-    assert probe["places"] == [
+    assert found["places"] == [
         f"crosshair at x = {x}, y = {y}, z = {z} mm"
         for x, y, z in ((-26, -22, -15), (-24, -22, -15), (-24, -22, -13), (-24, -24, -13))
     ]
     # T1, PET and outlines; "2" leaves of the other layers none.
-    assert probe["sliders"] == [1, 0, 0.8, 0, 0, 0.8]
+    assert found["sliders"] == [1, 0, 0.8, 0, 0, 0.8]
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_outlines_are_drawn_and_can_be_switched_off_and_every_text_has_the_contrast_of_wcag_aa(explained, tmp_path):
+    page = write_page(explained, person(RAW), tmp_path)
+    found = probe(page, LAYERS, tmp_path / "profile", VIEWER_IS_UP)
+    outline = found["yellow"].pop("layer-outline")
+    assert outline > 50 and max(found["yellow"].values()) < outline / 10
+    assert len(found["contrasts"]) > 60 and too_faint(found["contrasts"]) == []
+    assert found["requests"] == []
+    assert found["black"] < 0.5
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_withheld_probability_is_as_legible(cohort, tmp_path):
+    page = write_page(cohort, person(FAILED), tmp_path)
+    found = probe(page, "found.contrasts = contrasts();", tmp_path / "profile", VIEWER_IS_UP)
+    assert any("Withheld" in text["text"] for text in found["contrasts"])
+    assert too_faint(found["contrasts"]) == []

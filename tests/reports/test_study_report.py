@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from pypdf import PdfReader
 
 from reports.study import (
     best_method,
@@ -23,6 +24,7 @@ from reports.study import (
     write_markdown,
     write_study_report,
 )
+from reports.typesetting import typeset
 
 METHODS = ("ce", "soft_hgr", "pvcc", "tcgm")
 MEANS = {"ce": 0.70, "soft_hgr": 0.75, "pvcc": 0.72, "tcgm": 0.80}
@@ -200,3 +202,18 @@ def test_names_are_printed_and_never_run(tmp_path):
 def test_a_folder_without_a_study_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a finished study: it has no study.json"):
         write_study_report(tmp_path)
+
+
+def test_a_table_however_long_stands_on_the_page_of_its_heading_and_of_what_is_said_of_it(folder, tmp_path):
+    study = describe_study(load_study(folder))
+    drawn = {"plot.svg": (folder / "plot.svg").read_bytes()}
+    for rows in range(1, 25, 2):  # of some 4 mm each: the page ends somewhere among them
+        longer = study | {"tuning": (study["tuning"] * rows)[:rows], "failures": []}
+        pdf = PdfReader(typeset("study", longer, drawn, tmp_path / "study.pdf"))
+        pages = [" ".join(page.extract_text().split()) for page in pdf.pages]
+        for heading, note in (
+            ("Learning rates, chosen", "Chosen for each seed"),
+            ("Paired diff", "t intervals of paired"),
+        ):
+            (page,) = (page for page in pages if note in page)
+            assert heading in page, rows

@@ -18,6 +18,7 @@ from preprocessing.ledger import LEDGER_COLUMNS
 from preprocessing.quality import pictures, sheet
 from preprocessing.steps import template, tissue
 from preprocessing.steps.hippocampus import Box
+from tests.browser import needs_chromium, probe, too_faint
 
 PNG = b"\x89PNG\r\n"
 BOO = "<script>alert('boo')</script> & so on"
@@ -179,12 +180,39 @@ def test_three_checks_are_shown_worst_first_and_the_rest_is_folded(cohort):
     assert "2 more checks" in folded
 
 
-def test_the_contact_sheet_can_be_walked_by_keys(cohort):
-    page = Page()
-    text = sheet.write_contact_sheet(cohort).read_text(encoding="utf-8")
-    page.feed(text)
-    assert all(found.get("tabindex") == "-1" for tag, found in page.tags if tag == "article")
-    assert 'addEventListener("keydown"' in text
+# What a reader would do with the keys, and with the filters.
+KEYS = """
+  const at = () => document.activeElement.closest("article")?.id ?? "";
+  found.places = [at()];
+  for (const key of ["j", "j", "j", "j", "k"]) { press(key, document.activeElement); found.places.push(at()); }
+  const first = document.querySelector("article:has(fieldset)");
+  first.focus();
+  press("w", first);
+  found.choice = first.querySelector("select").value;
+  found.asks = document.activeElement === first.querySelector("input");
+  press("j", document.activeElement);
+  found.typed = document.activeElement === first.querySelector("input");
+  found.contrasts = contrasts();
+  document.querySelector("button[data-verdict=pass]").click();
+  found.shown = [...document.querySelectorAll("article:not([hidden])")].map((row) => row.id);
+  found.contrasts.push(...contrasts());
+  found.requests = requests();
+  found.width = [document.documentElement.scrollWidth, innerWidth];
+"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_in_a_browser_keys_walk_the_contact_sheet_and_rate_and_every_text_has_the_contrast_of_wcag_aa(cohort, tmp_path):
+    page = sheet.write_contact_sheet(cohort)
+    found = probe(page, KEYS, tmp_path / "profile", size="390,2000")
+    people = ["sub-ADNI001S0002", "sub-ADNI001S0003", PERSON]
+    assert found["places"] == ["", *people, people[-1], people[1]]
+    assert (found["choice"], found["asks"], found["typed"]) == ("warn", True, True)  # "j" in a field is a letter
+    assert found["shown"] == [PERSON]
+    assert len(found["contrasts"]) > 30 and too_faint(found["contrasts"]) == []
+    assert all(name.startswith(cohort.as_uri()) for name in found["requests"])
+    assert found["width"][0] <= found["width"][1]
 
 
 def test_the_contact_sheet_runs_no_markup_that_a_table_holds(cohort):

@@ -107,6 +107,12 @@ def test_bidsignore_matches_every_other_file_and_no_image_nor_its_sidecar(datase
         assert ignored != (path.name.split(".")[0] in kept), place
 
 
+def test_bidsignore_matches_what_later_stages_add():
+    later = ("recipe.json", "label_rules.tsv", "sub-01/ses-M000/sub-01_ses-M000_response.tsv")
+    for name in later:
+        assert any(fnmatch(f"/{name}", pattern) for pattern in derivative.BIDSIGNORE), name
+
+
 def test_averaged_frames_are_one_frame_with_its_time_in_seconds_after_injection():
     found = derivative.frame_fields({"FramesAveraged": 6, "FramesMinutes": [30.0, 60.0]})
     assert (found["InjectionStart"], found["FrameTimesStart"], found["FrameDuration"]) == (0, [1800.0], [1800.0])
