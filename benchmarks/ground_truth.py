@@ -8,10 +8,10 @@ segments the T1 follows FreeSurfer's, which is about a quarter larger, and `bias
 `direct_minus_registered_percent` tells whether people who are written directly get the volume that is found in scans.
 The thalamus is measured by one rule, what is no fluid in CerebrA's mask: its bias is that of the registration.
 
-`python -m benchmarks.ground_truth OUT --subjects 24`: volumes and SUVR against the truth, left against right, transforms
-there and back, grey matter before and after modulation, and the same people written directly on the grid against the
-registered ones. `--anatomies DIR` gives the people real heads, so that their T1s are not made by warping the very
-template that they are registered to. What is finished is not done again.
+`python -m benchmarks.ground_truth OUT --subjects 24`: volumes and SUVR against the truth, left against right,
+transforms there and back, grey matter before and after modulation, and the same people written directly on the grid
+against the registered ones. `--anatomies DIR` gives the people real heads, so that their T1s are not made by warping
+the very template that they are registered to. What is finished is not done again.
 """
 
 from __future__ import annotations
