@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,10 @@ RENAMED = {
     "strata": "nuisance_groups",
     "within_strata": "within_nuisance_groups",
 }
+
+
+# Each call would compile every annotation again.
+hints_of = functools.cache(typing.get_type_hints)
 
 
 def build(kind: type, values: Mapping[str, Any], place: str) -> Any:
@@ -44,7 +49,7 @@ def read(kind: type, values: Mapping[str, Any], place: str, mistakes: list[str])
     if not isinstance(values, Mapping):
         mistakes.append(f"{place} is {values!r}; expected keys and values")
         return None
-    before, hints = len(mistakes), typing.get_type_hints(kind)
+    before, hints = len(mistakes), hints_of(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     mistakes += [_unknown(place, key, [*fields]) for key in values if key not in fields]
     for name, f in fields.items():

@@ -14,6 +14,11 @@ from pathlib import Path
 # few numbers spend their time waiting for each other: they doubled the processor time of some tests.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+# glibc would give the memory of every large array back to the system, which then clears the next one's page by page.
+for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+    os.environ.setdefault(variable, str(2**32))
+# Nothing that an import makes is garbage: the collector rests until all is imported.
+gc.disable()
 
 import pytest  # noqa: E402
 from filelock import FileLock  # noqa: E402
@@ -25,6 +30,8 @@ def pytest_collection_finish() -> None:
     """What was imported stays to the end: the garbage collector need not go through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

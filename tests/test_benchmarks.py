@@ -71,7 +71,10 @@ def test_registration_finds_the_volumes_and_uptake_that_were_put_in(tmp_path: Pa
     assert result["subjects"] == 4
     assert result["hippocampal volume"]["r"] > 0.8
     assert result["meta-ROI SUVR"]["r"] > 0.9
-    assert abs(result["hippocampal volume"]["bias_percent"]) < 8
+    # CerebrA's hippocampus is smaller than the segmented one, by as much in people who are written directly.
+    assert abs(result["hippocampal volume"]["direct_minus_registered_percent"]) < 8
+    assert result["thalamic volume"]["r"] > 0.9
+    assert abs(result["thalamic volume"]["bias_percent"]) < 8
     assert abs(result["meta-ROI SUVR"]["bias_percent"]) < 6
     assert result["left against right, hippocampal SUVR"]["r"] > 0.8
     # Coarse registration too: the field and its inverse belong together, and modulation loses no grey matter.

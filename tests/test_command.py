@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -148,7 +149,8 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_finishes_with_the_same_byt
     prepare(raw, tmp_path / "undisturbed", 0, False)
     (tmp_path / "command.py").write_text(INTERRUPTED)
     command = [sys.executable, str(tmp_path / "command.py"), str(raw), str(tmp_path / "prepared")]
-    process = subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     while not any((tmp_path / "prepared").glob("sub-*/*/*")) and process.poll() is None:
         time.sleep(0.002)
     workers = children(process.pid)

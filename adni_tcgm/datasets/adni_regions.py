@@ -98,9 +98,8 @@ def _read_regions(path: str | Path) -> pd.DataFrame:
 def _signature(wide: pd.DataFrame, modality: str, unit: str) -> pd.DataFrame:
     columns = {}
     for region in SIGNATURE[modality]:
-        sides = _sides(wide, region)
-        both = sides.sum if modality == "mri" else sides.mean
-        columns[f"{region}_{unit}"] = both(axis=1, skipna=False)
+        both = _sum_of_sides(wide, region)
+        columns[f"{region}_{unit}"] = both if modality == "mri" else both / len(SIDES)
     return pd.DataFrame(columns, index=wide.index)
 
 
@@ -110,11 +109,13 @@ def _every_side(wide: pd.DataFrame, unit: str) -> pd.DataFrame:
     return wide.set_axis([f"{region}_{side}_{unit}" for region, side in wide.columns], axis=1)
 
 
-def _sides(wide: pd.DataFrame, region: str) -> pd.DataFrame:
+def _sum_of_sides(wide: pd.DataFrame, region: str) -> pd.Series:
+    """Missing where a side is missing."""
     missing = [side for side in SIDES if (region, side) not in wide.columns]
     if missing:
         raise ValueError(f"regions.tsv has no row for region {region!r}, side {missing[0]!r}")
-    return wide[[(region, side) for side in SIDES]]
+    left, right = (wide[region, side] for side in SIDES)
+    return left + right
 
 
 def summaries(path: str | Path, sample_ids: Sequence[str]) -> pd.DataFrame:
@@ -130,7 +131,7 @@ def summaries(path: str | Path, sample_ids: Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"{Path(path) / 'regions.tsv'} has no row for region {META_ROI[0]!r}, side {META_ROI[1]!r}")
     return pd.DataFrame(
         {
-            "hippocampus_ml": _sides(wide["volume_ml"], "hippocampus").sum(axis=1, skipna=False),
+            "hippocampus_ml": _sum_of_sides(wide["volume_ml"], "hippocampus"),
             "meta_roi_suvr": wide["suvr"][META_ROI],
             "age": pd.to_numeric(people.age),
             "sex": people.sex,

@@ -212,6 +212,16 @@ def test_all_regions_have_one_feature_for_each_side(prepared):
     assert "hippocampus_left_volume_per_tiv" in splits.norms.feature.tolist()
 
 
+def test_a_signature_region_is_the_sum_of_both_volumes_and_the_mean_of_both_suvrs(prepared):
+    both, each = (
+        load(regions(prepared, regions=r), 0).norms.set_index("feature")["mean"] for r in ("signature", "all")
+    )
+    for name, parts in (("hippocampus_volume_per_tiv", 1), ("precuneus_suvr", 2)):
+        region, unit = name.split("_", 1)
+        left, right = (each[f"{region}_{side}_{unit}"] for side in ("left", "right"))
+        assert both[name] == pytest.approx((left + right) / parts)
+
+
 def change_suvr(folder: PreparedFolder, person: str, region: str | None, value: float) -> None:
     table = pd.read_csv(folder.path / "regions.tsv", sep="\t")
     rows = (table.participant_id == person) & ((table.region == region) if region else True)

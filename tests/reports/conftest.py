@@ -1,4 +1,4 @@
-"""A tiny cohort in the file contract: a prepared folder with smooth random maps, four runs and their baselines."""
+"""A tiny cohort in the file contract: a prepared folder with random maps, four runs and their baselines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from reports import evidence
@@ -30,14 +29,14 @@ WITHOUT_PET, RAW, FAILED, OLD = 51, 50, 52, 53  # rows of test people
 
 def write_map(path: Path, generator: np.random.Generator, low: float, high: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(smooth_map(generator.uniform(low, high, (10, 10, 10)).tobytes()))
+    path.write_bytes(blocks_map(generator.uniform(low, high, (10, 10, 10)).tobytes()))
 
 
 @cache
-def smooth_map(coarse: bytes) -> bytes:
-    """A file of 80 x 80 x 80 voxels from 10 x 10 x 10 values; every cohort here draws the same ones."""
-    values = ndimage.zoom(np.frombuffer(coarse).reshape(10, 10, 10), 8, order=1)
-    values = (np.round(64 * values) / 64).astype(np.float32)  # compressed in a third of the time
+def blocks_map(coarse: bytes) -> bytes:
+    """A file of 80 x 80 x 80 voxels, each of 10 x 10 x 10 values a cube, which packs and unpacks fast; every cohort
+    here draws the same ones."""
+    values = np.kron(np.frombuffer(coarse).reshape(10, 10, 10), np.ones((8, 8, 8))).astype(np.float32)
     return gzip.compress(nib.Nifti1Image(values, AFFINE).to_bytes(), compresslevel=1, mtime=0)
 
 

@@ -14,6 +14,8 @@ from preprocessing.intake.dicom import convert
 from preprocessing.intake.dicom_choice import rank_series
 from preprocessing.steps.orient import ScanError
 
+# A reader of DICOM that is spawned, as of every command: test_intake_dicom.py and test_isolation.py.
+pytestmark = pytest.mark.usefixtures("forked")
 PERSON, SCALED, DYNAMIC = "011_S_4105", "MPR; GradWarp; B1 Correction; N3; Scaled", "Co-registered Dynamic"
 AVERAGED = "Co-registered, Averaged"
 AFFINE = np.diag([2.0, 2, 2, 1])

@@ -14,6 +14,8 @@ from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake import listing
 from preprocessing.intake.labels import LabelRule
 
+# A reader of DICOM that is spawned, as of every command: test_intake_dicom.py and test_isolation.py.
+pytestmark = pytest.mark.usefixtures("forked")
 SEED_AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 SCALED = "MPR; GradWarp; B1 Correction; N3; Scaled"
 FDG_8MM = "Coreg, Avg, Std Img and Vox Siz, Uniform Resolution"

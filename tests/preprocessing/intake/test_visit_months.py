@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -54,13 +55,16 @@ def test_a_visit_that_counts_from_a_phase_says_nothing_about_the_month(download,
     assert (person.session_id, person.label.label, person.label.reason) == ("ses-M084", "", "not_mci")
 
 
-@pytest.mark.parametrize("visit", ["v02", "ADNI2 Screening MRI-New Pt", "v01", "v03", "sc"])
-@pytest.mark.parametrize("months", [-4, -1, 0])
-def test_a_screening_scan_up_to_four_months_before_baseline_is_month_zero(download, visit, months):
-    download.add_image(PERSON, SCALED, visit=visit, date=day(months))
-    add_course(download)
-    (person,) = adni.read_download(download.write()).people
-    assert (person.session_id, person.label.reason) == ("ses-M000", "censored")
+def test_a_screening_scan_up_to_four_months_before_baseline_is_month_zero(download):
+    """One download of a person for each visit and month."""
+    visits, months = ("v02", "ADNI2 Screening MRI-New Pt", "v01", "v03", "sc"), (-4, -1, 0)
+    scans = {f"011_S_{4000 + i}": scan for i, scan in enumerate(itertools.product(visits, months))}
+    for ptid, (visit, month) in scans.items():
+        download.add_image(ptid, SCALED, visit=visit, date=day(month))
+        add_course(download, PTID=ptid, RID=ptid[6:])
+    people = {person.participant_id[-4:]: person for person in adni.read_download(download.write()).people}
+    read = {scan: (people[ptid[6:]].session_id, people[ptid[6:]].label.reason) for ptid, scan in scans.items()}
+    assert len(read) == 15 and read == dict.fromkeys(read, ("ses-M000", "censored"))
 
 
 def test_a_scan_more_than_four_months_before_baseline_is_left_out(download):
