@@ -20,7 +20,7 @@ from scipy.stats import norm
 from tqdm import tqdm
 
 from adni_tcgm.evaluation.agreement import explain_agreement
-from adni_tcgm.evaluation.calibration import bootstrap_calibrations, probability_intervals
+from adni_tcgm.evaluation.calibration import draw_calibrations, probability_intervals
 from adni_tcgm.evaluation.clinical import calibration_line, compare_decisions, cumulative_incidence, log_rank
 from reports.drift import standardized_difference
 from reports.intervals import accuracy_interval, auc_interval, balanced_accuracy_interval
@@ -30,7 +30,6 @@ REPLICATES = 2000
 CONVERTERS = 0.4  # share of them
 HAZARDS = np.array([0.02, 0.005])  # a month: of conversion, of death
 HORIZON = 36
-CALIBRATION_DRAWS = 100
 
 Limits = tuple[float, float] | None
 
@@ -114,24 +113,25 @@ def draw_standardized_difference(rng: np.random.Generator, people: int, differen
     return standardized_difference(rng.normal(size=people), rng.normal(difference, 1.3, people // 2))[1:]
 
 
-def draw_probability(rng: np.random.Generator, people: int, truth: float) -> Limits:
-    """Of a person, from calibration on `people` labels; the raw log odds are `1/SLOPE` times the true ones."""
-    log_odds = rng.normal(0, 1.2, people)
-    labels = (rng.random(people) < expit(log_odds)).astype(int)
+def draw_probability(rng: np.random.Generator, people: int, slope: float) -> Limits:
+    """P(converter) by both modalities of somebody drawn from the population, from calibration on `people` labels.
 
-    def posterior(log_odds: np.ndarray) -> dict[str, np.ndarray]:
-        raw = log_odds / SLOPE
-        return {"mri": -np.logaddexp(0, np.stack([raw, -raw], 1))}
-
-    drawn = bootstrap_calibrations(
-        posterior(log_odds), labels, np.ones((people, 1), bool), np.log([0.5, 0.5]), CALIBRATION_DRAWS
-    )
-    person = posterior(np.array([np.log(truth / (1 - truth))]))
-    low, high = probability_intervals(drawn, person, np.ones((1, 1), bool))["mri"][0, 1]
-    return low, high
-
-
-SLOPE = 0.7
+    Each modality's log odds are right but for a factor of 1 / slope; given the class the modalities are independent.
+    """
+    labels = np.append(classes(rng, people), rng.random() < CONVERTERS).astype(int)
+    d = 1.1
+    log_odds = d * rng.normal(size=(2, people + 1)) + d**2 * (labels - 0.5)
+    log_prior = np.log([1 - CONVERTERS, CONVERTERS])
+    prior = log_prior[1] - log_prior[0]
+    truth = expit(log_odds.sum(0) + prior)[-1]
+    raw = (log_odds + prior) / slope
+    posteriors = {name: -np.logaddexp(0, np.stack([x, -x], 1)) for name, x in zip(("mri", "pet"), raw, strict=True)}
+    present = np.ones((people, 2), bool)
+    drawn = draw_calibrations({name: p[:-1] for name, p in posteriors.items()}, labels[:-1], present, log_prior)
+    person = {name: p[-1:] for name, p in posteriors.items()}
+    low, high = probability_intervals(drawn, person, present[:1])["all"][0, 1]
+    # As a distance, so that the truth that it should hold does not depend on the person.
+    return (low - truth + slope, high - truth + slope)
 
 
 def draw_log_rank(rng: np.random.Generator, people: int, _: float) -> float:
@@ -162,7 +162,7 @@ FIGURES = {
     "calibration slope": Figure(draw_calibration_slope, (1.0,)),
     "cumulative incidence at": Figure(draw_incidence, (12, 24, 36), (20, 40, 100)),
     "standardized difference": Figure(draw_standardized_difference, (0.0, 0.5, 1.0), (20, 60, 120)),
-    "a person's probability": Figure(draw_probability, (0.2, 0.5, 0.8), (18, 60)),
+    "a person's probability": Figure(draw_probability, (1.0, 0.5), (18, 60)),
     "log-rank test": Figure(draw_log_rank, (0.0,)),
     "McNemar's exact test": Figure(draw_mcnemar, (0.7,)),
     "test of the agreement": Figure(draw_agreement, (0.0,), (60, 180)),
