@@ -14,10 +14,9 @@ from adni_tcgm.evaluation.clinical import (
     net_benefit,
     predictive_values,
 )
-from adni_tcgm.evaluation.intervals import bootstrap_interval
 from reports import performance
 from reports.gathering import Cohort
-from reports.intervals import auc, auc_interval
+from reports.intervals import accuracy_interval, auc, auc_interval, balanced_accuracy, balanced_accuracy_interval
 from reports.records import CLASSES, Run
 from reports.survival import survival_section
 from reports.tables import SMALLEST_CELL, fixed, hide_small_cells
@@ -26,7 +25,6 @@ RAW, CALIBRATED = "p_converter", "p_calibrated_converter"
 # Magnets of 1.5 tesla are told from those of 3.
 STRONG_MAGNET = 2.5
 THRESHOLDS = np.linspace(0.01, 0.8, 80)
-DRAWS = 1000
 
 
 def labeled_rows(run: Run, split: str, modality: str = "all") -> pd.DataFrame:
@@ -66,14 +64,7 @@ def tabulate_calibration(runs: list[Run]) -> list[dict[str, str]]:
     return table
 
 
-def balanced_accuracy(labels: np.ndarray, right: np.ndarray) -> float | None:
-    if len(np.unique(labels)) < 2:
-        return None
-    return float(np.mean([right[labels == c].mean() for c in (0, 1)]))
-
-
-def _with_interval(metric, labels: np.ndarray, right: np.ndarray) -> str:
-    value, limits = metric(labels, right), bootstrap_interval(metric, labels, right, draws=DRAWS)
+def _with_interval(value: float | None, limits: tuple[float, float] | None) -> str:
     return show(Estimate(value, *limits)) if value is not None and limits else "–"
 
 
@@ -82,12 +73,13 @@ def tabulate_decisions(cohort: Cohort) -> list[dict[str, str]]:
     reference, table = labeled_rows(cohort.headline, "test"), []
     for run in cohort.runs:
         rows = labeled_rows(run, "test")
-        labels = rows["converter"].to_numpy()
+        converter = rows["converter"].to_numpy(bool)
         right = (rows[CALIBRATED] >= 0.5).astype(int) == rows["converter"]
+        hits = right.to_numpy()
         entry = {
             "name": run.title + (" (headline)" if run is cohort.headline else ""),
-            "accuracy": _with_interval(lambda _, hits: float(hits.mean()), labels, right.to_numpy()),
-            "balanced": _with_interval(balanced_accuracy, labels, right.to_numpy()),
+            "accuracy": _with_interval(float(hits.mean()) if len(hits) else None, accuracy_interval(hits)),
+            "balanced": _with_interval(balanced_accuracy(converter, hits), balanced_accuracy_interval(converter, hits)),
             **dict.fromkeys(("headline_only", "this_only", "p"), "–"),
         }
         both = rows.index.intersection(reference.index)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adni_tcgm.evaluation.calibration import Calibration, bootstrap_calibrations
+from adni_tcgm.evaluation.calibration import Calibration, draw_calibrations
 from adni_tcgm.privacy import pseudonym, pseudonym_key
 from reports.deficits import VoxelNorm, fit_voxel_norms, load_voxel_norms
 from reports.norms import Norm, Reference, choose_reference, fit_norms, list_covariates, list_measurements
@@ -129,9 +129,9 @@ def gather_cohort(
 
 
 def redraw_calibration(run: Run, draws: int = CALIBRATION_DRAWS) -> list[Calibration]:
-    """Calibrations from redrawn people on whom the run's was fitted; empty where the run kept none, or applies none."""
+    """What the labels that fitted the run's calibration leave open; empty where the run kept none, or applies none."""
     if "log_prior" not in run.calibration or not run.metrics.get("calibration", {}).get("applied", True):
         return []
     found = list_posteriors(run, run.predictions[run.predictions["split"] == run.calibration_split])
     labels = found.label.map({name: index for index, name in enumerate(CLASSES)}).fillna(-1).to_numpy(int)
-    return bootstrap_calibrations(found.log, labels, found.present, np.array(run.calibration["log_prior"]), draws)
+    return draw_calibrations(found.log, labels, found.present, np.array(run.calibration["log_prior"]), draws)

@@ -14,15 +14,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
-from adni_tcgm.evaluation.intervals import bootstrap_interval
 from adni_tcgm.files import verify_checksums
 from reports.figures import GREY, INK, STYLE, save_svg
+from reports.intervals import accuracy_interval
 from reports.records import describe_calibration
 from reports.study import COLORS, MARKERS, method_title
 from reports.tables import fixed
 from reports.typesetting import show_missing_glyphs, typeset
 
-DRAWS = 1000
 # Beyond this many classes the numbers of a confusion matrix no longer fit their cells.
 MOST_NUMBERED = 12
 
@@ -91,8 +90,7 @@ def tabulate_run(run: GenericRun) -> list[dict[str, str]]:
     rows = []
     for modality in run.modalities:
         table = run.chosen(modality)
-        right = (table["label"] == table["choice"]).to_numpy(float)
-        limits = bootstrap_interval(lambda _, hits: float(hits.mean()), right, right, draws=DRAWS)
+        limits = accuracy_interval((table["label"] == table["choice"]).to_numpy(bool))
         shown = run.metrics["test"].get(modality) or {}
         raw = run.metrics.get("test_uncalibrated", {}).get(modality) or {}
         interval = f" ({fixed(limits[0], 3)} to {fixed(limits[1], 3)})" if limits else ""

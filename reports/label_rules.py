@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from adni_tcgm.evaluation.intervals import bootstrap_interval
 from reports.evidence import CALIBRATED, labeled_rows
 from reports.gathering import Cohort
+from reports.intervals import auc, auc_interval
 from reports.records import CLASSES
 from reports.tables import SMALLEST_CELL, fixed, hide_small_cells
 
 FILE = "label_rules.tsv"
-DRAWS = 1000
 
 
 def load_rules(cohort: Cohort) -> pd.DataFrame:
@@ -43,21 +41,6 @@ def list_outcomes(cohort: Cohort) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)]) if len(test) else parts[0]
 
 
-def weighted_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Chance that a converter scores above a stable person, ties half. labels: (n,) 0 or 1; scores: (n, 2) of score and
-    weight. None where a class is missing.
-
-    >>> round(weighted_auc(np.array([1, 0, 0]), np.array([[0.5, 1], [0.4, 1], [0.6, 0.5]])), 3)
-    0.667
-    """
-    (high, up), (low, down) = (scores[labels == value].T for value in (1, 0))
-    weight = up[:, None] * down[None, :]
-    if not weight.sum():
-        return None
-    wins = (high[:, None] > low[None, :]) + 0.5 * (high[:, None] == low[None, :])
-    return float((wins * weight).sum() / weight.sum())
-
-
 def rules_section(cohort: Cohort) -> dict[str, Any] | None:
     """A row per rule: n of each class, who has none, AUC with its interval; None where no other labels are known."""
     rules, scored = load_rules(cohort), list_outcomes(cohort)
@@ -65,15 +48,13 @@ def rules_section(cohort: Cohort) -> dict[str, Any] | None:
     for name, part in rules.groupby("rule", sort=False):
         labels = part.set_index("sample_id")["label"].reindex(scored.index).fillna("")
         known = labels.isin(CLASSES).to_numpy()
-        converter = (labels[known] == "converter").to_numpy(int)
-        scores = scored.loc[known, ["p", "weight"]].to_numpy()
+        people = (labels[known] == "converter").to_numpy(), *scored.loc[known, ["p", "weight"]].to_numpy().T
         counts = {label: int((labels == label).sum()) for label in CLASSES}
         few = min(counts.values()) < SMALLEST_CELL
-        interval = None if few else bootstrap_interval(weighted_auc, converter, scores, draws=DRAWS)
+        limits = None if few else auc_interval(*people)
         shown = hide_small_cells(counts | {"none": int((~known).sum())}, not cohort.simulated)
-        value = weighted_auc(converter, scores) if interval else None
-        auc = f"{fixed(value)} ({fixed(interval[0])} to {fixed(interval[1])})" if interval else "–"
-        rows.append({"rule": name, **shown, "auc": auc})
+        value = f"{fixed(auc(*people))} ({fixed(limits[0])} to {fixed(limits[1])})" if limits else "–"
+        rows.append({"rule": name, **shown, "auc": value})
     if all(row["auc"] == "–" for row in rows):
         return None
     weight = scored["weight"].min()

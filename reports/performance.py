@@ -109,7 +109,7 @@ def _draw_forest_rows(axes: Axes, rows: list[ForestRow], names: list[str], modal
 
 
 def draw_forest(rows: list[ForestRow], modalities: dict[str, str]) -> bytes:
-    """AUC of every run and baseline, a panel per modality, with 95 % bootstrap intervals; dotted: Bayes."""
+    """AUC of every run and baseline, a panel per modality, with 95 % intervals; dotted: Bayes."""
     names = list(dict.fromkeys(row.title for row in rows if row.kind != "bayes"))
     kinds = {row.title: row.kind for row in rows}
     with matplotlib.rc_context(STYLE):

@@ -27,7 +27,7 @@ def find_probability(run: Run, sample_id: str, modality: str) -> float | None:
 
 
 def find_intervals(cohort: Cohort, sample_id: str) -> dict[str, tuple[float, float]]:
-    """Modality -> 95 % interval of the headline run's probability over redrawn calibration people."""
+    """Modality -> 95 % interval of the headline run's probability over the calibrations that the labels leave open."""
     rows = cohort.headline.predictions
     rows = rows[rows["sample_id"] == sample_id]
     if not cohort.calibrations or rows.empty:
@@ -124,7 +124,7 @@ def _first_note(cohort: Cohort, sample_id: str) -> str:
     """What the figure's marks are, and what would flatter the number."""
     notes = []
     if cohort.calibrations:
-        notes.append(f"Line: 95 % interval over calibration people drawn anew ({_people(cohort.headline)}).")
+        notes.append(f"Line: 95 % interval of the calibration ({_people(cohort.headline)}).")
     if len(cohort.runs) > 1:
         notes.append("Hollow: the other runs, which show disagreement and no interval.")
     if cohort.base_rate:

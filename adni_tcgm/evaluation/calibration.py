@@ -149,33 +149,68 @@ def fit_calibration(
     return Calibration(rescalings | {"all": fit_rescaling(combined[rows], labels[rows], ridge)}, log_prior)
 
 
-def bootstrap_calibrations(
+def draw_calibrations(
     log_posteriors: Mapping[str, np.ndarray],
     labels: np.ndarray,
     present: np.ndarray,
     log_prior: np.ndarray,
     draws: int = 200,
     seed: int = 0,
+    ridge: float = 1.0,
 ) -> list[Calibration]:
-    """`fit_calibration` on labeled samples drawn with replacement, `draws` times: what other people would have given.
+    """Calibrations that the labels leave open: `fit_calibration`, each rescaling drawn from the normal approximation of
+    its posterior (Laplace; MacKay, Information Theory, Inference, and Learning Algorithms, 2003, chapter 27), for which
+    the ridge is the prior; "all" is fitted and drawn anew for each draw of the modalities.
 
-    Arguments as there. Without a labeled sample there is nothing to draw: an empty list.
+    Arguments as there. Without a labeled sample: an empty list.
 
     >>> p, y, present = np.log([[0.8, 0.2], [0.3, 0.7]] * 10), np.array([0, 1] * 10), np.ones((20, 1), bool)
-    >>> len(bootstrap_calibrations({"mri": p}, y, present, np.log([0.5, 0.5]), draws=3))
+    >>> len(draw_calibrations({"mri": p}, y, present, np.log([0.5, 0.5]), draws=3))
     3
     """
     labels, present = _array(labels).astype(int), _array(present).astype(bool)
-    known = np.flatnonzero(labels >= 0)
-    if not len(known):
+    if not (labels >= 0).any():
         return []
     rng = np.random.default_rng(seed)
+    fitted = fit_calibration(log_posteriors, labels, present, log_prior, ridge)
+    values = {name: _array(log_posteriors[name]) for name in fitted.modalities}
+    modalities = {}
+    for column, name in enumerate(values):
+        rows = (labels >= 0) & present[:, column]
+        modalities[name] = _draw_rescalings(
+            fitted.rescalings[name], values[name][rows], labels[rows], ridge, draws, rng
+        )
     found = []
-    for _ in range(draws):
-        rows = rng.choice(known, len(known))
-        drawn = {name: _array(values)[rows] for name, values in log_posteriors.items()}
-        found.append(fit_calibration(drawn, labels[rows], present[rows], log_prior))
+    for draw in range(draws):
+        drawn = {name: rescalings[draw] for name, rescalings in modalities.items()}
+        if modalities:
+            applied = {name: drawn[name].apply(values[name]) for name in drawn}
+            combined, rows = _combine(applied, fitted.log_prior, present), (labels >= 0) & _several(present)
+        else:
+            combined, rows = _array(log_posteriors["all"]), labels >= 0
+        of_all = fit_rescaling(combined[rows], labels[rows], ridge)
+        drawn["all"] = _draw_rescalings(of_all, combined[rows], labels[rows], ridge, 1, rng)[0]
+        found.append(Calibration(drawn, fitted.log_prior))
     return found
+
+
+def _draw_rescalings(
+    fitted: Rescaling, log_posterior: np.ndarray, labels: np.ndarray, ridge: float, draws: int, rng: np.random.Generator
+) -> list[Rescaling]:
+    """From a normal distribution of (log scale, intercepts) around `fitted`, with the curvature of its objective."""
+    log_posterior = np.maximum(log_posterior, SMALLEST_LOG_POSTERIOR)
+    classes, scaled = log_posterior.shape[1], log_posterior / fitted.temperature
+    p = np.exp(fitted.apply(log_posterior))
+    slopes = np.concatenate([scaled[:, :, None], np.broadcast_to(np.eye(classes), (len(p), classes, classes))], axis=2)
+    spread = p[:, :, None] * np.eye(classes) - p[:, :, None] * p[:, None, :]
+    curvature = np.einsum("nci,ncd,ndj->ij", slopes, spread, slopes) + ridge * np.eye(1 + classes)
+    curvature[0, 0] += ((p - np.eye(classes)[labels]) * scaled).sum()
+    precision, axes = np.linalg.eigh(curvature)
+    steps = rng.normal(size=(draws, 1 + classes)) / np.sqrt(np.maximum(precision, ridge)) @ axes.T
+    center = np.array([-np.log(fitted.temperature), *fitted.intercept])
+    return [
+        Rescaling(float(np.exp(-theta[0])), tuple(map(float, theta[1:])), fitted.samples) for theta in center + steps
+    ]
 
 
 def probability_intervals(
@@ -184,12 +219,12 @@ def probability_intervals(
     present: np.ndarray,
     level: float = 0.95,
 ) -> dict[str, np.ndarray]:
-    """Modality or "all" -> (B, C, 2): percentile interval of each posterior over bootstrapped calibrations.
+    """Modality or "all" -> (B, C, 2): interval of each posterior over drawn calibrations, between percentiles.
 
     It holds what few calibration labels leave open, not what another training would have given.
 
     >>> p, present = {"mri": np.log([[0.8, 0.2], [0.3, 0.7]] * 10)}, np.ones((20, 1), bool)
-    >>> drawn = bootstrap_calibrations(p, np.array([0, 1] * 10), present, np.log([0.5, 0.5]), draws=3)
+    >>> drawn = draw_calibrations(p, np.array([0, 1] * 10), present, np.log([0.5, 0.5]), draws=3)
     >>> probability_intervals(drawn, p, present)["all"].shape
     (20, 2, 2)
     """

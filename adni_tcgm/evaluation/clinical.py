@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
+from scipy.stats import norm
 from statsmodels.duration.survfunc import CumIncidenceRight, survdiff
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
@@ -191,8 +192,9 @@ def cumulative_incidence(
     """Share with event 1 by each month where event 2 competes with it: who has had that can have the other no more.
 
     months: (n,) to the event or to the end of observation; event: (n,) 0 censored, 1 the event, 2 the competing one;
-    weights: (n,) of how much each counts. Aalen & Johansen, Scandinavian Journal of Statistics 1978. The interval is
-    the percentile bootstrap over people, for weights as well.
+    weights: (n,) of how much each counts. Aalen & Johansen, Scandinavian Journal of Statistics 1978. The interval has
+    the standard error of a bootstrap over people, for weights as well, on the logit scale: percentiles would miss the
+    truth twice as often as they say with 20 people.
 
     >>> cumulative_incidence([6, 12, 24], [1, 2, 1]).share.round(2).tolist()  # of three, one can convert no more
     [0.0, 0.33, 0.33, 0.67]
@@ -203,7 +205,10 @@ def cumulative_incidence(
     share = _incidence_at(times, months, event, weights)
     people = np.random.default_rng(0).integers(0, len(months), (draws, len(months)))
     drawn = [_incidence_at(times, months[chosen], event[chosen], weights[chosen]) for chosen in people]
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    error = np.std(drawn, axis=0, ddof=1)
+    inside = np.clip(share, 0.5 / len(months), 1 - 0.5 / len(months))
+    half = norm.ppf(0.975) * error / (inside * (1 - inside))
+    low, high = (np.where(error > 0, expit(logit(inside) + side), share) for side in (-half, half))
     return Incidence(
         times, share, np.minimum(low, share), np.maximum(high, share), len(months), int((event == 1).sum())
     )

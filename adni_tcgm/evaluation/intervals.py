@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap intervals, paired differences by the design of the runs, Holm's correction."""
+"""How sure a difference is: paired differences by the design of the runs, Holm's correction."""
 
 from __future__ import annotations
 
@@ -12,34 +12,6 @@ from scipy.stats import t as student
 Metric = Callable[[np.ndarray, np.ndarray], float | None]
 
 NO_DIFFERENCE = "no difference shown"
-
-
-def bootstrap_interval(
-    metric: Metric, labels: np.ndarray, scores: np.ndarray, *, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> tuple[float, float] | None:
-    """Percentile interval of `metric(labels, scores)` over resampled rows; None if no resample has a value.
-
-    >>> share = lambda labels, scores: float(np.mean(labels))
-    >>> low, high = bootstrap_interval(share, np.array([0, 1] * 50), np.zeros(100))
-    >>> low < 0.5 < high
-    True
-    """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    if not len(labels):
-        return None
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(draws):
-        rows = rng.integers(0, len(labels), len(labels))
-        values.append(metric(labels[rows], scores[rows]))
-    return _percentiles([value for value in values if value is not None], level)
-
-
-def _percentiles(values: Sequence[float], level: float) -> tuple[float, float] | None:
-    if not len(values):
-        return None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def evaluate_modalities(
 def binary_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Chance that a sample of class 1 scores above one of class 0, ties counting half; None when one class is missing.
 
-    Equal to sklearn's `roc_auc_score` and several times faster, for use inside a bootstrap.
+    Equal to sklearn's `roc_auc_score` and several times faster, for use inside a jackknife.
 
     >>> binary_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.6, 0.9]))
     0.875

@@ -33,6 +33,7 @@ class PVCC:
 
     classifier: not used, since every view is linear.
     ridge: values of λ₁ to choose from by the log-loss of "all" on validation, for inputs scaled to mean square norm 1.
+        Without validation labels, by that of visible labels, each predicted by regressions that leave it out.
     consistency: values of λ₂, chosen together with λ₁. 0 leaves the shared labels alone.
     iterations: projected gradient steps of the label matrix. This and both grids are ours; with λ₂ > 0 the search has
         not settled after 100 steps, and going on did not help on the toys tried.
@@ -51,7 +52,7 @@ class PVCC:
         return LinearViews(spec.modalities, spec.log_prior)
 
     def fit(self, splits: Splits, config: TrainConfig) -> Fitted:
-        """Solve for every λ₁ and λ₂ and keep the pair with the lowest validation log-loss, the first without labels."""
+        """Solve for every λ₁ and λ₂ and keep the pair with the lowest log-loss on validation, or left out."""
         prior = label_prior(splits.train.labels, len(splits.classes), config.prior_smoothing).log()
         validation = splits.validation.select(splits.validation.labels != UNLABELED)
         best, lowest = None, float("inf")
@@ -61,7 +62,10 @@ class PVCC:
                 labels = optimize_labels(views, splits.train.labels, prior.exp(), consistency, self.iterations)
                 model = LinearViews(splits.modalities, prior)
                 model.solve(views, labels)
-                loss = model.choose_scales(validation)
+                if len(validation):
+                    loss = model.choose_scales(model.scores(validation), validation.labels)
+                else:
+                    loss = model.choose_scales(*_left_out(views, labels, splits.train))
                 if loss < lowest:
                     best, lowest = model, loss
         return Fitted(self, best.eval(), splits.classes, splits.modalities, prior, [], config, 0)
@@ -99,6 +103,11 @@ class View:
         """The least of ½‖XW + 1bᵀ - F‖² + λ₁/2 ‖W‖² over W and b for F (n, C), and its gradient (n, C)."""
         residual = self.ridge * self.dual @ (labels - labels.mean(0))
         return 0.5 * (labels * residual).sum().item(), residual
+
+    def left_out(self, labels: Tensor) -> Tensor:
+        """(n, C) scores of the regression onto F (n, C), each of one that was not fitted on that sample's own row."""
+        rows = labels - labels.mean(0)
+        return rows - self.dual @ rows / self.dual.diagonal().unsqueeze(1)
 
     def similarity_loss(self, labels: Tensor) -> tuple[float, Tensor]:
         """The least of ½‖S - F T Fᵀ‖² / n over T for F (n, C), up to a constant, and its gradient (n, C)."""
@@ -204,24 +213,25 @@ class LinearViews(nn.Module):
                 linear.bias.copy_(-view.center @ weights)
 
     @torch.no_grad()
-    def choose_scales(self, validation: MultimodalBatch) -> float:
-        """Set each scale to the one of `SCALES` with the lowest log-loss; returns that of "all"."""
+    def choose_scales(self, found: Mapping[str, tuple[Tensor, Tensor]], labels: Tensor) -> float:
+        """Set each scale to the one of `SCALES` with the lowest log-loss; returns that of "all". found: of `scores`."""
         lowest = 0.0
-        for name, (scores, present) in self._scores(validation).items():
+        for name, (scores, present) in found.items():
             if present.any():
                 logits = SCALES.view(-1, 1, 1) * scores[present] + self.log_prior
-                labels = validation.labels[present].expand(len(SCALES), -1)
-                losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
+                losses = F.cross_entropy(
+                    logits.transpose(1, 2), labels[present].expand(len(SCALES), -1), reduction="none"
+                ).mean(1)
                 self.scales[name].copy_(SCALES[losses.argmin()])
                 lowest = losses.min().item()
         return lowest
 
     def forward(self, batch: MultimodalBatch) -> dict[str, Tensor]:
         """Log-posteriors (B, C) by modality and "all"; the log prior where a modality is absent."""
-        scores = self._scores(batch)
+        scores = self.scores(batch)
         return {name: (self.scales[name] * s + self.log_prior).log_softmax(-1) for name, (s, _) in scores.items()}
 
-    def _scores(self, batch: MultimodalBatch) -> dict[str, tuple[Tensor, Tensor]]:
+    def scores(self, batch: MultimodalBatch) -> dict[str, tuple[Tensor, Tensor]]:
         """(B, C) scores, zeros where absent, and (B,) presence, for each modality and last for "all"."""
         found = {}
         for column, (name, inputs) in enumerate(batch.inputs.items()):
@@ -229,6 +239,23 @@ class LinearViews(nn.Module):
             scores = self.log_prior.new_zeros(len(batch), len(self.log_prior))
             scores[present] = self.views[name](inputs[present].flatten(1))
             found[name] = scores, present
-        total = sum(scores for scores, _ in found.values())
-        found["all"] = total / batch.present.sum(1, keepdim=True), batch.present.any(1)
-        return found
+        return found | {"all": _mean_score(found)}
+
+
+def _mean_score(found: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Of the modalities that are present."""
+    counts = torch.stack([present for _, present in found.values()]).sum(0)
+    return sum(scores for scores, _ in found.values()) / counts.unsqueeze(1), counts > 0
+
+
+def _left_out(
+    views: Sequence[View], labels: Tensor, train: MultimodalBatch
+) -> tuple[dict[str, tuple[Tensor, Tensor]], Tensor]:
+    """Scores as of `LinearViews.scores`, of samples with a visible label, none fitted on its own; and their labels."""
+    known, found = train.labels != UNLABELED, {}
+    for view, name in zip(views, train.inputs, strict=True):
+        scores, present = torch.zeros_like(labels), torch.zeros(len(labels), dtype=torch.bool)
+        if len(view.index):
+            scores[view.index], present[view.index] = view.left_out(labels[view.index]), True
+        found[name] = scores[known].float(), present[known]
+    return found | {"all": _mean_score(found)}, train.labels[known]

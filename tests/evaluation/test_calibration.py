@@ -9,7 +9,8 @@ from scipy.special import log_softmax
 
 from adni_tcgm.evaluation.calibration import (
     Calibration,
-    bootstrap_calibrations,
+    Rescaling,
+    draw_calibrations,
     fit_calibration,
     fit_rescaling,
     probability_intervals,
@@ -168,7 +169,7 @@ def test_intervals_narrow_with_more_labels_and_hold_the_estimate():
     for samples in (60, 1500):
         log_posteriors, labels, present = two_modalities(samples)
         calibration = fit_calibration(log_posteriors, labels, present, UNIFORM)
-        drawn = bootstrap_calibrations(log_posteriors, labels, present, UNIFORM, draws=60)
+        drawn = draw_calibrations(log_posteriors, labels, present, UNIFORM, draws=60)
         limits = probability_intervals(drawn, log_posteriors, present)["all"]
         estimate = np.exp(calibration.apply(log_posteriors, present)["all"])
         assert np.mean((limits[..., 0] <= estimate) & (estimate <= limits[..., 1])) > 0.95
@@ -176,9 +177,33 @@ def test_intervals_narrow_with_more_labels_and_hold_the_estimate():
     assert widths[1] < 0.4 * widths[0]
 
 
-def test_without_labels_there_is_no_bootstrap():
+def test_drawn_rescalings_spread_as_the_curvature_of_the_fit_says():
+    """Against numerical second differences of the penalized log-loss of 60 samples and three classes."""
+    rng, ridge = np.random.default_rng(0), 1.0
+    x = rng.normal(size=(60, 3))
+    x -= np.logaddexp.reduce(x, axis=1, keepdims=True)
+    labels = np.array([rng.choice(3, p=p) for p in np.exp(x)])
+    given = {"all": x}, labels, np.ones((60, 0), bool), np.log(np.ones(3) / 3)
+    fitted = fit_calibration(*given, ridge).rescalings["all"]
+    center, step = np.array([-np.log(fitted.temperature), *fitted.intercept]), 1e-3 * np.eye(4)
+
+    def objective(theta):
+        rescaled = Rescaling(np.exp(-theta[0]), tuple(theta[1:]), 60).apply(x)
+        return -rescaled[np.arange(60), labels].sum() + ridge / 2 * theta @ theta
+
+    def slope(theta):
+        return np.array([(objective(theta + a) - objective(theta - a)) / 2e-3 for a in step])
+
+    curvature = np.array([(slope(center + a) - slope(center - a)) / 2e-3 for a in step])
+    drawn = [calibration.rescalings["all"] for calibration in draw_calibrations(*given, draws=2000)]
+    thetas = np.array([[-np.log(found.temperature), *found.intercept] for found in drawn])
+    np.testing.assert_allclose(np.cov(thetas.T), np.linalg.inv(curvature), atol=0.08)
+    np.testing.assert_allclose(thetas.mean(0), center, atol=0.08)
+
+
+def test_without_labels_no_calibration_is_drawn():
     log_posteriors, labels, present = two_modalities(20)
-    assert bootstrap_calibrations(log_posteriors, np.full_like(labels, -1), present, UNIFORM) == []
+    assert draw_calibrations(log_posteriors, np.full_like(labels, -1), present, UNIFORM) == []
 
 
 def test_the_same_evidence_means_less_where_fewer_convert():

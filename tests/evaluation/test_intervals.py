@@ -9,7 +9,6 @@ from adni_tcgm.evaluation.intervals import (
     NO_DIFFERENCE,
     Difference,
     PairedRun,
-    bootstrap_interval,
     holm,
     paired_difference,
     verdicts,
@@ -28,19 +27,6 @@ def toy_run(rng: np.random.Generator, effect: float, cohort: str, people: int = 
     right = [rng.random(people) < 0.6 + effect + shift, rng.random(people) < 0.6]
     first, second = (np.where(r, labels, 1 - labels) - 0.5 for r in right)
     return PairedRun([f"{cohort}-{i}" for i in range(people)], labels, first, second)
-
-
-def test_the_interval_of_an_accuracy_is_close_to_the_normal_one():
-    labels = np.ones(400)
-    scores = np.where(np.arange(400) < 300, 1, -1)
-    low, high = bootstrap_interval(accuracy, labels, scores)
-    half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
-    assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.01)
-
-
-def test_resamples_without_an_answer_are_skipped():
-    assert bootstrap_interval(binary_auc, np.zeros(5), np.arange(5)) is None
-    assert bootstrap_interval(binary_auc, np.array([0, 0, 1]), np.arange(3)) == (1, 1)
 
 
 def test_independent_seeds_give_the_t_interval_of_their_differences():

@@ -89,6 +89,16 @@ def test_the_solution_in_the_sample_space_is_the_usual_ridge_regression(batch: M
     torch.testing.assert_close(scores, (x @ weights).float())
 
 
+def test_a_left_out_score_is_that_of_a_regression_without_the_sample(batch: MultimodalBatch) -> None:
+    """The centers, of inputs and of labels, stay those of all samples."""
+    view, labels = View(batch, "view0", ridge=0.3), labels_on_simplex(12)
+    rows, found = labels - labels.mean(0), view.left_out(labels)
+    for i in range(12):
+        x, y = (torch.cat([values[:i], values[i + 1 :]]) for values in (view.inputs, rows))
+        weights = torch.linalg.solve(x.T @ x + 0.3 * torch.eye(4), x.T @ y)
+        torch.testing.assert_close(found[i], view.inputs[i] @ weights)
+
+
 def test_what_stands_in_absent_rows_changes_nothing_and_they_get_the_prior(
     gaussian_toy: Callable[..., Splits], with_gaps: Callable[..., MultimodalBatch]
 ) -> None:
@@ -119,8 +129,17 @@ def test_it_fits_without_any_validation_label(gaussian_toy: Callable[..., Splits
     splits = gaussian_toy(labeled=20)
     nobody = replace(splits.validation, labels=torch.full_like(splits.validation.labels, UNLABELED))
     fitted = PVCC(MLPConfig(), iterations=2).fit(replace(splits, validation=nobody), TrainConfig())
-    assert predict(fitted, splits.test)["all"].isfinite().all()
+    said = predict(fitted, splits.test)["all"]
+    assert (said.argmax(1) == splits.test.labels).float().mean() > 0.5  # of four classes
     assert (fitted.history, fitted.best_step) == ([], 0)
+
+
+def test_without_validation_labels_the_scores_outweigh_an_unequal_prior(gaussian_toy: Callable[..., Splits]) -> None:
+    """A scale of 1 leaves the shrunk scores of few labels below the shares of the classes among these."""
+    splits = gaussian_toy(labeled=20)
+    nobody = replace(splits.validation, labels=torch.full_like(splits.validation.labels, UNLABELED))
+    fitted = PVCC(None, (1.0,), (0.0,)).fit(replace(splits, validation=nobody), TrainConfig())
+    assert fitted.model.scales["all"] > 2
 
 
 def test_it_keeps_the_settings_with_the_lowest_loss_on_validation_and_draws_nothing(

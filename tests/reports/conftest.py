@@ -16,14 +16,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from reports import evidence
 from reports.gathering import redraw_calibration
 
 AFFINE = np.array([[2.0, 0, 0, -80], [0, 2.0, 0, -102], [0, 0, 2.0, -92], [0, 0, 0, 1]])
 REGIONS = ("hippocampus", "entorhinal", "lateral_ventricle", "isthmus_cingulate", "precuneus", "inferior_parietal")
 SPLIT_SIZES = {"train": 40, "validation": 10, "test": 12}
 RUNS = {("voxels", "tcgm"): 0.61, ("regions", "tcgm"): 0.55, ("voxels", "ce"): 0.50, ("regions", "ce"): 0.66}
-DRAWS, RESAMPLES = 5, 50
+DRAWS = 5
 WITHOUT_PET, RAW, FAILED, OLD = 51, 50, 52, 53  # rows of test people
 
 
@@ -196,7 +195,6 @@ def build_outputs(root: Path, simulated: bool = True, change=None) -> Path:
 def few_draws() -> Iterator[None]:
     """Five draws of the calibration and not two hundred: no test here is about the width of an interval."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "DRAWS", RESAMPLES)
         patch.setattr(redraw_calibration, "__defaults__", (DRAWS,))
         yield
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from reports.__main__ import main
 from reports.cohort import describe_cohort
 from reports.gathering import gather_cohort
-from reports.intervals import auc
-from reports.label_rules import list_outcomes, rules_section, weighted_auc
+from reports.label_rules import list_outcomes, rules_section
 from reports.records import load_prepared, load_run
 from reports.scans import COLUMNS, list_scans
 from tests.reports.conftest import build_outputs, run_folders
@@ -46,16 +44,6 @@ def test_people_without_a_label_count_as_the_test_split_does_of_the_labeled(coho
     scored = list_outcomes(cohort)
     assert scored["weight"].round(6).value_counts().to_dict() == {1.0: 11, round(11 / 59, 6): 1}
     assert scored.index[scored["weight"] < 1].tolist() == ["sub-SIM0003_ses-M000"]
-
-
-def test_equal_weights_give_the_plain_auc_and_doubling_a_weight_doubles_the_person():
-    rng = np.random.default_rng(0)
-    labels, scores = np.arange(12) % 2, rng.normal(size=12)
-    equal = np.column_stack([scores, np.full(12, 0.3)])
-    assert weighted_auc(labels, equal) == pytest.approx(auc(labels == 1, scores))
-    heavy = np.column_stack([scores, [2.0, *[1.0] * 11]])
-    twice = auc(np.append(labels, labels[0]) == 1, np.append(scores, scores[0]))
-    assert weighted_auc(labels, heavy) == pytest.approx(twice)
 
 
 def test_without_other_labels_there_is_no_such_section(cohort):
