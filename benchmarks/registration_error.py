@@ -74,8 +74,8 @@ def fit_smoothing(errors: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 def measure(brains: list[Brain], prepared: Path, tiv_ml: np.ndarray) -> registration_error.Error:
     """The error of these people. tiv_ml: their intracranial volumes as found."""
-    inside = template.brain_mask()
-    displacements, grays, noises, log_suvrs, sizes = [], [], [], [], []
+    inside, places = template.brain_mask(), registration_error.fine_places()
+    displacements, grays, rests, log_suvrs, sizes = [], [], [], [], []
     for brain in brains:
         maps, transforms = found_maps(prepared, brain.person)
         moved = displacement_error(brain, transforms)
@@ -83,7 +83,8 @@ def measure(brains: list[Brain], prepared: Path, tiv_ml: np.ndarray) -> registra
         expected = registration_error.displaced_tissues(brain, full)[0]
         difference = maps["gray"] - expected
         coarse = deformation.coarsen(difference)
-        noises.append((difference - deformation.refine(coarse))[inside & (expected > 0)].std())
+        rest = difference - deformation.refine(coarse)
+        rests += [rest.ravel()[places], rest[::-1].ravel()[places]]  # the template is symmetric
         grays.append(coarse[kept()])
         ratio = np.log(np.clip(maps["suvr"], 0.05, 5)) - np.log(np.clip(brain.suvr, 0.05, 5))
         log_suvrs.append(deformation.coarsen(ratio)[kept()])
@@ -105,7 +106,8 @@ def measure(brains: list[Brain], prepared: Path, tiv_ml: np.ndarray) -> registra
         np.stack(log_suvrs),
         np.stack(grays),
         **best,
-        gray_sd=float(np.mean(noises)),
+        gray_mean=np.mean(rests, 0),
+        gray_sd=np.std(rests, 0),
         size_bias=float(np.mean(sizes)),
         size_sd=float(np.std(sizes)),
         tiv_ratio=float(ratios.mean()),

@@ -25,7 +25,8 @@ from preprocessing.subject.stamps import ALIGNMENT
 STAGE = 9
 FILE = "registration_error.npz"
 MAPS = ("displacement", "log_suvr", "gray")
-NUMBERS = ("sigma_voxels", "gain", "gray_sd", "size_bias", "size_sd", "tiv_ratio", "tiv_ratio_sd")
+FINE = ("gray_mean", "gray_sd")
+NUMBERS = ("sigma_voxels", "gain", "size_bias", "size_sd", "tiv_ratio", "tiv_ratio_sd")
 MEAN_SOFTNESS = 1.5  # voxels of 4 mm: the mean of few people has noise that the mean of all has not
 # Parts of the brain draw their errors apart: two halves along each axis, with soft borders (mm).
 BORDER_MM = 20.0
@@ -36,9 +37,9 @@ class Error:
     """What was found beyond what was put in, of N measured people, at the n voxels `kept` of the 4 mm grid.
 
     displacement (N, 3, n) mm: on the template, beyond gain * (smooth(true, sigma) - true), of the true displacement.
-    log_suvr (N, n): found less true. gray (N, n): segmented grey matter less that at the displaced place; gray_sd:
-    noise of a voxel beyond it. size: log of the head's volume, found less true; tiv: intracranial volume over the
-    true volume of the template's brain mask.
+    log_suvr (N, n): found less true. gray (N, n): segmented grey matter less that at the displaced place; gray_mean,
+    gray_sd (m,): of what is left of it in single voxels of 2 mm, at `fine_places`. size: log of the head's volume,
+    found less true; tiv: intracranial volume over the true volume of the template's brain mask.
     """
 
     displacement: np.ndarray
@@ -46,7 +47,8 @@ class Error:
     gray: np.ndarray
     sigma_voxels: float
     gain: float
-    gray_sd: float
+    gray_mean: np.ndarray
+    gray_sd: np.ndarray
     size_bias: float
     size_sd: float
     tiv_ratio: float
@@ -121,7 +123,7 @@ def _parts() -> np.ndarray:
 def save(error: Error, stamp: str) -> None:
     """Write the file beside this module, in steps of 1/127 of each map's largest value."""
     content = {name: np.float32(getattr(error, name)) for name in NUMBERS}
-    for name in MAPS:
+    for name in (*MAPS, *FINE):
         values = getattr(error, name)
         scale = max(float(np.abs(values).max()), 1e-6) / 127
         content |= {name: np.rint(values / scale).astype(np.int8), f"{name}_scale": np.float32(scale)}
@@ -134,7 +136,7 @@ def measured() -> Error:
     """The error as measured."""
     with files("preprocessing.simulated").joinpath(FILE).open("rb") as handle:
         content = np.load(handle, allow_pickle=False)
-        maps = {name: content[name].astype(np.float32) * content[f"{name}_scale"] for name in MAPS}
+        maps = {name: content[name].astype(np.float32) * content[f"{name}_scale"] for name in (*MAPS, *FINE)}
         return Error(**maps, **{name: float(content[name]) for name in NUMBERS})
 
 
@@ -172,10 +174,11 @@ def as_registered(brain: Brain, error: Error | None = None) -> Registered:
     jacobian = deformation.refine(brain.volume_change(found)) * np.float32(np.exp(size))
     suvr = effect.on_pet(brain.suvr) * np.exp(deformation.refine(error.draw("log_suvr", rng)[0]))
     gray, fluid = displaced_tissues(brain, displacement)
-    inside = np.flatnonzero(gray)
-    rest = deformation.refine(error.draw("gray", rng)[0]).ravel()[inside]
-    rest += error.gray_sd * rng.standard_normal(len(inside), np.float32)
-    gray.ravel()[inside] = np.clip(gray.ravel()[inside] + rest, 0, 1)
+    places = fine_places()
+    rest = deformation.refine(error.draw("gray", rng)[0]).ravel()[places]
+    rest += error.gray_mean + error.gray_sd * rng.standard_normal(len(places), np.float32)
+    before = gray.ravel()[places]
+    gray.ravel()[places] = np.where(before > 0, np.clip(before + rest, 0, 1), 0)
     return Registered(
         jacobian,
         {"gm": gray, "csf": np.minimum(fluid, 1 - gray)},
@@ -186,13 +189,17 @@ def as_registered(brain: Brain, error: Error | None = None) -> Registered:
 
 
 @lru_cache
-def _places() -> tuple[np.ndarray, np.ndarray]:
-    """The voxels of the 2 mm grid that may hold brain, n places in a flattened grid, and where these lie on the 1 mm
-    grid: (3, n) voxels."""
-    brain = ndimage.binary_dilation(template.brain_mask(), iterations=2)
+def fine_places() -> np.ndarray:
+    """The voxels of the 2 mm grid that may hold brain: (n,) places in a flattened grid."""
+    return np.flatnonzero(ndimage.binary_dilation(template.brain_mask(), iterations=2))
+
+
+@lru_cache
+def _on_1mm() -> np.ndarray:
+    """Where `fine_places` lie on the 1 mm grid: (3, n) voxels."""
+    index = np.stack(np.unravel_index(fine_places(), template.GRID_SHAPE), 1)
     shift = template.GRID_AFFINE[:3, 3] - template.t1_1mm().affine[:3, 3]
-    fine = np.argwhere(brain) * template.SPACING_MM + shift
-    return np.flatnonzero(brain), np.ascontiguousarray(fine.T, dtype=np.float32)
+    return np.ascontiguousarray((index * template.SPACING_MM + shift).T, dtype=np.float32)
 
 
 def displaced_tissues(brain: Brain, displacement: np.ndarray) -> np.ndarray:
@@ -200,8 +207,8 @@ def displaced_tissues(brain: Brain, displacement: np.ndarray) -> np.ndarray:
 
     displacement: on the 4 mm grid, (3, 46, 55, 46) mm.
     """
-    brain_places, places = _places()
-    where = places + deformation.refine(displacement).reshape(3, -1)[:, brain_places]  # voxels of 1 mm
+    brain_places = fine_places()
+    where = _on_1mm() + deformation.refine(displacement).reshape(3, -1)[:, brain_places]  # voxels of 1 mm
     found = trilinear(brain.anatomy.segmented, where)
     if brain.effect.soft:
         found += brain.effect.soft * (trilinear(brain.anatomy.segmented_blurred, where) - found)
