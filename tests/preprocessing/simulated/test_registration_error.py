@@ -24,7 +24,8 @@ def error() -> registration.Error:
     displacement = rng.normal(0, 0.5, (4, 3, n)).astype(np.float32)
     log_suvr = rng.normal(0.1, 0.2, (4, n)).astype(np.float32)
     gray = np.zeros((4, n), np.float32)
-    return registration.Error(displacement, log_suvr, gray, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    fine = np.zeros(len(registration.fine_places()), np.float32)
+    return registration.Error(displacement, log_suvr, gray, 1.0, 0.0, fine, fine, 0.0, 0.0, 1.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,19 @@ def test_without_any_error_the_truth_is_found(
     assert found.tiv_ml == pytest.approx(brain.brain_ml)
     sharp = anatomy.segmented[0][1::2, 1::2, 1::2]  # every second voxel of 1 mm lies on the 2 mm grid
     assert found.tissues["gm"].sum() == pytest.approx(sharp.sum(), rel=0.01)
+
+
+def test_grey_matter_has_the_mean_and_the_noise_that_a_voxel_was_measured_to_have(
+    none: registration.Error, anatomy: TemplateAnatomy, person: model.Person
+) -> None:
+    brain, places = Brain(person, anatomy), registration.fine_places()
+    before, fine = registration.as_registered(brain, none).tissues["gm"], none.gray_mean
+    error = replace(none, gray_mean=fine - 0.1, gray_sd=fine + np.arange(len(places)) % 2 * 0.05)
+    change = (registration.as_registered(brain, error).tissues["gm"] - before).ravel()[places]
+    free = (before.ravel()[places] > 0.3) & (before.ravel()[places] < 0.8)  # nothing is cut at 0 or 1
+    even, odd = change[free & (error.gray_sd == 0)], change[free & (error.gray_sd > 0)]
+    np.testing.assert_allclose(even, -0.1, atol=1e-5)
+    assert odd.mean() == pytest.approx(-0.1, abs=0.002) and odd.std() == pytest.approx(0.05, rel=0.03)
 
 
 def test_tissue_comes_from_where_registration_takes_it(anatomy: TemplateAnatomy, person: model.Person) -> None:
