@@ -19,6 +19,7 @@ from preprocessing.steps.head import VOXEL_MM, Head, along_axes
 
 CLASSES = ("outer_csf", "cortex", "cerebellar_cortex", "white_matter", "cerebellar_white_matter")
 DARK, MIDDLE, BRIGHT = (0,), (1, 2), (3, 4)  # of CLASSES, in the order of a T1's brightness
+BRAIN = slice(1, 5)  # whose variance counts: what lies in outer fluid besides has any brightness
 FINER = 2  # pieces of a voxel of the network along each axis
 SHARE = 0.05  # of the classes together, below which a place is left as it is
 MEANS_SIGMA_MM, ROUNDS = 20.0, 4
@@ -33,22 +34,25 @@ def refine(head: Head, t1: nib.Nifti1Image) -> Head:
 
     Returned as it came where brightness does not tell the tissues apart in the order of a T1.
     """
-    box = head.probability[CLASSES[0]].shape
-    # Middles of the pieces of voxels, in voxels of the box.
-    places = [(np.arange(FINER * size) - (FINER - 1) / 2) / FINER for size in box]
+    before = sum(head.probability[name] for name in CLASSES)
+    box, near = before.shape, ndimage.find_objects((before > SHARE).astype(np.uint8))
+    if not near:
+        return head
+    # Middles of the pieces of voxels where the classes are or border on, in voxels of the box.
+    limits = [(max(part.start - 1, 0), min(part.stop + 1, size)) for part, size in zip(near[0], box, strict=True)]
+    places = [(np.arange(FINER * low, FINER * high) - (FINER - 1) / 2) / FINER for low, high in limits]
+    inside = [np.clip(place, 0, size - 1) for place, size in zip(places, box, strict=True)]
+    there = along_axes(before, inside) > SHARE
+    prior = np.stack([along_axes(head.probability[name], inside)[there] for name in CLASSES])
     matrix = np.linalg.inv(t1.affine) @ head.affine
     values = along_axes(np.asarray(t1.dataobj, np.float32), [matrix[a, a] * places[a] + matrix[a, 3] for a in range(3)])
-    clipped = [np.clip(place, 0, size - 1) for place, size in zip(places, box, strict=True)]
-    prior = np.stack([along_axes(head.probability[name], clipped) for name in CLASSES])
-    there = prior.sum(0) > SHARE
-    parent = np.ravel_multi_index([index // FINER for index in np.nonzero(there)], box)
-    together = prior[:, there].sum(0)
-    found = _divide(values[there], prior[:, there] / together, parent, box)
+    index = [piece // FINER + low for piece, (low, _) in zip(np.nonzero(there), limits, strict=True)]
+    parent, together = np.ravel_multi_index(index, box), prior.sum(0)
+    found = _divide(values[there], prior / together, parent, box)
     if found is None:
         return head
     total, sums = (_sums(parent, of, box) for of in (together, found * together))
     known = total > 0
-    before = sum(head.probability[name] for name in CLASSES)
     probability, volumes = dict(head.probability), dict(head.volumes_ml)
     for name, part in zip(CLASSES, sums, strict=True):
         probability[name] = head.probability[name].copy()
@@ -73,18 +77,22 @@ def _divide(values: np.ndarray, prior: np.ndarray, parent: np.ndarray, box: tupl
         coarse = (smooth_sums(weights * values) + WEIGHT * overall) / (smooth_sums(weights) + WEIGHT)
         return along_axes(coarse.astype(np.float32), places).ravel()[parent]
 
-    posterior = prior
+    # One array is filled again and again: memory that is new to a process costs more than what is done in it.
+    posterior, work = prior.copy(), np.empty_like(prior)
     for _ in range(ROUNDS):
         size = np.maximum(posterior.sum(1), 1e-6)  # a class may be nowhere, as where a scan ends above the cerebellum
-        overall = (posterior * values).sum(1) / size
-        means = np.stack([local_mean(*of) for of in zip(posterior, overall, strict=True)])
-        away = (values - means) ** 2
-        brain = [*MIDDLE, *BRIGHT]  # what lies in outer fluid besides has any brightness
-        variance = (posterior[brain] * away[brain]).sum() / size[brain].sum()
-        exponent = -away / (2 * variance)
-        weight = prior * np.exp(exponent - exponent.max(0))
+        overall = np.multiply(posterior, values, out=work).sum(1) / size
+        away = np.stack([local_mean(*of) for of in zip(posterior, overall, strict=True)])
+        np.square(np.subtract(values, away, out=away), out=away)
+        np.multiply(posterior, away, out=work)
+        variance = work[BRAIN].sum() / size[BRAIN].sum()
+        exponent = np.multiply(away, -1 / (2 * variance), out=away)
+        exponent -= exponent.max(0)
+        weight = np.multiply(np.exp(exponent, out=exponent), prior, out=work)
         total = weight.sum(0)
-        posterior = np.where(total > TINY, weight / np.maximum(total, TINY), prior)
+        np.divide(weight, np.maximum(total, TINY), out=posterior)
+        lost = total <= TINY
+        posterior[:, lost] = prior[:, lost]
     levels = [np.average(overall[list(kind)], weights=size[list(kind)]) for kind in (DARK, MIDDLE, BRIGHT)]
     return posterior if np.diff(levels).min() > np.sqrt(variance) else None
 
