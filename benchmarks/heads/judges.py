@@ -117,7 +117,7 @@ def judge_heads(heads: list[Head], out: Path) -> pd.DataFrame:
 def labels_that_end_early(labels: nib.Nifti1Image) -> list[str]:
     """Sides on which the label of the hippocampus does not reach that of the amygdala.
 
-    In a head they touch. Where a tool gave up on the way, what lies between has the label of cortex and its brightness,
+    In a head they touch. Where a tool ended it too early, what lies between has the label of cortex and its brightness,
     and no image that is drawn from the map shows where that hippocampus was meant to end.
     """
     numbers = np.asarray(labels.dataobj)
