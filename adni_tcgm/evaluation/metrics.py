@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 METRICS = ("accuracy", "balanced_accuracy", "auc", "log_loss", "brier")
 # A single impossible event must not make the mean infinite (JSON cannot hold it): no event is rarer than this.
@@ -40,24 +39,24 @@ def classification_metrics(log_posterior: np.ndarray, labels: np.ndarray) -> dic
     rows = np.arange(len(labels))
     squares = (posterior - np.eye(classes)[labels]) ** 2
     return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        # The mean recall over the classes that occur; sklearn warns when a class is predicted that does not.
-        "balanced_accuracy": float(np.mean([np.mean(predicted[labels == c] == c) for c in present]))
-        if len(present) < classes
-        else float(balanced_accuracy_score(labels, predicted)),
+        "accuracy": float(np.mean(predicted == labels)),
+        # The mean recall over the classes that occur.
+        "balanced_accuracy": float(np.mean([np.mean(predicted[labels == c] == c) for c in present])),
         "auc": _auc(log_posterior, posterior, labels) if len(present) == classes else None,
         "log_loss": float(-np.maximum(log_posterior[rows, labels], SMALLEST_LOG_POSTERIOR).mean()),
         "brier": float(squares.sum(1).mean() / (2 if classes == 2 else 1)),
     }
 
 
-def _auc(log_posterior: np.ndarray, posterior: np.ndarray, labels: np.ndarray) -> float:
+def _auc(log_posterior: np.ndarray, posterior: np.ndarray, labels: np.ndarray) -> float | None:
+    if np.isnan(posterior).any():
+        raise ValueError("log_posterior holds NaN, which has no rank; AUC needs numbers")
     if posterior.shape[1] == 2:
         # Ranked by log-odds: posteriors that round to 1 still have an order.
         floor = np.maximum(log_posterior, -1e6)
-        return float(roc_auc_score(labels, floor[:, 1] - floor[:, 0]))
+        return binary_auc(labels, floor[:, 1] - floor[:, 0])
     posterior = posterior / posterior.sum(1, keepdims=True)
-    return float(roc_auc_score(labels, posterior, multi_class="ovr", labels=range(posterior.shape[1])))
+    return float(np.mean([binary_auc(labels == c, posterior[:, c]) for c in range(posterior.shape[1])]))
 
 
 def evaluate_modalities(

@@ -69,7 +69,8 @@ def smoothness_loss(net: nn.Module, inputs: Tensor, xi: float, epsilon: float) -
 
     def log_posterior(x: Tensor) -> Tensor:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            # On the CPU by its generator alone: torch.manual_seed keeps a stack trace a call for each absent device.
+            (torch.default_generator.manual_seed if x.device.type == "cpu" else torch.manual_seed)(seed)
             return net(x).float().log_softmax(-1)
 
     with torch.no_grad():

@@ -78,3 +78,11 @@ def test_a_modality_is_judged_on_the_labeled_samples_that_have_it():
     found = evaluate_modalities({"a": log_posterior, "b": log_posterior, "all": log_posterior}, labels, present)
     assert found["a"] == found["all"] == classification_metrics(log_posterior[10:], labels[10:])
     assert found["b"] == classification_metrics(log_posterior[10:40], labels[10:40])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_posteriors_that_are_no_number_are_refused_where_they_would_be_ranked(classes: int) -> None:
+    log_posterior = np.log(np.full((6, classes), 1 / classes))
+    log_posterior[0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        classification_metrics(log_posterior, np.arange(6) % classes)
