@@ -55,7 +55,7 @@ def judge(name: str, path: Path, labels: nib.Nifti1Image | None, prepared: Path)
     """Prepare one T1, and what there is to say of it."""
     task = SubjectTask(f"sub-{name}", "ses-M000", path, recipe=Recipe())
     outcome = preprocess_subject(task, prepared)
-    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text(encoding="utf-8"))["Checks"]
+    checks = json.loads(SubjectFolder(task, prepared).quality.read_text(encoding="utf-8"))["Checks"]
     transforms = SubjectFolder(task, prepared).transforms
     t1 = orient.read_scan(path)
     atlas = {side: template.region_mask("hippocampus", side=side).astype(np.float32) for side in HIPPOCAMPI}

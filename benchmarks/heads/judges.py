@@ -31,7 +31,7 @@ RENDERINGS = {
 WITH_PET = ("first", "again")
 # Heads from this one on are locked: nothing is chosen by them, and they are asked for by name.
 FIRST_LOCKED = 16
-# Added to the name of a judge where sides whose label is not whole are left out.
+# Added to the first column of rows in which sides are left out whose label ends early.
 WHOLE_LABELS, FAR_FROM_AMYGDALA_MM = "whole labels", 5.0
 
 

@@ -83,7 +83,7 @@ def verdict(task: SubjectTask, prepared: Path) -> str:
     """The worst quality check of the scan, with the names of those not passed; or the error that ended it."""
     if failure_path(task, prepared).is_file():
         return "failed: " + failure_path(task, prepared).read_text(encoding="utf-8").strip()
-    checks = json.loads((task.folder(prepared) / f"{task.name}_qc.json").read_text(encoding="utf-8"))["Checks"]
+    checks = json.loads(SubjectFolder(task, prepared).quality.read_text(encoding="utf-8"))["Checks"]
     raised = [check for check in checks if check["verdict"] != "pass"]
     worst = "fail" if any(check["verdict"] == "fail" for check in raised) else "warn" if raised else "pass"
     return " ".join([worst, *(check["name"] for check in raised)])

@@ -59,8 +59,8 @@ PET_VOXEL_MM, PET_FWHM_MM, PET_NOISE = 2.0, (6.0, 8.0), 0.04
 
 @dataclass(frozen=True)
 class Scan:
-    """An image, and the labels of the head where they lie in it, on their own voxels: in
-    mm of the image and not on its grid, since labels that are read between their voxels lose their surface."""
+    """An image, and the labels of the head where they lie in it: in mm of the image but on voxels of their own, since
+    labels that are resampled have a rougher surface."""
 
     image: nib.Nifti1Image
     labels: nib.Nifti1Image

@@ -1,4 +1,4 @@
-"""Tissues sharpened by the T1's own brightness: what a network of 2 mm says is the prior, each millimeter decides.
+"""Cortex, white matter and outer fluid told apart by the T1's brightness at 1 mm, with the network's answer as prior.
 
 The network alone finds differences of grey matter between people at seven tenths of their size, and what it calls
 outer fluid at half: a furrow narrower than its voxels it can only guess. Here the classes of HEAD_CLASSES that differ
@@ -62,7 +62,11 @@ def refine(head: Head, t1: nib.Nifti1Image) -> Head:
 
 
 def _divide(values: np.ndarray, prior: np.ndarray, parent: np.ndarray, box: tuple[int, ...]) -> np.ndarray | None:
-    """Posterior of each class, like `prior` (classes, n), at n places of these values in voxels `parent` of the box."""
+    """Posterior (classes, n) of n places; None where brightness does not tell the tissues apart in a T1's order.
+
+    values: (n,) brightness; prior: (classes, n), sum 1 a place; parent: (n,) flat index of the voxel of `box`, the
+    shape of the network's grid, in which each place lies.
+    """
     blocks = [size // BLOCK for size in box]
     voxel = np.unravel_index(parent, box)
     block = np.ravel_multi_index([index // BLOCK for index in voxel], blocks)

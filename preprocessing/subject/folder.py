@@ -47,17 +47,14 @@ class SubjectFolder:
     def _beside(self, ending: str) -> Path:
         return self.root / f"{self.task.name}_{ending}"
 
-    def _image(self, ending: str) -> Path:
-        part = self.root / ("pet" if ending.endswith("_pet") else "anat")
-        return part / f"{self.task.name}_{ending}.nii.gz"
-
     def map(self, ending: str, resolution_mm: int = 2) -> Path:
         """An image on the template's grid."""
-        return self._image(f"space-{template.SPACE}_res-{resolution_mm}_{ending}")
+        return self.own(f"space-{template.SPACE}_res-{resolution_mm}_{ending}")
 
     def own(self, ending: str) -> Path:
         """An image on a grid of the person's own; `ending` says which."""
-        return self._image(ending)
+        part = self.root / ("pet" if ending.endswith("_pet") else "anat")
+        return part / f"{self.task.name}_{ending}.nii.gz"
 
     @property
     def regions(self) -> Path:
