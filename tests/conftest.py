@@ -30,7 +30,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays to the end: the garbage collector need not go through it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)
+    gc.set_threshold(50_000, 20, 100)
     gc.enable()
 
 

@@ -151,8 +151,10 @@ def average_gradients(model: nn.Module) -> None:
 
     Whether a parameter was used is the same in all processes: losses ask the whole batch (`add_up`).
     """
+    if world() == 1:
+        return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    if world() == 1 or not gradients:
+    if not gradients:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)

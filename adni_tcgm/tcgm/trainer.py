@@ -161,8 +161,14 @@ class Training:
         self._prepare_model()
         self.fitted = Fitted(method, self.model, splits.classes, splits.modalities, prior, [], config, 0, augment)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        # Fused, a GPU updates all weights by one kernel instead of dozens; a CPU keeps the arithmetic that it had.
-        fused = True if self.device.type == "cuda" else None
+        means = getattr(self.model, "weight_means", {})
+        self.shrunk = [
+            (p, means[name].to(p.device) if name in means else None)
+            for name, p in self.model.named_parameters()
+            if p.requires_grad and p.ndim > 1
+        ]
+        # Fused: all weights are updated by one call instead of a dozen for each.
+        fused = True if self.device.type in ("cpu", "cuda") else None
         self.optimizer_l, self.optimizer_u = (
             Adam(weights, rate, weight_decay=config.weight_decay, fused=fused)
             for rate in (config.lr_labeled, config.lr_unlabeled)
@@ -241,7 +247,8 @@ class Training:
     def run_step(self) -> dict[str, float] | None:
         """A labeled update and, after the supervised steps, an unlabeled one; a row of the history where one is due."""
         self.step += 1
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         seed_step(self.config.seed, self.step)
         labeled, unlabeled = [], []
         if len(self.labeled_sampler.rows):
@@ -262,12 +269,7 @@ class Training:
         loss = self.method.labeled_loss(self.model, batch)
         if self.config.ridge == 0:
             return loss
-        means = getattr(self.model, "weight_means", {})
-        squares = sum(
-            (p - means[name].to(p.device) if name in means else p).square().sum()
-            for name, p in self.model.named_parameters()
-            if p.requires_grad and p.ndim > 1
-        )
+        squares = sum((p if mean is None else p - mean).square().sum() for p, mean in self.shrunk)
         return loss + self.config.ridge / len(self.labeled_sampler.rows) * squares
 
     def _unlabeled_loss(self, batch: MultimodalBatch) -> Tensor | None:

@@ -5,6 +5,7 @@ Both have the columns `measure side value`; volumes in mL.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -165,10 +166,23 @@ def label_share(
     share = np.zeros(shape, np.float32)
     wanted = np.isin(np.asarray(labels.dataobj), names).astype(np.float32)
     matrix = np.linalg.inv(labels.affine) @ affine
+    box = _box_around(wanted, matrix, shape)
+    corner, size = [s.start for s in box], [s.stop - s.start for s in box]
     for place in WITHIN_VOXEL:
-        first = matrix[:3, 3] + matrix[:3, :3] @ place
-        share += ndimage.affine_transform(wanted, matrix[:3, :3], first, shape, order=0)
+        first = matrix[:3, 3] + matrix[:3, :3] @ (corner + place)
+        share[box] += ndimage.affine_transform(wanted, matrix[:3, :3], first, size, order=0)
     return share / len(WITHIN_VOXEL)
+
+
+def _box_around(wanted: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Of the voxels of a grid of `shape` that may see something of `wanted`; `matrix` leads from it to `wanted`'s."""
+    found = ndimage.find_objects((wanted > 0).astype(int))
+    if not found:
+        return (slice(0, 0),) * 3
+    corners = np.array(list(itertools.product(*((s.start - 1, s.stop) for s in found[0]))))
+    there = (corners - matrix[:3, 3]) @ np.linalg.inv(matrix[:3, :3]).T
+    first, last = np.floor(there.min(0)).astype(int) - 1, np.ceil(there.max(0)).astype(int) + 2
+    return tuple(slice(max(a, 0), max(min(b, n), max(a, 0))) for a, b, n in zip(first, last, shape, strict=True))
 
 
 def found_with_segmented(task: SubjectTask, prepared: Path) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from preprocessing.choices import PAIR_DAYS
@@ -240,8 +241,9 @@ class _Plan:
         """The person's PETs with rank, code and reason (why a series is no FDG), and `failed` (by quality control)."""
         pet = self.rows[self.rows.modality == "pet"]
         ranks = [self._rank_fdg(*row) for row in zip(pet.description, pet.image_id, strict=True)]
-        columns = {name: [found[k] for found in ranks] for k, name in enumerate(("rank", "code", "reason"))}
-        return pet.assign(**columns, failed=self._why_failed(pet)).astype({"rank": float})
+        codes, reasons = ([found[k] for found in ranks] for k in (1, 2))
+        known = np.array([np.nan if rank is None else rank for rank, _, _ in ranks], float)
+        return pet.assign(rank=known, code=codes, reason=reasons, failed=self._why_failed(pet))
 
     def _rank_fdg(self, description: str, image_id: str) -> tuple[float | None, str, str]:
         """`rank_fdg`; a series of single frames whose times nobody says has no rank, and the reason."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 OTHER_TRACERS = re.compile(
@@ -100,20 +102,25 @@ def sort_t1(
     images: columns rank, not_mci, unpaired, month, image_id, description, visit, date. selected, grades: Mayo's, by
     image id; a selection counts where a visit has exactly one. strengths: tesla of each image, None where unknown.
     """
-    marked = images.image_id.isin(selected)
-    alone = marked.groupby(images.month.fillna(-1)).transform("sum") == 1
-    text = images.description.map(_words)
-    late = images.visit.str.strip().str.lower().map(lambda visit: bool(LATE_PHASES.match(visit)))
-    tesla = pd.Series(strengths, images.index, dtype=float)
+    marked = [image in selected for image in images.image_id]
+    # Lists: a person has few images, and a Series for each step would take most of the time of a large download.
+    months = images.month.fillna(-1).tolist()
+    chosen = Counter(month for month, yes in zip(months, marked, strict=True) if yes)
+    late = [bool(LATE_PHASES.match(visit.strip().lower())) for visit in images.visit]
+    quick = [bool(ACCELERATED.search(_words(text))) for text in images.description]
+    unknown = [pd.isna(tesla) or pd.isna(day) for tesla, day in zip(strengths, images.date, strict=True)]
     ordered = images.assign(
         processing=images["rank"] // 1,
-        not_selected=~(marked & alone),
-        grade=images.image_id.map(dict(grades)).astype(float).fillna(UNGRADED),
+        not_selected=[not (yes and chosen[month] == 1) for yes, month in zip(marked, months, strict=True)],
+        grade=[float(grades.get(image, UNGRADED)) for image in images.image_id],
         repeat=images["rank"] % 1 > 0,
-        off_protocol=text.map(lambda words: bool(ACCELERATED.search(words))) != late,
-        off_strength=tesla.notna() & images.date.notna() & ((tesla > 2) != (images.date >= ADNI1_ENDS)),
-        number=images.image_id.map(image_number),
-        tesla=tesla,
+        off_protocol=[one != other for one, other in zip(quick, late, strict=True)],
+        off_strength=[
+            not hidden and (tesla > 2) != (day >= ADNI1_ENDS)
+            for hidden, tesla, day in zip(unknown, strengths, images.date, strict=True)
+        ],
+        number=[image_number(image) for image in images.image_id],
+        tesla=np.array(strengths, float),
     )
     return ordered.sort_values(list(T1_ORDER), kind="stable")
 

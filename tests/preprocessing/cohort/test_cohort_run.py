@@ -20,7 +20,7 @@ from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
 from preprocessing.quality import pictures
 from preprocessing.simulated.brain import LABELED
-from preprocessing.steps import bias, register, template
+from preprocessing.steps import bias, refinement, register, template
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import outcome, pet, t1
 from preprocessing.subject.folder import SubjectFolder
@@ -224,6 +224,7 @@ def test_another_reference_region_redoes_no_registration(template_subject, monke
     assert sidecar["ReferenceRegion"].startswith("whole cerebellum")
     monkeypatch.undo()
     monkeypatch.setattr(register, "register_to_template", fail)
+    monkeypatch.setattr(refinement, "refine", lambda head, _: head)
     finer = replace(task, recipe=replace(task.recipe, syn_iterations=(10, 6, 0)))
     with pytest.raises(outcome.StepFailed, match="register: AssertionError"):
         preprocess_subject(finer, copy)
@@ -285,8 +286,10 @@ def test_maps_at_1_mm_come_on_request_and_agree_with_those_at_2(template_subject
     monkeypatch.setattr(register, "register_to_template", lambda *_: copied_to(tmp_path, SubjectFolder(task, prepared)))
     rigid = next(prepared.rglob("*_from-pet_to-T1w_mode-image_xfm.mat"))
     monkeypatch.setattr(register, "align_pet", lambda *_: shutil.copy(rigid, tmp_path / "rigid.mat"))
-    # What is compared are two resamplings of the same images: no shading is taken away, nothing smoothed or drawn.
+    # What is compared are two resamplings of the same images: no shading is taken away, nothing refined, smoothed or
+    # drawn.
     monkeypatch.setattr(bias, "correct_bias", lambda scan, _: scan)
+    monkeypatch.setattr(refinement, "refine", lambda head, _: head)
     for draw in ("write_native", "write_t1", "write_pet"):
         monkeypatch.setattr(pictures, draw, lambda *_: None)
     fine = replace(task, recipe=replace(task.recipe, resolution_mm=1, pet_resolution_mm=0.0))
