@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 RED, BLUE, INK, GREY = "#b2182b", "#2166ac", "#222222", "#666666"
@@ -29,11 +28,12 @@ STYLE = {
 
 
 def save_svg(figure: Figure, dpi: int = 100) -> bytes:
-    """The figure as SVG bytes, equal for equal figures; `dpi` is that of the images inside."""
+    """A figure that was made under `rc_context(STYLE)`, as SVG bytes, equal for equal figures.
+
+    dpi: of the images inside.
+    """
     content = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        for text in figure.findobj(Text):
-            text.set_fontfamily(DRAWN_FONT)
         figure.savefig(content, format="svg", dpi=dpi, metadata={"Date": None, "Creator": None}, transparent=True)
     return content.getvalue().replace(DRAWN_FONT, PRINTED_FONT).encode()
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from reports import overlays, own_scan
-from reports.figures import GREY, save_svg
+from reports.figures import GREY, STYLE, save_svg
 from reports.gathering import Cohort
 from reports.mosaic import Bar, Row, draw_blocks
 from reports.own_scan import OwnScan, find_own_scan
@@ -108,20 +109,21 @@ def draw_regions(table: pd.DataFrame, listed: int) -> bytes:
     limit = max(float(rows["attribution"].abs().max()) for rows in parts.values()) or 1.0
     most = max(map(len, parts.values()))
     height = 0.5 + 0.15 * most
-    figure = Figure(figsize=(7.1, height))
-    for panel, (modality, rows) in enumerate(parts.items()):
-        axes = figure.add_axes((0.26 + 0.51 * panel, 0.3 / height, 0.22, 1 - 0.5 / height))
-        colors = ["#c74600" if value > 0 else "#00695c" for value in rows["attribution"]]
-        axes.barh(range(len(rows)), rows["attribution"], color=colors, height=0.62)
-        axes.set_yticks(range(len(rows)), rows["name"], fontsize=8)
-        axes.tick_params(axis="y", length=0)
-        axes.axvline(0, color=GREY, lw=0.6)
-        axes.set(xlim=(-1.1 * limit, 1.1 * limit), ylim=(len(rows) - most - 0.6, len(rows) - 0.4))
-        axes.tick_params(axis="x", labelsize=7.5, length=2, pad=2)
-        axes.set_xlabel("log-odds: against (−), for (+)", fontsize=8, labelpad=1)
-        axes.set_title(MODALITY_TITLES[modality], fontsize=9, color=overlays.SCALES[modality].colors[1], pad=3)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-    return save_svg(figure)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.1, height))
+        for panel, (modality, rows) in enumerate(parts.items()):
+            axes = figure.add_axes((0.26 + 0.51 * panel, 0.3 / height, 0.22, 1 - 0.5 / height))
+            colors = ["#c74600" if value > 0 else "#00695c" for value in rows["attribution"]]
+            axes.barh(range(len(rows)), rows["attribution"], color=colors, height=0.62)
+            axes.set_yticks(range(len(rows)), rows["name"], fontsize=8)
+            axes.tick_params(axis="y", length=0)
+            axes.axvline(0, color=GREY, lw=0.6)
+            axes.set(xlim=(-1.1 * limit, 1.1 * limit), ylim=(len(rows) - most - 0.6, len(rows) - 0.4))
+            axes.tick_params(axis="x", labelsize=7.5, length=2, pad=2)
+            axes.set_xlabel("log-odds: against (−), for (+)", fontsize=8, labelpad=1)
+            axes.set_title(MODALITY_TITLES[modality], fontsize=9, color=overlays.SCALES[modality].colors[1], pad=3)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+        return save_svg(figure)
 
 
 def describe_fidelity(record: dict[str, Any]) -> list[dict[str, str]]:
