@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from adni_tcgm.datasets.arrays import ArraysConfig, read
+from adni_tcgm.estimators import MultimodalClassifier
 from adni_tcgm.evaluation.intervals import PairedRun
 from benchmarks import multiview
 from benchmarks.multiview import cell_of, compare, train_both, write_digits
@@ -57,6 +60,7 @@ def test_the_difference_is_that_of_tcgm_less_ce_by_either_metric() -> None:
 
 def test_the_command_writes_a_row_for_each_set_method_and_seed(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(multiview, "write_digits", toy_file)
+    monkeypatch.setattr(multiview, "MultimodalClassifier", partial(MultimodalClassifier, steps=20))
     multiview.main([str(tmp_path / "out"), str(toy_file(tmp_path / "other.mat")), "--seeds", "2", "--label-rate", ".2"])
     table = pd.read_csv(tmp_path / "out" / "multiview.tsv", sep="\t")
     assert table.groupby(["set", "method"]).seed.apply(list).to_dict() == {
