@@ -145,6 +145,8 @@ def _describe_check(row: dict[str, Any]) -> str:
     comparison = "≥" if limits["warn"] >= limits["fail"] else "≤"
     limit = limits["fail" if row["verdict"] == "fail" else "warn"]
     shown = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if not np.isfinite(value):
+        shown = "not measurable"
     return f"{row['name'].replace('_', ' ')} {shown} ({comparison} {limit:g})"
 
 

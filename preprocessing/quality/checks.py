@@ -39,7 +39,8 @@ class Check:
         comparison = "at least" if self.threshold["warn"] >= self.threshold["fail"] else "at most"
         limit = self.threshold["fail" if self.verdict == "fail" else "warn"]
         problem = THRESHOLDS[self.step, self.name].side(self.value).problem
-        return f"{problem} ({self.name} {self.value:.4g}, expected {comparison} {limit:g})"
+        found = f"{self.value:.4g}" if np.isfinite(self.value) else "could not be measured"
+        return f"{problem} ({self.name} {found}, expected {comparison} {limit:g})"
 
 
 def check(step: str, name: str, value: float) -> Check:

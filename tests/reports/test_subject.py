@@ -8,7 +8,7 @@ import pytest
 
 from reports.gathering import gather_cohort
 from reports.records import find_prepared, load_prepared, load_run
-from reports.subject import describe_subject, safe_stem, show_interval
+from reports.subject import describe_subject, quality_section, safe_stem, show_interval
 from tests.reports.conftest import FAILED, OLD, RAW, WITHOUT_PET, run_folders
 
 
@@ -155,6 +155,13 @@ def test_two_ids_never_share_a_file_name():
 def test_an_unfinished_run_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no metrics\.json"):
         load_run(tmp_path)
+
+
+def test_a_check_without_a_number_is_told_in_words(cohort):
+    unknown = {"name": "white_snr", "value": float("nan"), "threshold": {"warn": 12, "fail": 8}, "verdict": "fail"}
+    assert quality_section(cohort, sample(RAW), [unknown])["rows"] == [
+        {"verdict": "fail", "text": "white snr not measurable (≥ 8)"}
+    ]
 
 
 def test_checks_that_pass_are_counted_and_all_others_shown(cohort):

@@ -342,6 +342,12 @@ def test_the_ledger_is_told_step_code_and_sentence_of_the_worst_checks():
     assert "turned over" in sentence and "expected at least 0.4" in sentence and "noisy" not in sentence
 
 
+def test_a_number_that_there_is_not_fails_and_is_told_in_words():
+    unknown = check("tissue", "white_snr", float("nan"))
+    assert unknown.verdict == "fail"
+    assert unknown.sentence.endswith("(white_snr could not be measured, expected at least 7)")
+
+
 def test_every_threshold_warns_before_it_fails_and_has_a_sentence():
     for key, rule in THRESHOLDS.items():
         for side in [rule] if isinstance(rule, Threshold) else [rule.low, rule.high]:
