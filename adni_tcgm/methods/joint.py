@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from adni_tcgm.methods.method import ClassifierConfig, ModalityClassifiers, Spec
 from adni_tcgm.tcgm.batch import MultimodalBatch
+from adni_tcgm.tcgm.execution import in_pieces
 
 
 class Outputs(NamedTuple):
@@ -95,14 +96,18 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 def representations(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
     """(M, B, k) of a model built with `projected`; zeros where a modality is absent."""
-    if batch.complete and len(batch):
-        return torch.stack([model.classifiers[name].features(x).float() for name, x in batch.inputs.items()])
+    size = model.micro_batch if model.training else None
     rows = []
     for name, inputs in batch.inputs.items():
-        index = model.seen(batch, name).nonzero().squeeze(1)
         net = model.classifiers[name]
+        if batch.complete and len(batch):  # to look for gaps where none is would wait for a GPU
+            rows.append(in_pieces(net.features, inputs, size).float())
+            continue
+        index = model.seen(batch, name).nonzero().squeeze(1)
         row = net.head.weight.new_zeros(len(batch), net.head.in_features)
-        rows.append(row.index_copy(0, index, net.features(inputs[index]).float()) if len(index) else row)
+        if len(index):
+            row = row.index_copy(0, index, in_pieces(net.features, inputs[index], size).float())
+        rows.append(row)
     return torch.stack(rows)
 
 

@@ -123,3 +123,13 @@ def test_whoever_lacks_a_modality_is_no_neighbor_in_it(
         for values, seen in zip(model(gaps).representations, gaps.present.T, strict=True)
     )
     torch.testing.assert_close(method.unlabeled_loss(model, gaps), expected)
+
+
+def test_micro_batches_give_the_loss_of_the_whole_batch(spec: Spec, batch: MultimodalBatch) -> None:
+    method, rows = MMatch(MLPConfig(), threshold=0.4), []
+    model = method.build(spec)
+    whole = method.unlabeled_loss(model, half_labeled(batch))
+    model.micro_batch = 5
+    model.classifiers["view0"].features.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    torch.testing.assert_close(method.unlabeled_loss(model, half_labeled(batch)), whole)
+    assert max(rows) <= 5 and sum(rows) == 12
