@@ -44,6 +44,8 @@ METHOD_TITLES = {
     "pairwise": "pairwise gain",
     "freematch": "FreeMatch",
     "mean_teacher": "mean teacher",
+    "mmatch": "MMatch",
+    "stil": "STiL",
 }
 
 

@@ -94,7 +94,10 @@ def test_labels_may_be_text_and_a_network_may_be_a_function(digits):
         model.save("nowhere")
 
 
-@pytest.mark.parametrize("method", ["ce", "vat", "pvcc", "soft_hgr", "lmf", "pairwise", "freematch", "mean_teacher"])
+@pytest.mark.parametrize(
+    "method",
+    ["ce", "vat", "pvcc", "soft_hgr", "lmf", "pairwise", "freematch", "mean_teacher", "mmatch", "stil"],
+)
 def test_every_other_method_is_an_estimator_too(digits, method, tmp_path):
     views, target = digits
     settings = {"iterations": 10} if method == "pvcc" else None

@@ -35,5 +35,7 @@ METHODS = Registry(
         "pairwise": "adni_tcgm.methods.pairwise:PairwiseGain",
         "freematch": "adni_tcgm.methods.freematch:FreeMatch",
         "mean_teacher": "adni_tcgm.methods.mean_teacher:MeanTeacher",
+        "mmatch": "adni_tcgm.methods.mmatch:MMatch",
+        "stil": "adni_tcgm.methods.stil:STiL",
     }
 )

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from adni_tcgm.methods.joint import projected, representations
 from adni_tcgm.methods.method import ClassifierConfig, ModalityClassifiers, Spec
 from adni_tcgm.tcgm.batch import MultimodalBatch
 
@@ -46,11 +46,7 @@ class SoftHGR:
 
     def build(self, spec: Spec) -> ModalityClassifiers:
         # A sum of linear heads, one for each modality, is one linear head on the concatenation.
-        if isinstance(self.classifier, Mapping):
-            nets = {name: _ProjectedConfig(config, self.dimension) for name, config in self.classifier.items()}
-        else:
-            nets = _ProjectedConfig(self.classifier, self.dimension)
-        return ModalityClassifiers(spec, nets)
+        return ModalityClassifiers(spec, projected(self.classifier, self.dimension))
 
     def labeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
         return F.cross_entropy(_logits(model, batch), batch.labels)
@@ -58,7 +54,7 @@ class SoftHGR:
     def unlabeled_loss(self, model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor | None:
         if self.weight == 0:
             return None
-        features = _features(model, batch)
+        features = representations(model, batch)
         objective = features[:0].sum()  # zero, but still part of the graph if no two modalities meet
         for a, b in combinations(range(len(features)), 2):
             f, g = features[a], features[b]
@@ -89,37 +85,6 @@ def soft_hgr(f: Tensor, g: Tensor) -> Tensor:
     return (f * g).sum() / pairs - ((f.T @ f) * (g.T @ g)).sum() / (2 * pairs**2)
 
 
-@dataclass(frozen=True)
-class _ProjectedConfig:
-    """A network whose last layer yields features instead of logits, and a linear head behind it."""
-
-    net: ClassifierConfig
-    dimension: int
-
-    def build(self, shape: tuple[int, ...], classes: int) -> _Projected:
-        return _Projected(self.net.build(shape, self.dimension), self.dimension, classes)
-
-
-class _Projected(nn.Module):
-    def __init__(self, net: nn.Module, dimension: int, classes: int) -> None:
-        super().__init__()
-        self.features = net
-        self.head = nn.Linear(dimension, classes)
-
-
-def _features(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
-    """(M, B, dimension); zeros where a modality is absent."""
-    if batch.complete and len(batch):
-        return torch.stack([model.classifiers[name].features(x).float() for name, x in batch.inputs.items()])
-    rows = []
-    for name, inputs in batch.inputs.items():
-        index = model.seen(batch, name).nonzero().squeeze(1)
-        net = model.classifiers[name]
-        row = net.head.weight.new_zeros(len(batch), net.head.in_features)
-        rows.append(row.index_copy(0, index, net.features(inputs[index]).float()) if len(index) else row)
-    return torch.stack(rows)
-
-
 def _logits(model: ModalityClassifiers, batch: MultimodalBatch) -> Tensor:
     heads = [model.classifiers[name].head for name in batch.inputs]
-    return sum(head(row) for head, row in zip(heads, _features(model, batch), strict=True))
+    return sum(head(row) for head, row in zip(heads, representations(model, batch), strict=True))

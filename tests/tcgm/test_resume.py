@@ -16,6 +16,7 @@ from torch import Generator, nn
 from adni_tcgm.checkpoint_file import CHECKPOINT, CheckpointFile
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.mean_teacher import MeanTeacher
+from adni_tcgm.methods.stil import STiL
 from adni_tcgm.methods.tcgm import TCGM
 from adni_tcgm.methods.vat import VAT
 from adni_tcgm.nets.augment3d import Augment3D
@@ -89,7 +90,7 @@ def train_through_kills(method, splits, config, folder: Path, steps: list[int], 
     return fit(method, splits, config, augment, checkpoint=CheckpointFile(folder, "key", every_s=0))
 
 
-@pytest.mark.parametrize("method", [CrossEntropy(NET), TCGM(NET), VAT(NET), MeanTeacher(NET)])
+@pytest.mark.parametrize("method", [CrossEntropy(NET), TCGM(NET), VAT(NET), MeanTeacher(NET), STiL(NET, start_steps=2)])
 def test_killed_in_four_places_it_ends_as_if_it_had_not_been(method, tmp_path) -> None:
     splits = splits_of((5,))
     undisturbed = result(fit(method, splits, STEPS), splits)
