@@ -3,11 +3,13 @@
 `python -m benchmarks.austere OUT --full FULL --seeds 2000-2019`: every seed draws a disease, a cohort, a split, labels,
 and an external test set of 2,000 people with the same disease, who never train. FULL is a cohort of the full
 path (`pipelines.simulate FULL --prepared-only`), from which the response of measurements is learned
-(`benchmarks.regional_cohorts`).
-The primary family is TCGM on both modalities less each of FAMILY, AUC of the calibrated probability; intervals by t
-over cohorts, Holm over the family. All else is secondary. --nuisance, --site-effect: cohorts with an unrecorded factor
-that both modalities share (its correlation), or with effects of scanners (in units of `preprocessing.simulated.sites`).
-Writes OUT/table.tsv, a row a seed and learner; resumable, a seed at a time.
+(`benchmarks.regional_cohorts`). Or `--anatomies DIR --label-rate 0.125` in the place of `--full FULL`: cohorts by the
+full path, on the heads of label maps in DIR, tested in five folds of heads (`benchmarks.anatomy_folds`).
+The primary family is TCGM on both modalities less each of FAMILY, AUC of the calibrated probability, the mean of a
+cohort's folds; intervals by t over cohorts, Holm over the family. All else is secondary. --nuisance, --site-effect:
+cohorts with an unrecorded factor that both modalities share (its correlation), or with effects of scanners (in units of
+`preprocessing.simulated.sites`).
+Writes OUT/table.tsv, a row a seed, fold and learner; resumable, a fold at a time.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from adni_tcgm.storage import write_json
 from adni_tcgm.tables import to_tsv
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import predict
+from benchmarks import anatomy_folds
 from benchmarks.few_labels import parse_seeds
 from benchmarks.regional_cohorts import Response, fit_response, write_regional
 from benchmarks.simulated_cohort import NOBODY_ELSE
@@ -65,6 +68,13 @@ def prepare(out: Path, seed: int, response: Response, **design: float) -> tuple[
         sizes = {"converters": converters, "stable": PEOPLE - converters, **NOBODY_ELSE, "missing_pet": 0.0}
         write_regional(external, CohortDesign(**sizes, seed=seed + EXTERNAL, disease_seed=seed, **design), response)
     return cohort, external
+
+
+def learned_response(file: Path, full: Path) -> Response:
+    """That of the cohort `full`, kept in `file`."""
+    if not file.is_file():
+        fit_response(full).save(file)
+    return Response.read(file)
 
 
 def judge_seed(
@@ -143,16 +153,27 @@ def read(file: Path) -> pd.DataFrame:
         return pd.DataFrame({name: list(content[name]) for name in content.files})
 
 
+def mean_auc(asked: np.ndarray, scores: np.ndarray) -> float | None:
+    """AUC within each fold, averaged over folds: scores of two classifiers have no common scale. asked: (N, 2) labels
+    and folds."""
+    labels, folds = asked.T
+    aucs = [binary_auc(labels[folds == fold], scores[folds == fold]) for fold in np.unique(folds)]
+    return None if None in aucs else float(np.mean(aucs))
+
+
 def compare(table: pd.DataFrame, first: str, others: Sequence[str]) -> pd.DataFrame:
-    """AUC of `first` on both modalities less that of each other; every seed has its own cohort and test set."""
+    """AUC of `first` on both modalities less that of each other; every seed has its own cohort and test people."""
+    both = table[table.modality == "all"].set_index(["learner", "seed", "fold"]).sort_index()
     found = {}
     for other in others:
         pairs = []
-        for _, rows in table[table.modality == "all"].groupby("seed"):
-            by = rows.set_index("learner")
-            names = [str(i) for i in range(len(by.at[first, "labels"]))]
-            pairs.append(PairedRun(names, by.at[first, "labels"], by.at[first, "scores"], by.at[other, "scores"]))
-        found[other] = paired_difference(binary_auc, pairs, "independent")
+        for seed in table.seed.unique():
+            one, two = both.loc[first, seed], both.loc[other, seed]
+            folds = np.repeat(one.index, [len(labels) for labels in one.labels])
+            asked = np.column_stack([np.concatenate(one.labels.tolist()), folds])
+            scores = [np.concatenate(rows.scores.tolist()) for rows in (one, two)]
+            pairs.append(PairedRun([str(i) for i in range(len(asked))], asked, *scores))
+        found[other] = paired_difference(mean_auc, pairs, "independent")
     shown, adjusted = verdicts(found), holm([d.p_value for d in found.values()])
     rows = [
         {"difference": f"{first} - {name}", "estimate": d.estimate, "low": d.low, "high": d.high, "p_holm": p}
@@ -165,7 +186,9 @@ def compare(table: pd.DataFrame, first: str, others: Sequence[str]) -> pd.DataFr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--full", type=Path, required=True, help="a cohort that took the full path")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--full", type=Path, help="a cohort that took the full path")
+    source.add_argument("--anatomies", type=Path, help="a folder of the label maps whose heads people have")
     parser.add_argument("--seeds", type=parse_seeds, required=True, help="the first and the last: 2000-2019")
     parser.add_argument("--label-rate", type=float, default=0.1)
     parser.add_argument("--secondary", action="store_true", help="TCGM with CN/AD labels and all labels, too")
@@ -173,26 +196,28 @@ def main() -> None:
     parser.add_argument("--site-effect", type=float, default=0.0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept = arguments.out / "response.npz"
-    response = Response.read(kept) if kept.is_file() else fit_response(arguments.full)
-    if not kept.is_file():
-        response.save(kept)
     design = {"nuisance_correlation": arguments.nuisance, "site_effect": arguments.site_effect}
+    response = None if arguments.anatomies else learned_response(arguments.out / "response.npz", arguments.full)
     learners = [*FIRST, *(SECOND if arguments.secondary else ())]
+    kind = "all" if arguments.secondary else "primary"
     tables = []
     for seed in arguments.seeds:
-        kind = "all" if arguments.secondary else "primary"
-        file = arguments.out / str(seed) / f"external-{kind}-r{arguments.label_rate:g}.npz"
-        if not file.is_file():
-            places = prepare(arguments.out, seed, response, **design)
-            keep(file, pd.DataFrame(judge_seed(*places, seed, arguments.label_rate, learners)))
-        tables.append(read(file))
+        if response:
+            pairs = [prepare(arguments.out, seed, response, **design)]
+        else:
+            pairs = anatomy_folds.prepare(arguments.out, seed, arguments.anatomies, **design)
+        for fold, (cohort, external) in enumerate(pairs, start=1):
+            file = cohort.parent / f"external-{kind}-r{arguments.label_rate:g}.npz"
+            if not file.is_file():
+                keep(file, pd.DataFrame(judge_seed(cohort, external, seed, arguments.label_rate, learners)))
+            tables.append(read(file).assign(fold=fold))
         print(f"seed {seed} done", flush=True)
     table = pd.concat(tables, ignore_index=True)
     write_text(arguments.out / "table.tsv", to_tsv(table.drop(columns=["labels", "scores"])))
     settings = load_settings("adni_regions", {})
     write_json(arguments.out / "settings.json", {"train": str(settings.train), "tcgm": settings.methods.get("tcgm")})
-    shown = table.groupby(["learner", "modality"], sort=False)[["auc", "log_loss"]].agg(["mean", "std"])
+    by_cohort = table.groupby(["learner", "modality", "seed"], sort=False)[["auc", "log_loss"]].mean()
+    shown = by_cohort.groupby(["learner", "modality"], sort=False).agg(["mean", "std"])
     print(shown.round(3).to_string(na_rep=""))
     more = [(TCGM, [*SECOND, "CN/AD alone"]), (SECOND[0], ["CN/AD alone"])]
     for first, others in [(TCGM, FAMILY), *(more if arguments.secondary else [(TCGM, ["CN/AD alone"])])]:

@@ -28,9 +28,15 @@ EXTERNAL_SEED = 10_000
 NOBODY_ELSE = dict.fromkeys(("censored", "reverting", "normal", "dementia", "raw", "truncated"), 0)
 
 
-def prepare(out: Path, design: CohortDesign, jobs: int, rule: LabelRule = LabelRule()) -> Path:  # noqa: B008 (frozen)
-    """A cohort of prepared people, tables and all; the prepared folder."""
-    write_cohort(out, design, jobs=jobs)
+def prepare(
+    out: Path,
+    design: CohortDesign,
+    jobs: int,
+    rule: LabelRule = LabelRule(),  # noqa: B008 (frozen)
+    anatomies: Path | None = None,
+) -> Path:
+    """A cohort of prepared people, tables and all, on the heads of `anatomies` or the template; the prepared folder."""
+    write_cohort(out, design, anatomies, jobs=jobs)
     preprocess_cohort(out / "raw", out / "prepared", jobs=jobs, rule=rule)
     return out / "prepared"
 
