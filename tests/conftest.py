@@ -27,8 +27,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays to the end: the garbage collector need not go through it again and again."""
-    gc.collect()
+    """What was imported stays to the end: the garbage collector need not go through it at all."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     gc.enable()

@@ -207,11 +207,14 @@ def test_crops_are_measured_by_volume_and_overlap_and_their_side_is_that_of_the_
     assert (nothing.dice == 0).all() and (nothing.found == 0).all()
 
 
-def test_a_segmentation_that_sees_change_has_slope_one_and_one_that_is_blind_has_none(crop_folder) -> None:
+def test_a_segmentation_that_sees_change_has_slope_one_and_one_that_is_blind_has_none(
+    crop_folder, monkeypatch
+) -> None:
     table = summarize(crops.judge_response(threshold, crop_folder, count=1)).set_index("measure")
     for end in ("anterior", "posterior"):
         assert table.loc[f"change, {end}, left", "slope"] == pytest.approx(1, abs=0.1)
     assert table.loc["interpolation, left", "error_percent"] < 4
+    monkeypatch.setattr(crops, "CHANGES_PERCENT", (-20, 10))
     fixed = np.zeros(crops.BOX, bool)
     fixed[20:40, 20:40, 20:40] = True
     blind = crops.judge_response(lambda image, side: fixed, crop_folder, count=1)
