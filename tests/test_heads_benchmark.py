@@ -207,9 +207,7 @@ def test_crops_are_measured_by_volume_and_overlap_and_their_side_is_that_of_the_
     assert (nothing.dice == 0).all() and (nothing.found == 0).all()
 
 
-def test_a_segmentation_that_sees_change_has_slope_one_and_one_that_is_blind_has_none(
-    crop_folder, monkeypatch
-) -> None:
+def test_a_segmentation_that_sees_change_has_slope_one_and_one_that_is_blind_has_none(crop_folder, monkeypatch) -> None:
     table = summarize(crops.judge_response(threshold, crop_folder, count=1)).set_index("measure")
     for end in ("anterior", "posterior"):
         assert table.loc[f"change, {end}, left", "slope"] == pytest.approx(1, abs=0.1)
