@@ -206,7 +206,9 @@ def _draw_rescalings(
     curvature = np.einsum("nci,ncd,ndj->ij", slopes, spread, slopes) + ridge * np.eye(1 + classes)
     curvature[0, 0] += ((p - np.eye(classes)[labels]) * scaled).sum()
     precision, axes = np.linalg.eigh(curvature)
-    steps = rng.normal(size=(draws, 1 + classes)) / np.sqrt(np.maximum(precision, ridge)) @ axes.T
+    # The symmetric root: the sign of an axis hangs on last bits, and would make other draws of the same numbers.
+    root = axes / np.sqrt(np.maximum(precision, ridge)) @ axes.T
+    steps = rng.normal(size=(draws, 1 + classes)) @ root
     center = np.array([-np.log(fitted.temperature), *fitted.intercept])
     return [
         Rescaling(float(np.exp(-theta[0])), tuple(map(float, theta[1:])), fitted.samples) for theta in center + steps

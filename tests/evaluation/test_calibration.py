@@ -201,6 +201,19 @@ def test_drawn_rescalings_spread_as_the_curvature_of_the_fit_says():
     np.testing.assert_allclose(thetas.mean(0), center, atol=0.08)
 
 
+def test_last_bits_of_the_posteriors_move_the_draws_by_no_more():
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        x = rng.normal(size=(2, 18, 2))
+        x -= np.logaddexp.reduce(x, axis=2, keepdims=True)
+        drawn = []
+        for mri, pet in (x, x + 3e-7 * rng.normal(size=x.shape)):
+            given = {"mri": mri, "pet": pet}, np.arange(18) % 2, np.ones((18, 2), bool), np.log([0.5, 0.5])
+            found = draw_calibrations(*given, draws=5)
+            drawn.append([one.intercept for each in found for one in each.rescalings.values()])
+        np.testing.assert_allclose(*drawn, atol=1e-4)
+
+
 def test_without_labels_no_calibration_is_drawn():
     log_posteriors, labels, present = two_modalities(20)
     assert draw_calibrations(log_posteriors, np.full_like(labels, -1), present, UNIFORM) == []
