@@ -209,7 +209,7 @@ def test_last_bits_of_the_posteriors_move_the_draws_by_no_more():
         drawn = []
         for mri, pet in (x, x + 3e-7 * rng.normal(size=x.shape)):
             given = {"mri": mri, "pet": pet}, np.arange(18) % 2, np.ones((18, 2), bool), np.log([0.5, 0.5])
-            found = draw_calibrations(*given, draws=5)
+            found = draw_calibrations(*given, draws=20)
             drawn.append([one.intercept for each in found for one in each.rescalings.values()])
         np.testing.assert_allclose(*drawn, atol=1e-4)
 
