@@ -103,7 +103,7 @@ def sort_t1(
     image id; a selection counts where a visit has exactly one. strengths: tesla of each image, None where unknown.
     """
     marked = [image in selected for image in images.image_id]
-    # Lists: a person has few images, and a Series for each step would take most of the time of a large download.
+    # Lists: a person has few images, for which a Series at each step costs more than it does.
     months = images.month.fillna(-1).tolist()
     chosen = Counter(month for month, yes in zip(months, marked, strict=True) if yes)
     late = [bool(LATE_PHASES.match(visit.strip().lower())) for visit in images.visit]
