@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -89,3 +90,8 @@ def mean_accuracy(method: Method) -> float:
 @pytest.fixture
 def accuracy() -> Callable[..., float]:
     return mean_accuracy
+
+
+def half_labeled(batch: MultimodalBatch) -> MultimodalBatch:
+    """Twelve samples, of which the first six keep their labels."""
+    return replace(batch, labels=torch.where(torch.arange(12) < 6, batch.labels, UNLABELED))

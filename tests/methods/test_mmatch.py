@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import nan
 
 import torch
@@ -14,10 +13,7 @@ from adni_tcgm.methods.method import Spec
 from adni_tcgm.methods.mmatch import MMatch, aligned, alike, graph_loss, with_labels
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch
-
-
-def half_labeled(batch: MultimodalBatch) -> MultimodalBatch:
-    return replace(batch, labels=torch.where(torch.arange(12) < 6, batch.labels, UNLABELED))
+from tests.methods.conftest import half_labeled
 
 
 def test_likeness_is_a_distribution_over_the_others() -> None:
@@ -79,33 +75,6 @@ def test_sure_pseudo_labels_alone_teach_each_modality(spec: Spec, batch: Multimo
         assert model.joint_head.weight.grad is None  # the joint classifier teaches and is not taught
         found.append(int(sure.sum()))
     assert found[0] == 6 > found[1] > found[2] == 0
-
-
-def test_without_weights_the_labeled_term_is_all(spec: Spec, batch: MultimodalBatch) -> None:
-    method = MMatch(MLPConfig(), pseudo_weight=0, graph_weight=0)
-    model = method.build(spec)
-    assert method.unlabeled_loss(model, half_labeled(batch)) is None
-    outputs = model(batch)
-    expected = sum(F.nll_loss(row, batch.labels) for row in [*outputs.log_posteriors, outputs.log_joint])
-    torch.testing.assert_close(method.labeled_loss(model, batch), expected)
-
-
-def test_what_stands_in_absent_rows_changes_nothing_and_they_get_the_prior(
-    spec: Spec, batch: MultimodalBatch, with_gaps: Callable[..., MultimodalBatch]
-) -> None:
-    found = []
-    for filling in (0.0, nan):
-        torch.manual_seed(3)
-        method, gaps = MMatch(MLPConfig(), threshold=0.4), half_labeled(with_gaps(batch, filling))
-        model = method.build(spec)
-        loss = method.unlabeled_loss(model, gaps)
-        loss.backward()
-        said = method.predict(model, gaps)
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        found.append([loss, *said.values(), *gradients])
-        torch.testing.assert_close(said["view2"][::3], spec.log_prior.expand(4, 3))
-    assert all(value.isfinite().all() for value in found[0])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_unlabeled_samples_take_it_above_the_baseline(accuracy: Callable[..., float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import nan
 
 import torch
@@ -14,13 +13,10 @@ from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.methods.method import Spec
 from adni_tcgm.methods.stil import STiL, consensus, contrastive_loss, independence_loss
 from adni_tcgm.nets.mlp import MLPConfig
-from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch
+from adni_tcgm.tcgm.batch import MultimodalBatch
+from tests.methods.conftest import half_labeled
 
 OFF = {"contrastive_weight": 0.0, "independence_weight": 0.0, "pseudo_weight": 0.0, "prototype_weight": 0.0}
-
-
-def half_labeled(batch: MultimodalBatch) -> MultimodalBatch:
-    return replace(batch, labels=torch.where(torch.arange(12) < 6, batch.labels, UNLABELED))
 
 
 def test_the_contrast_draws_the_two_views_of_a_sample_together() -> None:
@@ -129,33 +125,6 @@ def test_the_joint_representation_is_the_mean_shared_part_of_those_present_and_e
     shared, alone = outputs.representations.chunk(2, -1)
     torch.testing.assert_close(outputs.joint[0], torch.cat([shared[:2, 0].mean(0), *alone[:2, 0], torch.zeros(2)]))
     torch.testing.assert_close(outputs.joint[1], torch.cat([shared[:, 1].mean(0), *alone[:, 1]]))
-
-
-def test_without_weights_the_labeled_term_is_all(spec: Spec, batch: MultimodalBatch) -> None:
-    method = STiL(MLPConfig(), **OFF)
-    model = method.build(spec)
-    assert method.unlabeled_loss(model, half_labeled(batch)) is None
-    outputs = model(batch)
-    expected = sum(F.nll_loss(row, batch.labels) for row in [*outputs.log_posteriors, outputs.log_joint])
-    torch.testing.assert_close(method.labeled_loss(model, batch), expected)
-
-
-def test_what_stands_in_absent_rows_changes_nothing_and_they_get_the_prior(
-    spec: Spec, batch: MultimodalBatch, with_gaps: Callable[..., MultimodalBatch]
-) -> None:
-    found = []
-    for filling in (0.0, nan):
-        torch.manual_seed(3)
-        method, gaps = STiL(MLPConfig(), threshold=0.4, start_steps=0), half_labeled(with_gaps(batch, filling))
-        model = method.build(spec)
-        loss = method.unlabeled_loss(model, gaps)
-        loss.backward()
-        said = method.predict(model, gaps)
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        found.append([loss, *said.values(), *gradients, model.prototypes])
-        torch.testing.assert_close(said["view2"][::3], spec.log_prior.expand(4, 3))
-    assert all(value.isfinite().all() for value in found[0])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_unlabeled_samples_take_it_above_the_baseline(accuracy: Callable[..., float]) -> None:
