@@ -95,6 +95,7 @@ def audit_fits(fitted_on: Mapping[str, Sequence[str]], splits: Splits) -> dict:
     adni_tcgm.audit.LeakError: norms was fitted on 's0-test-0', which is not in train (1 such samples)
     """
     allowed = {name: set(getattr(splits, name).sample_ids) for name in ("train", "validation")}
+    allowed["train"] |= splits.outside.keys()
     record = {}
     for step, names in fitted_on.items():
         part = "validation" if step in FITTED_ON_VALIDATION else "train"
@@ -103,7 +104,8 @@ def audit_fits(fitted_on: Mapping[str, Sequence[str]], splits: Splits) -> dict:
             raise LeakError(
                 f"{step} was fitted on {strange[0]!r}, which is not in {part} ({len(strange)} such samples)"
             )
-        record[step] = {"split": part, "n": len(names)}
+        outside = sum(name in splits.outside for name in names)
+        record[step] = {"split": part, "n": len(names) - outside} | ({"outside": outside} if outside else {})
     return record
 
 
@@ -197,6 +199,10 @@ def _check_groups(splits: Splits) -> None:
                 raise LeakError(f"sample {name!r} has group {group!r}; the record of the split says {recorded[name]!r}")
             if home.setdefault(group, part) != part:
                 raise LeakError(f"group {group!r} is in {home[group]} and in {part}; a group belongs to one split")
+    for name, group in splits.outside.items():
+        if name in recorded or home.get(group, "train") != "train":
+            where = home.get(group) or "a split"
+            raise LeakError(f"inputs were changed by {name!r} of group {group!r}, which is in {where}")
 
 
 def _check_labels(splits: Splits) -> None:

@@ -46,6 +46,8 @@ from preprocessing.simulated.people import CohortDesign
 EXTERNAL = 100_000
 PEOPLE = 2000
 TCGM, CE = "TCGM", "CE"
+# Ends the names of learners for whom what MRI and PET share is left in (`data.shared_limit`).
+LEFT_IN = ", shared left in"
 # Learner -> its method, what it changes in the configuration, and the labels it sees.
 LEARNERS = {
     TCGM: ("tcgm", {}, "visible"),
@@ -53,6 +55,9 @@ LEARNERS = {
     "CE shrunk towards the signature mean": ("ce", {}, "visible"),
     "TCGM + CN/AD": ("tcgm", {}, "visible + CN/AD"),
     "CE, all training labels": ("ce", {}, "all"),
+    f"{TCGM}{LEFT_IN}": ("tcgm", {}, "visible"),
+    f"{CE}{LEFT_IN}": ("ce", {"train.orientation": 0.0}, "visible"),
+    f"CE shrunk towards the signature mean{LEFT_IN}": ("ce", {}, "visible"),
 }
 FAMILY = (CE, "mean z", "signature mean", "ridge logistic", "CE shrunk towards the signature mean")
 FIRST, SECOND = list(LEARNERS)[:3], list(LEARNERS)[3:]
@@ -82,11 +87,13 @@ def judge_seed(
 ) -> Iterator[dict[str, object]]:
     """Rows learner, modality, auc, log_loss of the external test set; scores of "all" as (N,) under `scores`."""
     shared = {"data.path": str(cohort), "data.label_rate": label_rate, "train.device": "cpu"}
-    plain = load_settings("adni_regions", shared | {"data.source_labels": "cn_ad"})
-    splits = plain.load(seed)
-    asked = adni.load_people(plain.data, splits.norms, external, splits.adjustment)
-    for name in learners:
+    splits, asked = load_both(shared, seed, external)
+    own = splits, asked
+    for name in sorted(learners, key=lambda name: name.endswith(LEFT_IN)):
         method, changes, budget = LEARNERS[name]
+        if name.endswith(LEFT_IN):
+            shared["data.shared_limit"] = None
+            splits, asked = load_both(shared, seed, external)
         settings = load_settings("adni_regions", shared | changes)
         known = splits if budget == "visible + CN/AD" else replace(splits, source=None)
         shown = shown_to_training(settings, with_all_labels(known) if budget == "all" else known)
@@ -100,7 +107,14 @@ def judge_seed(
             yield row(seed, name, modality, asked, logs[:, 1] - logs[:, 0], logs)
         odds = said["all"][:, 1] - said["all"][:, 0]
         yield row(seed, f"{name}, uncalibrated", "all", asked, odds, said["all"])
-    yield from judge_baselines(cohort, external, seed, splits, asked)
+    yield from judge_baselines(cohort, external, seed, *own)
+
+
+def load_both(shared: dict[str, object], seed: int, external: Path) -> tuple[Splits, MultimodalBatch]:
+    """The splits by these settings, with CN and AD people, and the external test set as their training people are."""
+    settings = load_settings("adni_regions", shared | {"data.source_labels": "cn_ad"})
+    splits = settings.load(seed)
+    return splits, adni.load_people(settings.data, splits.norms, external, splits.adjustment)
 
 
 def judge_baselines(
@@ -215,7 +229,8 @@ def main() -> None:
     table = pd.concat(tables, ignore_index=True)
     write_text(arguments.out / "table.tsv", to_tsv(table.drop(columns=["labels", "scores"])))
     settings = load_settings("adni_regions", {})
-    write_json(arguments.out / "settings.json", {"train": str(settings.train), "tcgm": settings.methods.get("tcgm")})
+    chosen = {"data": str(settings.data), "train": str(settings.train), "tcgm": settings.methods.get("tcgm")}
+    write_json(arguments.out / "settings.json", chosen)
     by_cohort = table.groupby(["learner", "modality", "seed"], sort=False)[["auc", "log_loss"]].mean()
     shown = by_cohort.groupby(["learner", "modality"], sort=False).agg(["mean", "std"])
     print(shown.round(3).to_string(na_rep=""))

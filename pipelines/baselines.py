@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_adjust import SETTINGS
 from adni_tcgm.datasets.adni_baselines import CLINICAL_FILE, compute_baselines
 from adni_tcgm.storage import write_json
 from pipelines.config import Settings
@@ -30,7 +31,7 @@ def write_baselines(
     tables = [Path(voxels.data.path) / name for name in ("manifest.tsv", CLINICAL_FILE)]
     content = b"".join(table.read_bytes() for table in tables if table.is_file())
     regions = next((s.data for s in settings if s.data.features == "regions"), None)
-    about = {"harmonize": regions.harmonize, "adjust": regions.adjust} if regions else {}
+    about = {name: getattr(regions, name) for name in SETTINGS} if regions else {}
     inputs = {
         "seed": seed,
         "baselines_version": BASELINES_VERSION,

@@ -225,7 +225,9 @@ def write_study(options: Options, out: Path, outcomes: Sequence[Outcome]) -> Pat
             "simulated": any(run.metrics["simulated"] for run in runs),
             "brains": brains,
             "features": about["features"],
-            "adjustment": {key: runs[0].config["data"].get(key) for key in ("harmonize", "adjust")} if brains else {},
+            "adjustment": {key: runs[0].config["data"].get(key) for key in ("harmonize", "adjust", "shared_limit")}
+            if brains
+            else {},
             "classes": class_names(runs[0]),
             "methods": labels_of(options),
             "not_trained": [method for method in options.methods if hasattr(METHODS[method], "fit")],

@@ -18,6 +18,7 @@ import torch
 from adni_tcgm.alignment import ALIGNMENTS
 from adni_tcgm.choices import check_choices, choice
 from adni_tcgm.datasets.adni_adjust import (
+    SETTINGS,
     SMALLEST_GROUP,
     Adjustment,
     fit_adjustment,
@@ -29,6 +30,7 @@ from adni_tcgm.datasets.adni_maps import CROPS, MODALITIES, read_crops
 from adni_tcgm.datasets.adni_norms import fit_norms, standardize, transforms_of
 from adni_tcgm.datasets.adni_regions import region_features, signs_of
 from adni_tcgm.datasets.folds import check_folds, fold_splits
+from adni_tcgm.datasets.shared_directions import SMALLEST_SAMPLE, fit_shared_directions
 from adni_tcgm.datasets.splitting import LEFT_OUT, SHARES, check_label_rate, draw_splits, draw_visible
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, SplitRow, Splits
 
@@ -71,6 +73,10 @@ class AdniConfig:
     nobody stay as they are. adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL
     instead of over head size.
 
+    shared_limit: of regions, too: MRI and PET of people of one diagnosis (MCI; CN and AD of the manifest, if of no
+    group in validation or test) vary together in some directions. Those whose correlation lies above this limit are
+    damped, since no classes that are hard to tell make so much of it (`datasets.shared_directions`); None: none is.
+
     nuisance_groups: the manifest's column whose groups `methods.tcgm.within_nuisance_groups` compares within: "site" or
         "field_strength".
 
@@ -95,6 +101,7 @@ class AdniConfig:
     harmonize: str = choice("none", ("none", *ALIGNMENTS))
     reference_site: str = ""
     adjust: str = choice("none", ("none", "tiv_age_sex"))
+    shared_limit: float | None = None
     targets: str = choice("none", ("none", "signature", "all"))
     pool: tuple[str, ...] = choice(POOL, (*POOL, *BEYOND, VISITS))
     folds: int = 0
@@ -105,9 +112,11 @@ class AdniConfig:
         check_choices(self)
         check_label_rate(self.label_rate)
         check_folds(self.folds)
-        for name in ("harmonize", "adjust"):
-            if self.features != "regions" and getattr(self, name) != "none":
+        for name in SETTINGS:
+            if self.features != "regions" and getattr(self, name) not in ("none", None):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, which is for features: regions; these are voxels")
+        if self.shared_limit is not None and not 0 < self.shared_limit < 1:
+            raise ValueError(f"shared_limit is {self.shared_limit}; it is a correlation, more than 0 and less than 1")
         if self.reference_site and self.harmonize == "none":
             raise ValueError(
                 f"reference_site is {self.reference_site!r}, but harmonize is 'none': no site is a reference"
@@ -117,7 +126,7 @@ class AdniConfig:
 
     @property
     def adjusts(self) -> bool:
-        return self.harmonize != "none" or self.adjust != "none"
+        return self.harmonize != "none" or self.adjust != "none" or self.shared_limit is not None
 
     @property
     def margin_voxels(self) -> int:
@@ -179,14 +188,18 @@ def load(config: AdniConfig, seed: int) -> AdniSplits:
         of_split = np.flatnonzero(split == name)
         whole = slice(of_split[0], of_split[-1] + 1)
         parts[name] = _batch(people, inputs, present, labels, whole, targets, config.nuisance_groups)
+    adjustment, outside = _fit_shared(config, people.status[trains], parts["train"], rows, norms, adjustment)
+    _take_out_shared(inputs, adjustment)  # in place, and the parts are views
     shapes = [
         Modality(name, tuple(values.shape[1:]), signs_of(features[name], name)) for name, values in inputs.items()
     ]
     steps = ["norms", *(["adjustment"] if adjustment else []), *(["targets"] if targets else [])]
     fitted_on = dict.fromkeys(steps, people.sample_id[trains].tolist())
+    if outside:
+        fitted_on["shared directions"] = fitted_on["norms"] + list(outside)
     nuisances = read_covariates(people[trains]).rename(columns={"male": "sex", "tiv_ml": "head size"})
     about = {"rows": rows, "fitted_on": fitted_on, "nuisances": {n: v.tolist() for n, v in nuisances.items()}}
-    about |= {"left_out": dict(left_out), "target_signs": target_signs}
+    about |= {"left_out": dict(left_out), "target_signs": target_signs, "outside": outside}
     about |= {"transforms": transforms_of(norms) if adjustment is None else {}}
     splits = AdniSplits(shapes, CLASSES, **parts, **about, norms=norms, adjustment=adjustment)
     return splits if config.source_labels == "none" else replace(splits, source=load_source(config, splits))
@@ -206,9 +219,7 @@ def load_source(config: AdniConfig, splits: AdniSplits) -> MultimodalBatch:
 
     Raises NoSourcePeople where one of the two is missing: `--classes cn,stable,converter,ad` prepares their labels.
     """
-    people, _ = read_people(config.path, pool=BEYOND)
-    elsewhere = {row.group_id for row in splits.rows if row.split not in ("train", LEFT_OUT)}
-    people = people[people.status.isin(BEYOND) & ~people.group_id.isin(elsewhere)].reset_index(drop=True)
+    people = _people_beyond(config, splits.rows)
     if people.status.nunique() < len(BEYOND):
         raise NoSourcePeople(
             f"{config.path}: source_labels is cn_ad, but the manifest has {dict(people.status.value_counts())} people "
@@ -216,6 +227,13 @@ def load_source(config: AdniConfig, splits: AdniSplits) -> MultimodalBatch:
         )
     batch = _prepared_batch(config, people, splits.norms, splits.adjustment)
     return replace(batch, labels=torch.tensor([BEYOND.index(status) for status in people.status]))
+
+
+def _people_beyond(config: AdniConfig, rows: Sequence[SplitRow]) -> pd.DataFrame:
+    """CN and AD people of the folder, but those of a group in validation or test."""
+    people, _ = read_people(config.path, pool=BEYOND)
+    elsewhere = {row.group_id for row in rows if row.split not in ("train", LEFT_OUT)}
+    return people[people.status.isin(BEYOND) & ~people.group_id.isin(elsewhere)].reset_index(drop=True)
 
 
 def _prepared_batch(
@@ -226,6 +244,7 @@ def _prepared_batch(
     _adjust(inputs, present, adjustment, people, features)
     _warn_of_other_sites(present, adjustment, people)
     standardize(inputs, present, norms, features)
+    _take_out_shared(inputs, adjustment)
     return _batch(people, inputs, present, _class_index(people), slice(None), nuisance=config.nuisance_groups)
 
 
@@ -290,10 +309,10 @@ def load_people(
     undiagnosed: people without any diagnosis are read, too. sample_ids: nobody but these is read.
     Raises ValueError where the config asks for another adjustment than the one given, or for people who are not there.
     """
-    wanted = (config.harmonize, config.adjust)
-    given = (adjustment.harmonize, adjustment.adjust) if adjustment else ("none", "none")
+    wanted = tuple(getattr(config, name) for name in SETTINGS)
+    given = tuple(getattr(adjustment, name) for name in SETTINGS) if adjustment else ("none", "none", None)
     if wanted != given:
-        raise ValueError(f"harmonize, adjust are {wanted} in the config, and {given} in the adjustment of the run")
+        raise ValueError(f"{', '.join(SETTINGS)} are {wanted} in the config, and {given} in the adjustment of the run")
     config = replace(config, path=str(path), kept_in="memory")
     people, _ = read_people(path, undiagnosed)
     if sample_ids is not None:
@@ -423,7 +442,44 @@ def _fit_adjustment(
                 f"{name} of {', '.join(flagged)} still differs from the reference site after {harmonize}",
                 stacklevel=3,
             )
-    return Adjustment(config.harmonize, config.adjust, parts, groups)
+    return Adjustment(config.harmonize, config.adjust, parts, groups, config.shared_limit)
+
+
+def _fit_shared(
+    config: AdniConfig,
+    status: pd.Series,
+    training: MultimodalBatch,
+    rows: Sequence[SplitRow],
+    norms: pd.DataFrame,
+    adjustment: Adjustment | None,
+) -> tuple[Adjustment | None, dict[str, str]]:
+    """The adjustment with the directions that MRI and PET share, measured on standardized training people, whose status
+    is given, and on CN and AD people, who are returned with their groups."""
+    if adjustment is None or config.shared_limit is None:
+        return adjustment, {}
+    populations, batches = [status.where(status.isin(BEYOND), "mci")], [training]
+    others = _people_beyond(config, rows)
+    others = others[~others.sample_id.isin(training.sample_ids)].reset_index(drop=True)
+    if len(others):
+        populations.append(others.status)
+        batches.append(_prepared_batch(config, others, norms, adjustment))
+    complete = np.concatenate([batch.present.all(1).numpy() for batch in batches])
+    values = {name: np.concatenate([batch.inputs[name].numpy() for batch in batches])[complete] for name in MODALITIES}
+    shared = fit_shared_directions(values, np.concatenate(populations)[complete].tolist(), config.shared_limit)
+    if shared is None:
+        warnings.warn(
+            f"what MRI and PET share is not looked at: {complete.sum()} people have both, {SMALLEST_SAMPLE} are needed",
+            stacklevel=3,
+        )
+    return replace(adjustment, shared=shared), dict(zip(others.sample_id, others.group_id, strict=True))
+
+
+def _take_out_shared(inputs: dict[str, torch.Tensor], adjustment: Adjustment | None) -> None:
+    """In place, of standardized inputs; rows of an absent modality hold zeros, and still do."""
+    if adjustment is None or adjustment.shared is None:
+        return
+    for name, values in inputs.items():
+        values.copy_(torch.from_numpy(adjustment.shared.take_out(name, values.numpy().astype(float))))
 
 
 def _adjust(

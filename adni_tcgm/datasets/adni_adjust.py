@@ -1,5 +1,7 @@
 """Regional measurements freed from site, head size, age and sex: fitted on training people, applied to everybody.
 
+What MRI and PET share too strongly goes with them (`datasets.shared_directions`), once they are standardized.
+
 A label enters nowhere. How sites are taken out is `adni_tcgm.alignment`'s.
 """
 
@@ -15,7 +17,10 @@ from torch import Tensor
 
 from adni_tcgm.alignment import ALIGNMENTS, SMALLEST_SITE, Alignment, restore_alignment
 from adni_tcgm.alignment.alignment import LinearPart, fit_linear
+from adni_tcgm.datasets.shared_directions import SharedDirections
 
+# The settings of `AdniConfig` that say what is taken out.
+SETTINGS = ("harmonize", "adjust", "shared_limit")
 # A site with fewer is no nuisance group of its own: it joins the other small ones of its field strength.
 SMALLEST_GROUP = 20
 # What site effects are separated from; and what `tiv_age_sex` removes. Uptake is a ratio that knows no head size.
@@ -64,12 +69,16 @@ class Adjustment:
     """`harmonize` (none, or an alignment's name) and `adjust` (none|tiv_age_sex) as fitted on training people.
 
     groups: site -> the group that is taken out (`group_sites`). A site that is not there stays as it is.
+    shared: what is taken out of the standardized measurements after that, above `shared_limit`; None where nothing was
+        looked for, or too few people have both scans.
     """
 
     harmonize: str
     adjust: str
     modalities: dict[str, ModalityAdjustment]
     groups: dict[str, str] = field(default_factory=dict)
+    shared_limit: float | None = None
+    shared: SharedDirections | None = None
 
     def covariates(self, people: pd.DataFrame) -> pd.DataFrame:
         """`read_covariates` of manifest rows, with the group in the place of the site; "" where there is none."""
@@ -79,12 +88,15 @@ class Adjustment:
         """All but the numbers of `tensors`."""
         parts = {name: part.describe() for name, part in self.modalities.items()}
         about = {"harmonize": self.harmonize, "adjust": self.adjust, "groups": self.groups, "modalities": parts}
-        return {"smallest_site": SMALLEST_SITE, **about}
+        shared = {"shared_limit": self.shared_limit, "shared": self.shared.describe() if self.shared else None}
+        return {"smallest_site": SMALLEST_SITE, **about, **shared}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {
-            f"{name}.{key}": value for name, part in self.modalities.items() for key, value in part.tensors().items()
-        }
+        matrices = self.shared.matrices if self.shared else {}
+        found = {f"{name}.shared": torch.from_numpy(matrix) for name, matrix in matrices.items()}
+        for name, part in self.modalities.items():
+            found |= {f"{name}.{key}": value for key, value in part.tensors().items()}
+        return found
 
     @staticmethod
     def restore(content: Mapping, tensors: Mapping[str, Tensor]) -> Adjustment:
@@ -98,9 +110,14 @@ class Adjustment:
                 own = _below(tensors, f"{name}.linear.")
                 linear = LinearPart(own["center"], own["slopes"]) if part["linear"] else None
                 modalities[name] = ModalityAdjustment(name, tuple(part["features"]), site, linear, part["unharmonized"])
+            about, shared = content.get("shared"), None
+            if about:
+                matrices = {name: tensors[f"{name}.shared"].double().numpy() for name in modalities}
+                shared = SharedDirections(tuple(about["correlations"]), about["people"], matrices)
         except KeyError as error:
             raise ValueError(f"the adjustment of the run lacks {error.args[0]!r}; train again") from error
-        return Adjustment(content["harmonize"], content["adjust"], modalities, content["groups"])
+        groups, limit = content["groups"], content.get("shared_limit")
+        return Adjustment(content["harmonize"], content["adjust"], modalities, groups, limit, shared)
 
 
 def _below(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from adni_tcgm.datasets.adni import (
     load_source,
     read_people,
 )
+from adni_tcgm.datasets.adni_adjust import SETTINGS
 from adni_tcgm.datasets.adni_maps import MODALITIES, read_crops
 from adni_tcgm.datasets.adni_regions import summaries
 from adni_tcgm.evaluation.baselines import (
@@ -180,7 +181,8 @@ def _signature_baselines(
     """Baselines on the inputs of classifiers of regions: (N, 16) z-scores, 0 where a modality is absent."""
     done = splits.adjustment
     regions = replace(config, features="regions", targets="none")
-    regions = replace(regions, harmonize=done.harmonize, adjust=done.adjust) if done else regions
+    if done:
+        regions = replace(regions, **{name: getattr(done, name) for name in SETTINGS})
     batches = {"test": splits.test}
     if external is not None:
         batches["external"] = load_people(regions, splits.norms, external, done)

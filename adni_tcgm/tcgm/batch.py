@@ -164,6 +164,7 @@ class Splits:
     source: samples of another population whose labels are known and mean nearly the same, of classes in the same order.
     target_signs: modality -> of each of its targets what `Modality.signs` is of a feature.
     transforms: modality -> what turned its values, as measured, into inputs (`adni_tcgm.transforms`).
+    outside: sample -> group of samples in no split that something was fitted on, too, without their labels.
 
     >>> from adni_tcgm.datasets.gaussian import GaussianConfig, load
     >>> splits = load(GaussianConfig(samples=100, test_samples=20, label_rate=0.1), seed=0)
@@ -182,3 +183,4 @@ class Splits:
     source: MultimodalBatch | None = None
     target_signs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     transforms: Mapping[str, Any] = field(default_factory=dict)
+    outside: Mapping[str, str] = field(default_factory=dict)
