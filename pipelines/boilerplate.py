@@ -48,6 +48,9 @@ REFERENCES = {
     "positron emission tomography. Journal of Cerebral Blood Flow and Metabolism 1992;12(4):571-583.",
     "tcgm": "Sun X, Xu Y, Cao P, Kong Y, Hu L, Zhang S, Wang Y. TCGM: An information-theoretic framework for "
     "semi-supervised multi-modality learning. ECCV 2020. doi:10.1007/978-3-030-58580-8_11",
+    "canonical": "Hotelling H. Relations between two sets of variates. Biometrika 1936;28(3/4):321-377.",
+    "shrinkage": "Ledoit O, Wolf M. A well-conditioned estimator for large-dimensional covariance matrices. Journal of "
+    "Multivariate Analysis 2004;88(2):365-411.",
     "combat": "Johnson WE, Li C, Rabinovic A. Adjusting batch effects in microarray expression data using empirical "
     "Bayes methods. Biostatistics 2007;8(1):118-127.",
     "combat-brain": "Fortin JP, et al. Harmonization of cortical thickness measurements across scanners and sites. "
@@ -142,6 +145,11 @@ def _describe_run(run: Run) -> str:
         text += f" Sites were harmonized by {how}, fitted on training people."
     if data["adjust"] == "tiv_age_sex":
         text += " Head size, age and sex were regressed out of volumes, age and sex out of SUVRs."
+    if data.get("shared_limit") is not None:
+        text += (
+            " Directions in which MRI and PET correlated within diagnoses beyond "
+            f"{data['shared_limit']:g} (canonical correlation [canonical], shrunk covariances [shrinkage]) were damped."
+        )
     return text
 
 

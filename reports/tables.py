@@ -88,7 +88,19 @@ def describe_adjustment(features: str, adjustment: dict[str, Any]) -> str:
         covariates = f"adjusted for age, sex and (volumes, in mL) intracranial volume by regression {fitted}"
     else:
         covariates = "not adjusted for age and sex, volumes are divided by intracranial volume"
-    return f"Regional measurements: {sites}; values are {covariates}."
+    return f"Regional measurements: {sites}; values are {covariates}{_describe_shared(adjustment)}."
+
+
+def _describe_shared(adjustment: dict[str, Any]) -> str:
+    limit, found = adjustment.get("shared_limit"), adjustment.get("shared")
+    if limit is None:
+        return ""
+    rule = f"directions that MRI and PET share beyond a correlation of {limit:g} are damped"
+    if found is None:  # a study of several runs, or a run of too few people
+        return f"; {rule}"
+    above = sum(correlation > limit for correlation in found["correlations"])
+    strongest = f"the strongest has {found['correlations'][0]:.2f} among {found['people']} people, by no outcome"
+    return f"; {rule} ({above or 'none'} of {len(found['correlations'])}; {strongest})"
 
 
 PRETEXT_TASKS = {

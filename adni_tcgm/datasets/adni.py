@@ -226,6 +226,7 @@ def load_source(config: AdniConfig, splits: AdniSplits) -> MultimodalBatch:
             "of these labels; prepare with --classes cn,stable,converter,ad"
         )
     batch = _prepared_batch(config, people, splits.norms, splits.adjustment)
+    _warn_of_other_sites(batch.present.numpy(), splits.adjustment, people)
     return replace(batch, labels=torch.tensor([BEYOND.index(status) for status in people.status]))
 
 
@@ -242,7 +243,6 @@ def _prepared_batch(
     """People who did not train, adjusted and standardized as those who did."""
     inputs, present, features = _read_inputs(config, people)
     _adjust(inputs, present, adjustment, people, features)
-    _warn_of_other_sites(present, adjustment, people)
     standardize(inputs, present, norms, features)
     _take_out_shared(inputs, adjustment)
     return _batch(people, inputs, present, _class_index(people), slice(None), nuisance=config.nuisance_groups)
@@ -320,7 +320,9 @@ def load_people(
         if unknown:
             raise ValueError(f"{unknown[0]} is not among the {len(people)} people of {path} who can be predicted")
         people = people.set_index("sample_id", drop=False).loc[list(sample_ids)].reset_index(drop=True)
-    return _prepared_batch(config, people, norms, adjustment)
+    batch = _prepared_batch(config, people, norms, adjustment)
+    _warn_of_other_sites(batch.present.numpy(), adjustment, people)
+    return batch
 
 
 def read_people(
