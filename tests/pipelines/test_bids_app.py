@@ -211,6 +211,7 @@ def test_group_level_trains_on_what_participant_level_has_prepared_and_prepares_
     assert (out / "reports" / "cohort.pdf").is_file()
     text = (out / "logs" / "CITATION.md").read_text()
     assert "regions-tcgm-r0.5-s0" in text and "Sun X" in text and "cross-entropy" in text
+    assert "MRI and PET correlated within diagnoses beyond 0.45" in text and "Hotelling H" in text
 
 
 def test_methods_and_references_are_those_of_the_recipe_and_no_others(tmp_path: Path) -> None:

@@ -75,6 +75,22 @@ def test_harmonization_and_adjustment_of_a_run_are_named_with_whom_they_were_fit
     assert "adjusted for age, sex and (volumes, in mL) intracranial volume" in sentence
 
 
+@pytest.mark.parametrize(
+    ("shared", "expected"),
+    [
+        ({"correlations": [0.79, 0.5, 0.1], "people": 212}, "(2 of 3; the strongest has 0.79 among 212 people"),
+        ({"correlations": [0.3, 0.1, 0.0], "people": 212}, "(none of 3; the strongest has 0.30 among 212 people"),
+        (None, "beyond a correlation of 0.45 are damped."),
+    ],
+)
+def test_shared_directions_are_named_with_how_strong_they_are(shared, expected):
+    adjustment = {"adjust": "tiv_age_sex", "shared_limit": 0.45, "shared": shared}
+    sentence = describe_adjustment("regions", adjustment)
+    assert "directions that MRI and PET share beyond a correlation of 0.45 are damped" in sentence
+    assert expected in sentence
+    assert "MRI and PET share" not in describe_adjustment("regions", adjustment | {"shared_limit": None})
+
+
 def test_people_without_pet_do_not_count_in_the_pet_rows(simulated):
     sizes = {row["modality"]: row["n"] for row in simulated["metrics"] if row["kind"] == "run"}
     assert sizes == {"MRI": "11", "FDG-PET": "10", "MRI + FDG-PET": "11"}
