@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adni_tcgm.datasets.adni import CLASSES
+from adni_tcgm.datasets.adni_people import CLASSES
 from adni_tcgm.files import write_text
 from adni_tcgm.tables import to_tsv
 from benchmarks import simulated_cohort

@@ -17,6 +17,7 @@ import pandas as pd
 
 from adni_tcgm.datasets import adni
 from adni_tcgm.datasets.adni_baselines import compute_baselines
+from adni_tcgm.datasets.adni_people import read_people
 from pipelines.truth import Truth
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake.labels import LabelRule
@@ -75,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     external = external_test_set(arguments.out / "external", arguments.people, arguments.jobs)
     truth = Truth.read(arguments.out / "external" / "truth")
-    people, _ = adni.read_people(external)
+    people, _ = read_people(external)
     group = truth.people.group.loc[people.participant_id]
     summaries = truth.summaries().loc[group.index]
     within = summaries.groupby(group).transform(lambda column: column - column.mean())

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from adni_tcgm.datasets import adni
-from adni_tcgm.datasets.adni import BEYOND, POOL
+from adni_tcgm.datasets.adni_people import BEYOND, CLASSES, POOL
 from adni_tcgm.evaluation.intervals import PairedRun, paired_difference, verdicts
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.tcgm.batch import MultimodalBatch
@@ -80,7 +80,7 @@ def _tables(out: Path, seed: int, everybody: bool) -> dict[str, pd.DataFrame]:
     diagnosed = manifest.participant_id.map(groups).map(DIAGNOSED)
     manifest["label"] = diagnosed.fillna(manifest.label)
     if not everybody:
-        kept = ~manifest.label.isin(adni.CLASSES)
+        kept = ~manifest.label.isin(CLASSES)
         tables = {name: t[t.participant_id.isin(manifest.participant_id[kept])] for name, t in tables.items()}
     renamed = {}
     for name, table in tables.items():

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_people import read_people
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, prediction_table, write_table
 from pipelines import command_line
@@ -93,7 +94,7 @@ def prepare(scans: Path, prepared: Path, recipe: Recipe) -> pd.Series:
 
 def predict_person(run: Run, prepared: Path) -> pd.DataFrame:
     """Rows as in `predictions.tsv`, split "new"; none for somebody who failed quality control."""
-    people, left_out = adni.read_people(prepared, undiagnosed=True)
+    people, left_out = read_people(prepared, undiagnosed=True)
     if people.empty:
         print(f"no prediction: {', '.join(left_out)}", file=sys.stderr)
         return pd.DataFrame()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_people import read_people
 from adni_tcgm.files import check_apart, lock_folder
 from adni_tcgm.storage import Run, write_table
 from pipelines import command_line
@@ -120,7 +120,7 @@ def run(options: Options) -> int:
 
 def validate(options: Options, trained: Run, out: Path) -> int:
     prepared = prepare(options, trained, out)
-    people, _ = adni.read_people(prepared)
+    people, _ = read_people(prepared)
     known = list_known(options.run_dir, people)
     chosen = [sample_id for sample_id in people["sample_id"] if sample_id not in known]
     if not chosen:

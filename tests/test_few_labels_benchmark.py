@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adni_tcgm.datasets.adni import AdniConfig, load, read_people
+from adni_tcgm.datasets.adni import AdniConfig, load
 from adni_tcgm.datasets.adni_baselines import compute_baselines
+from adni_tcgm.datasets.adni_people import read_people
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.storage import split_table
 from benchmarks import few_labels

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adni_tcgm.datasets.adni import AdniConfig, load, load_source, read_people
+from adni_tcgm.datasets.adni import AdniConfig, load, load_source
+from adni_tcgm.datasets.adni_people import read_people
 from adni_tcgm.datasets.adni_regions import META_ROI, SIGNATURE, summaries
 from benchmarks.regional_cohorts import TIV, Response, drawn, write_regional
 from preprocessing.simulated.people import CohortDesign, draw_people

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adni_tcgm.datasets.adni import CLASSES, load
+from adni_tcgm.datasets.adni import load
+from adni_tcgm.datasets.adni_people import CLASSES
 from benchmarks.wider_pool import ARMS, judge, settings_of, write_tables
 from tests.datasets.conftest import write_prepared
 

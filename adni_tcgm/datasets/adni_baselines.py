@@ -11,19 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from adni_tcgm.datasets.adni import (
-    BEYOND,
-    CLASSES,
-    POOL,
-    AdniConfig,
-    AdniSplits,
-    NoSourcePeople,
-    load_people,
-    load_source,
-    read_people,
-)
+from adni_tcgm.datasets.adni import AdniConfig, AdniSplits, NoSourcePeople, load_people, load_source
 from adni_tcgm.datasets.adni_adjust import SETTINGS
 from adni_tcgm.datasets.adni_maps import MODALITIES, read_crops
+from adni_tcgm.datasets.adni_people import BEYOND, CLASSES, POOL, read_people
 from adni_tcgm.datasets.adni_regions import summaries
 from adni_tcgm.evaluation.baselines import (
     LinearKernel,

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from adni_tcgm.datasets.adni import CLASSES, AdniConfig, load, load_people, read_people, volume_bytes
+from adni_tcgm.datasets.adni import AdniConfig, load, load_people, volume_bytes
+from adni_tcgm.datasets.adni_people import CLASSES, read_people
 from adni_tcgm.tcgm.batch import UNLABELED
 from tests.datasets.conftest import PreparedFolder, write_prepared
 

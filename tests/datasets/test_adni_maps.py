@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from adni_tcgm.datasets.adni import read_people
 from adni_tcgm.datasets.adni_maps import CROPS, cut, read_crops
+from adni_tcgm.datasets.adni_people import read_people
 from preprocessing.steps.crop import crop_prepared
 from preprocessing.steps.template import GRID_AFFINE, GRID_SHAPE, region_mask
 from tests.datasets.conftest import AFFINE, write_prepared

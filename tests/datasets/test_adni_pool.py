@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adni_tcgm.datasets.adni import BEYOND, POOL, AdniConfig, load
+from adni_tcgm.datasets.adni import AdniConfig, load
 from adni_tcgm.datasets.adni_baselines import compute_baselines
+from adni_tcgm.datasets.adni_people import BEYOND, POOL
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch
 from tests.datasets.conftest import PreparedFolder, write_prepared
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adni_tcgm.datasets import adni
+from adni_tcgm.datasets.adni_people import read_people
 from pipelines.truth import Truth
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
@@ -66,7 +66,7 @@ def test_second_visits_train_with_no_label_of_their_own(written: Path, tmp_path:
     preprocess_cohort(tmp_path / "out/raw", tmp_path / "out/prepared", jobs=0, progress=False)
     manifest = pd.read_csv(tmp_path / "out/prepared/manifest.tsv", sep="\t")
     assert len(manifest) == 10 and set(manifest.session_id) == {"ses-M000", "ses-M024"}
-    _, status = adni.read_people(tmp_path / "out/prepared")
+    _, status = read_people(tmp_path / "out/prepared")
     assert status is not None
 
 
