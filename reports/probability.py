@@ -27,14 +27,22 @@ def find_probability(run: Run, sample_id: str, modality: str) -> float | None:
 
 
 def find_intervals(cohort: Cohort, sample_id: str) -> dict[str, tuple[float, float]]:
-    """Modality -> 95 % interval of the headline run's probability over the calibrations that the labels leave open."""
+    """Modality -> 95 % interval of the headline run's probability over the calibrations that the labels leave open.
+
+    The probability itself is in it: where a calibration may only soften, what the labels leave open may lie beyond.
+    """
     rows = cohort.headline.predictions
     rows = rows[rows["sample_id"] == sample_id]
     if not cohort.calibrations or rows.empty:
         return {}
     found = list_posteriors(cohort.headline, rows)
     limits = probability_intervals(cohort.calibrations, found.log, found.present)
-    return {name: tuple(map(float, values[0, 1])) for name, values in limits.items()}
+    intervals = {}
+    for name, values in limits.items():
+        shown = find_probability(cohort.headline, sample_id, name)
+        ends = [*values[0, 1], *([] if shown is None else [shown])]
+        intervals[name] = float(min(ends)), float(max(ends))
+    return intervals
 
 
 def is_calibrated(run: Run) -> bool:

@@ -37,11 +37,14 @@ class Rescaling:
         return log_softmax(log_posterior / self.temperature + np.array(self.intercept), axis=1)
 
 
-def fit_rescaling(log_posterior: np.ndarray, labels: np.ndarray, ridge: float = 1.0) -> Rescaling:
+def fit_rescaling(
+    log_posterior: np.ndarray, labels: np.ndarray, ridge: float = 1.0, only_soften: bool = False
+) -> Rescaling:
     """The temperature and intercepts that minimize the summed log-loss + ridge/2 (log^2 temperature + |intercept|^2).
 
     log_posterior: (B, C); labels: (B,) class indices. The ridge is a normal prior of variance 1/ridge around "leave it
-    as it is", so that few labels change little and none change nothing.
+    as it is", so that few labels change little and none change nothing. only_soften: a temperature of at least 1, and
+    no intercept: a handful of labels that happen to be right would otherwise make anybody sure of everything.
 
     >>> sure = np.log([[0.99, 0.01], [0.99, 0.01], [0.01, 0.99], [0.01, 0.99]])
     >>> fit_rescaling(sure, np.array([0, 1, 1, 0])).temperature > 1  # half of them are wrong
@@ -59,7 +62,7 @@ def fit_rescaling(log_posterior: np.ndarray, labels: np.ndarray, ridge: float = 
         return -(fitted * targets).sum() + ridge / 2 * parameters @ parameters, slope + ridge * parameters
 
     # Six natural-log units of scale either way are far outside anything useful and keep exp() finite.
-    bounds = [(-6.0, 6.0)] + [(None, None)] * classes
+    bounds = [(-6.0, 0.0)] + [(0.0, 0.0)] * classes if only_soften else [(-6.0, 6.0)] + [(None, None)] * classes
     found = minimize(objective, np.zeros(1 + classes), jac=True, method="L-BFGS-B", bounds=bounds)
     return Rescaling(float(np.exp(-found.x[0])), tuple(map(float, found.x[1:])), len(targets))
 
@@ -119,11 +122,13 @@ def fit_calibration(
     present: np.ndarray,
     log_prior: np.ndarray,
     ridge: float = 1.0,
+    only_soften: bool = False,
 ) -> Calibration:
     """Fit on the validation split: modality by modality, then on the combination of the calibrated modalities.
 
     log_posteriors: modality -> (B, C), in the order of the columns of `present` (B, M); an entry "all" is used only by
-    methods that have no posterior per modality. labels: (B,), negative where unknown; log_prior: (C,).
+    methods that have no posterior per modality. labels: (B,), negative where unknown; log_prior: (C,). ridge,
+    only_soften: as in `fit_rescaling`.
 
     >>> p = np.log([[0.8, 0.2], [0.3, 0.7]] * 10)
     >>> calibration = fit_calibration({"mri": p}, np.array([0, 1] * 10), np.ones((20, 1), bool), np.log([0.5, 0.5]))
@@ -140,13 +145,14 @@ def fit_calibration(
     rescalings = {}
     for column, name in enumerate(modalities):
         rows = (labels >= 0) & present[:, column]
-        rescalings[name] = fit_rescaling(_array(log_posteriors[name])[rows], labels[rows], ridge)
+        rescalings[name] = fit_rescaling(_array(log_posteriors[name])[rows], labels[rows], ridge, only_soften)
     if modalities:
         calibrated = {name: rescalings[name].apply(_array(log_posteriors[name])) for name in modalities}
         combined, rows = _combine(calibrated, log_prior, present), (labels >= 0) & _several(present)
     else:
         combined, rows = _array(log_posteriors["all"]), labels >= 0
-    return Calibration(rescalings | {"all": fit_rescaling(combined[rows], labels[rows], ridge)}, log_prior)
+    of_all = fit_rescaling(combined[rows], labels[rows], ridge, only_soften)
+    return Calibration(rescalings | {"all": of_all}, log_prior)
 
 
 def draw_calibrations(
