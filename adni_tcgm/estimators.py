@@ -46,11 +46,11 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator):
     net: the network of every modality: `MLP`, `DenseNet3D`, …, or a function (shape, outputs) -> nn.Module of your own.
     ridge: τ in τ/n Σ w² with n visible labels. steps, learning_rate: of Adam, on the labels, ridge and the method's
         unlabeled loss together. batch_size: samples of a step; None: all of them, up to 1,024.
-    calibrate: cross-fit the visible labels (five more trainings), and make the model as much less sure as they tell,
-        unless that raises held-out log-loss by more than its standard error.
+    calibrate: cross-fit the visible labels (five more trainings), and rescale by them (`calibrate_held_out`); with
+        fewer than 30 of them, only towards less sure.
 
     After `fit`: classes_, model_ (a `TrainedModel`) and calibration_ (a dict: number of samples it was fitted on,
-    held-out log-loss with and without it, the margin by which it may raise that, and whether it is applied).
+    held-out log-loss with and without it, its margin, and whether it is applied).
 
     >>> rng = np.random.default_rng(0)
     >>> truth = np.arange(60) % 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
 from adni_tcgm.tcgm.trainer import Fitted, predict
 
 FOLDS = 5
+# Fewer labels may all be right by luck, and would make a model sure of everything.
+FEWEST_TO_SHARPEN = 30
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ def cross_predict(fit: Callable[[Splits], Fitted], splits: Splits, folds: int = 
 def calibrate_held_out(
     held_out: HeldOut | None, modalities: Sequence[str], log_prior: np.ndarray
 ) -> tuple[Calibration, dict[str, object]]:
-    """A calibration fitted on the held-out samples, and a record of its effect; the identity where it does harm.
+    """A calibration fitted on the held-out samples, and a record of its effect; the identity where none is good.
 
-    It makes a model less sure, never surer (`fit_rescaling`, only_soften): few labels make one too sure. It does harm
-    if it raises the log-loss (nats) of "all" when each fold is calibrated by the other folds, on average by more than
-    one standard error of the samples' paired differences.
+    Each fold is calibrated by the other folds, and the log-loss (nats) of "all" compared with that of no calibration;
+    the margin is one standard error of the samples' paired differences. From FEWEST_TO_SHARPEN labels on, temperature
+    and intercepts are free, if that lowers the log-loss by more than the margin. Otherwise the model only becomes less
+    sure (`fit_rescaling`, only_soften), unless that raises the log-loss by more than the margin.
     modalities: those of which the method gives a posterior; log_prior: (C,).
 
     >>> calibration, record = calibrate_held_out(None, ["mri"], np.log([0.5, 0.5]))  # nobody could be held out
@@ -75,22 +79,30 @@ def calibrate_held_out(
     none = Calibration({name: Rescaling(1.0, (0.0,) * len(log_prior), 0) for name in (*modalities, "all")}, prior)
     if held_out is None:
         return none, {"samples": 0, "applied": False, "why": "a class has fewer than two labels to hold out"}
-    found, labels = held_out.log_posteriors, held_out.samples.labels.numpy()
-    present = held_out.samples.present.numpy()
-    losses = {"without": np.zeros(len(labels)), "with": np.zeros(len(labels))}
-    for number in np.unique(held_out.fold):
-        here, others = held_out.fold == number, held_out.fold != number
-        other = fit_calibration(_rows(found, others), labels[others], present[others], log_prior, only_soften=True)
-        for name, calibration in (("without", none), ("with", other)):
-            said = calibration.apply(_rows(found, here), present[here])["all"]
-            losses[name][here] = -said[np.arange(len(said)), labels[here]]
-    gains = losses["without"] - losses["with"]
-    margin = float(gains.std(ddof=1) / len(gains) ** 0.5)
-    applied = bool(gains.mean() >= -margin)
-    calibration = fit_calibration(found, labels, present, log_prior, only_soften=True) if applied else none
-    log_loss = {name: float(values.mean()) for name, values in losses.items()}
-    return calibration, {"samples": len(labels), "applied": applied, "log_loss": log_loss, "margin": margin}
+    labels, present = held_out.samples.labels.numpy(), held_out.samples.present.numpy()
 
+    def fit(rows: np.ndarray, only_soften: bool) -> Calibration:
+        found = {name: values[rows] for name, values in held_out.log_posteriors.items()}
+        return fit_calibration(found, labels[rows], present[rows], log_prior, only_soften=only_soften)
 
-def _rows(log_posteriors: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[rows] for name, values in log_posteriors.items()}
+    def losses(calibration_of: Callable[[np.ndarray], Calibration]) -> np.ndarray:
+        found = np.zeros(len(labels))
+        for number in np.unique(held_out.fold):
+            here = held_out.fold == number
+            said = {name: values[here] for name, values in held_out.log_posteriors.items()}
+            calibrated = calibration_of(~here).apply(said, present[here])["all"]
+            found[here] = -calibrated[np.arange(len(calibrated)), labels[here]]
+        return found
+
+    without = losses(lambda _: none)
+    for only_soften in (False, True) if len(labels) >= FEWEST_TO_SHARPEN else (True,):
+        with_it = losses(partial(fit, only_soften=only_soften))
+        gains = without - with_it
+        margin = float(gains.std(ddof=1) / len(gains) ** 0.5)
+        applied = bool(gains.mean() >= -margin if only_soften else gains.mean() > margin)
+        if applied:
+            break
+    calibration = fit(np.full(len(labels), True), only_soften) if applied else none
+    log_loss = {"without": float(without.mean()), "with": float(with_it.mean())}
+    about = {"samples": len(labels), "applied": applied, "only_softened": only_soften}
+    return calibration, about | {"log_loss": log_loss, "margin": margin}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator
 
-from adni_tcgm.evaluation.cross_fitting import HeldOut, calibrate_held_out, cross_predict
+from adni_tcgm.evaluation.cross_fitting import FEWEST_TO_SHARPEN, HeldOut, calibrate_held_out, cross_predict
 from adni_tcgm.methods.ce import CrossEntropy
 from adni_tcgm.nets.mlp import MLPConfig
 from adni_tcgm.tcgm.batch import UNLABELED, Modality, MultimodalBatch, Splits
@@ -83,11 +83,14 @@ def test_who_is_too_sure_becomes_less_sure_and_who_is_right_stays():
     assert all(r.temperature == pytest.approx(1, abs=0.2) for r in right.rescalings.values())
 
 
-@pytest.mark.parametrize("size", [18, 200])
-def test_nobody_becomes_surer_and_no_class_likelier(size):
-    """A fifth of the log odds that would be right: 18 labels that happen to be right would make it sure of anything."""
-    found, _ = calibrate_held_out(held_out(0.2, size), ["mri", "pet"], PRIOR)
-    assert {(r.temperature, r.intercept) for r in found.rescalings.values()} == {(1.0, (0.0, 0.0))}
+def test_eighteen_labels_make_nobody_surer_and_no_class_likelier_and_two_hundred_may():
+    """A fifth of the log odds that would be right. 18 labels that happen to be right would make it sure of anything."""
+    few, about = calibrate_held_out(held_out(0.2, FEWEST_TO_SHARPEN - 2), ["mri", "pet"], PRIOR)
+    assert {(r.temperature, r.intercept) for r in few.rescalings.values()} == {(1.0, (0.0, 0.0))}
+    assert about["only_softened"]
+    many, about = calibrate_held_out(held_out(0.2), ["mri", "pet"], PRIOR)
+    assert about["applied"] and not about["only_softened"]
+    assert many.rescalings["mri"].temperature < 0.5
 
 
 def test_a_calibration_that_raises_the_log_loss_of_held_out_samples_is_not_applied():
