@@ -21,6 +21,8 @@ from adni_tcgm.tcgm.trainer import Fitted, predict
 FOLDS = 5
 # Fewer labels may all be right by luck, and would make a model sure of everything.
 FEWEST_TO_SHARPEN = 30
+# They may all be wrong by bad luck, too: the prior's precision of a log temperature that may only rise.
+SOFTENING_RIDGE = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def calibrate_held_out(
 
     def fit(rows: np.ndarray, only_soften: bool) -> Calibration:
         found = {name: values[rows] for name, values in held_out.log_posteriors.items()}
-        return fit_calibration(found, labels[rows], present[rows], log_prior, only_soften=only_soften)
+        ridge = SOFTENING_RIDGE if only_soften else 1.0
+        return fit_calibration(found, labels[rows], present[rows], log_prior, ridge, only_soften)
 
     def losses(calibration_of: Callable[[np.ndarray], Calibration]) -> np.ndarray:
         found = np.zeros(len(labels))
