@@ -20,7 +20,7 @@ from nibabel.processing import resample_from_to
 from reports import overlays, saliency
 from reports.gathering import Cohort
 from reports.records import MODALITY_TITLES
-from reports.tables import signed
+from reports.tables import count_damped, signed
 
 # A region that makes less of all that was added and taken away has not carried the answer by itself.
 CARRYING_SHARE = 0.2
@@ -111,6 +111,7 @@ def carried_section(cohort: Cohort, sample_id: str) -> tuple[dict[str, Any] | No
     by_modality = ", ".join(f"{MODALITY_TITLES[m]} {signed(value, 2)}" for m, value in sums.items())
     regions, outside = split_outside(table)
     data = {"sentence": say_what_carried(regions), "outside": f"{100 * outside:.0f}", "sums": by_modality}
+    data["damped"] = bool(count_damped(cohort.headline.adjustment))
     data |= {"baseline": record["baseline"], "run": record["run"], "figure": "carried.svg"}
     data["voxels"] = not (folder / saliency.REGIONS).is_file()
     return data, {"carried.svg": saliency.draw_regions(regions, LISTED)}

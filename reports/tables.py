@@ -98,9 +98,19 @@ def _describe_shared(adjustment: dict[str, Any]) -> str:
     rule = f"directions that MRI and PET share beyond a correlation of {limit:g} are damped"
     if found is None:  # a study of several runs, or a run of too few people
         return f"; {rule}"
-    above = sum(correlation > limit for correlation in found["correlations"])
+    above = count_damped(adjustment)
     strongest = f"the strongest has {found['correlations'][0]:.2f} among {found['people']} people, by no outcome"
     return f"; {rule} ({above or 'none'} of {len(found['correlations'])}; {strongest})"
+
+
+def count_damped(adjustment: dict[str, Any]) -> int:
+    """How many directions that MRI and PET share a run damped.
+
+    >>> count_damped({"shared_limit": 0.45, "shared": {"correlations": [0.8, 0.3], "people": 200}})
+    1
+    """
+    found = adjustment.get("shared") or {"correlations": []}
+    return sum(correlation > adjustment["shared_limit"] for correlation in found["correlations"])
 
 
 PRETEXT_TASKS = {
