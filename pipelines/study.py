@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adni_tcgm.datasets.adni_adjust import SETTINGS
 from adni_tcgm.files import lock_folder, write_text
 from adni_tcgm.storage import Run, is_complete, load_run, write_json
 from adni_tcgm.tables import to_tsv
@@ -225,9 +226,7 @@ def write_study(options: Options, out: Path, outcomes: Sequence[Outcome]) -> Pat
             "simulated": any(run.metrics["simulated"] for run in runs),
             "brains": brains,
             "features": about["features"],
-            "adjustment": {key: runs[0].config["data"].get(key) for key in ("harmonize", "adjust", "shared_limit")}
-            if brains
-            else {},
+            "adjustment": {key: runs[0].config["data"].get(key) for key in SETTINGS} if brains else {},
             "classes": class_names(runs[0]),
             "methods": labels_of(options),
             "not_trained": [method for method in options.methods if hasattr(METHODS[method], "fit")],

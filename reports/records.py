@@ -253,7 +253,8 @@ def describe_calibration(metrics: dict[str, Any]) -> str:
     about = metrics.get("calibration", {})
     if about.get("applied"):
         return f"no other label was looked at; calibrated by cross-fitting these {about['samples']}"
-    return "no other label was looked at; not calibrated, since that raised the log-loss in cross-fitting these"
+    reason = about.get("why", "cross-fitting these showed a higher log-loss with it")
+    return f"no other label was looked at; not calibrated, since {reason}"
 
 
 def choose_headline(runs: list[Run]) -> Run:

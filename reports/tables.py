@@ -99,7 +99,7 @@ def _describe_shared(adjustment: dict[str, Any]) -> str:
     if found is None:  # a study of several runs, or a run of too few people
         return f"; {rule}"
     above = count_damped(adjustment)
-    strongest = f"the strongest has {found['correlations'][0]:.2f} among {found['people']} people, by no outcome"
+    strongest = f"the strongest has {found['correlations'][0]:.2f} among {found['people']} people, no outcome read"
     return f"; {rule} ({above or 'none'} of {len(found['correlations'])}; {strongest})"
 
 

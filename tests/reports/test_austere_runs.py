@@ -7,10 +7,24 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from adni_tcgm.evaluation.calibration import CROSS_FITTED
+from adni_tcgm.evaluation.calibration import CROSS_FITTED, Calibration, Rescaling
 from reports.gathering import gather_cohort, redraw_calibration
-from reports.probability import describe_choice, is_of_other_site, probability_section
-from reports.records import CLASSES, Run, choose_headline, label_budget, load_prepared, load_run
+from reports.probability import (
+    describe_choice,
+    find_intervals,
+    find_probability,
+    is_of_other_site,
+    probability_section,
+)
+from reports.records import (
+    CLASSES,
+    Run,
+    choose_headline,
+    describe_calibration,
+    label_budget,
+    load_prepared,
+    load_run,
+)
 from tests.reports.conftest import run_folders
 
 
@@ -69,6 +83,24 @@ def test_the_page_of_a_person_says_which_labels_calibrated(runs, applied, words)
     somebody = run.splits.index[run.splits["split"] == "test"][0]
     notes = " ".join(probability_section(gather_cohort([run], None), somebody, None)[0]["notes"])
     assert words in notes and "validation" not in notes
+
+
+def test_labels_too_few_to_hold_out_are_the_reason_that_is_given(runs):
+    run = austere(runs[0], applied=False)
+    run.metrics["calibration"]["why"] = "a class has fewer than two labels to hold out"
+    assert describe_calibration(run.metrics).endswith(
+        "not calibrated, since a class has fewer than two labels to hold out"
+    )
+
+
+def test_a_persons_interval_holds_the_probability_that_is_shown(runs):
+    """Drawn calibrations are free, the one applied may only soften: here all drawn ones are far surer."""
+    run = austere(runs[0])
+    somebody = run.splits.index[run.splits["split"] == "test"][0]
+    surer = Calibration({name: Rescaling(0.1, (0.0, 9.0), 8) for name in ("mri", "pet", "all")}, (-0.7, -0.7))
+    cohort = replace(gather_cohort([run], None), calibrations=[surer] * 3)
+    for name, (low, high) in find_intervals(cohort, somebody).items():
+        assert low <= find_probability(run, somebody, name) < high
 
 
 def test_somebody_of_a_site_that_trained_nobody_is_told_so(runs, outputs):
