@@ -396,9 +396,12 @@ def _fit_shared(
     populations, batches = [status.where(status.isin(BEYOND), "mci")], [training]
     others = _people_beyond(config, rows)
     others = others[~others.sample_id.isin(training.sample_ids)].reset_index(drop=True)
-    if len(others):
-        populations.append(others.status)
-        batches.append(_prepared_batch(config, others, norms, adjustment))
+    try:
+        batches += [_prepared_batch(config, others, norms, adjustment)] if len(others) else []
+    except ValueError as error:  # of somebody who trains nothing else
+        warnings.warn(f"CN and AD people do not count for what MRI and PET share: {error}", stacklevel=3)
+        others = others[:0]
+    populations += [others.status]
     complete = np.concatenate([batch.present.all(1).numpy() for batch in batches])
     values = {name: np.concatenate([batch.inputs[name].numpy() for batch in batches])[complete] for name in MODALITIES}
     shared = fit_shared_directions(values, np.concatenate(populations)[complete].tolist(), config.shared_limit)

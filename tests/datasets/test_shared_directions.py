@@ -166,6 +166,16 @@ def test_normal_and_demented_people_count_but_those_of_a_group_in_validation_or_
     assert len(load(config(folder), 0).outside) == 29
 
 
+def test_a_normal_person_whose_measurements_are_lost_stops_nobody(folder):
+    table = pd.read_csv(folder.path / "regions.tsv", sep="\t")
+    table.loc[table.participant_id == "sub-0110", "volume_ml"] = np.nan
+    table.to_csv(folder.path / "regions.tsv", sep="\t", index=False)
+    with pytest.warns(UserWarning, match="CN and AD people do not count .* sub-0110_ses-M000: no volume_ml in"):
+        splits = load(config(folder), 0)
+    assert not splits.outside
+    assert splits.adjustment.shared.people == splits.train.present.all(1).sum().item()
+
+
 def test_who_trains_already_counts_once(folder):
     splits = load(config(folder, pool=("cn", "ad")), 0)
     assert not splits.outside
