@@ -62,7 +62,7 @@ class AdniConfig:
     nobody stay as they are. adjust "tiv_age_sex" takes out age, sex and head size by regression, volumes then in mL
     instead of over head size.
 
-    shared_limit: of regions, too: MRI and PET of people of one diagnosis (MCI; CN and AD of the manifest, if of no
+    shared_limit: of regions only. MRI and PET of people of one diagnosis (MCI; CN and AD of the manifest, if of no
     group in validation or test) vary together in some directions. Those whose correlation lies above this limit are
     damped, since no classes that are hard to tell make so much of it (`datasets.shared_directions`); None: none is.
 
