@@ -24,7 +24,8 @@ from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated import deformation, registration_error, scanner, volume_error
 from preprocessing.simulated import people as model
 from preprocessing.simulated.anatomy import TemplateAnatomy
-from preprocessing.simulated.brain import LABELED, Brain
+from preprocessing.simulated.anatomy import LABELED
+from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.registration_error import kept, smooth, spread
 from preprocessing.steps import register, template

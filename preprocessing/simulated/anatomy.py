@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from adni_tcgm.files import whole_file
@@ -15,8 +16,11 @@ from preprocessing.simulated import deformation, tissue_model
 from preprocessing.simulated.tissue_model import Tissues
 from preprocessing.steps import template
 from preprocessing.steps.interpolation import trilinear
-from preprocessing.steps.regions import GreyUptake
+from preprocessing.steps.regions import GreyUptake, measure_regions
 from preprocessing.steps.suvr import gray_and_white
+
+# Structures whose true volume is that of the head's own label; all others are measured in CerebrA's mask.
+LABELED = ("hippocampus", "amygdala", "lateral_ventricle", "inferior_lateral_ventricle")
 
 
 class Anatomy(ABC):
@@ -24,13 +28,15 @@ class Anatomy(ABC):
 
     kind: which measurements of error apply, "template" or "heads". mean_scale: what lengths are multiplied by, on
     average, to make people of the usual size of it. labels: the head's own, on the 2 mm template grid, numbered as
-    CerebrA's. label_ml: volume of each of them, by number, in the head's own space.
+    CerebrA's. label_ml: volume of each of them, by number, in the head's own space. excess: for "mri" and "pet", log
+    volume (of the brain's) and log SUVR of regions and sides beyond those of other heads; no person is to have them.
     """
 
     kind: str
     mean_scale: float
     labels: np.ndarray
     label_ml: np.ndarray
+    excess: Mapping[str, Mapping[tuple[str, str], float]]
 
     def __init__(self, cache: Path | None = None) -> None:
         """cache: a file of `write_cache`, or None: what it would hold is then made where it is asked for."""
@@ -116,11 +122,33 @@ class Anatomy(ABC):
         return np.bincount(labels, weights=values.ravel()[places])
 
     @cached_property
+    def still(self) -> np.ndarray:
+        """Volume of the undeformed head per volume on the template, (91, 109, 91)."""
+        return deformation.refine(self.jacobian(np.zeros((3, *deformation.SHAPE), np.float32)))
+
+    @cached_property
     def label_ml_per_sum(self) -> np.ndarray:
         """mL of each label over the sum of this head's Jacobian in it on the template grid."""
-        still = deformation.refine(self.jacobian(np.zeros((3, *deformation.SHAPE), np.float32)))
-        sums = self.label_sums(still)
+        sums = self.label_sums(self.still)
         return self.label_ml[: len(sums)] / np.maximum(sums, 1)
+
+    def label_volumes(self, jacobian: np.ndarray) -> dict[tuple[str, str], float]:
+        """mL of the head's own labels LABELED, by region and side, where volumes change by `jacobian`, (91, 109, 91).
+
+        Each is the label's volume in the undeformed head, times what deformation and head size do to it.
+        """
+        ml = self.label_sums(jacobian) * self.label_ml_per_sum
+        return {key: float(ml[label]) for key, label in label_numbers().items() if key[0] in LABELED}
+
+    def regions(self, jacobian: np.ndarray, suvr: np.ndarray) -> pd.DataFrame:
+        """True `region side volume_ml suvr method`: every CerebrA region and side, the meta-ROI proxy and the pons.
+
+        Labels of the head itself where LABELED; else grey matter, fluid or all that lies in CerebrA's mask. Maps:
+        volume in the head per volume on the template, and SUVR, (91, 109, 91).
+        """
+        tissues, labels = {"gm": self.tissues.gray, "csf": self.tissues.fluid}, self.label_volumes(jacobian)
+        table = measure_regions(jacobian, tissues, suvr, segmented_ml=labels, gray=self.grey_uptake)
+        return table.replace({"method": {"segmentation": "label"}})
 
 
 class TemplateAnatomy(Anatomy):
@@ -128,6 +156,7 @@ class TemplateAnatomy(Anatomy):
 
     kind = "template"
     mean_scale = 0.93
+    excess: Mapping[str, Mapping[tuple[str, str], float]] = {"mri": {}, "pet": {}}
 
     @property
     def labels(self) -> np.ndarray:
@@ -154,6 +183,13 @@ class TemplateAnatomy(Anatomy):
     def t1(self, points_mm: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         image = template.t1_1mm()
         return sample(image.get_fdata(dtype=np.float32), image.affine, points_mm, shape=shape)
+
+
+@lru_cache
+def label_numbers() -> dict[tuple[str, str], int]:
+    """CerebrA's numbers by (region, side)."""
+    table = template.region_table()
+    return dict(zip(zip(table.region, table.side, strict=True), table.label, strict=True))
 
 
 def write_cache(anatomy: Anatomy, path: Path, blurred: bool, **more: np.ndarray) -> None:

@@ -13,16 +13,13 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.simulated import deformation, pattern, tissue_model
-from preprocessing.simulated.anatomy import Anatomy
+from preprocessing.simulated.anatomy import Anatomy, label_numbers
 from preprocessing.simulated.people import Person
 from preprocessing.simulated.sites import SiteEffect, site_effect
 from preprocessing.steps import template
-from preprocessing.steps.regions import measure_regions
 
 UPTAKE_VARIATION = 0.03
 UPTAKE_VARIATION_MM = 14.0
-# Structures whose true volume is that of the head's own label; all others are measured in CerebrA's mask.
-LABELED = ("hippocampus", "amygdala", "lateral_ventricle", "inferior_lateral_ventricle")
 
 
 @dataclass(frozen=True)
@@ -49,10 +46,14 @@ class Brain:
         shear[np.triu_indices(3, 1)] = 0.01 * rng.standard_normal(3)
         return np.diag(self.anatomy.mean_scale * size) @ shear
 
+    def _changes(self, modality: str) -> dict[tuple[str, str], float]:
+        """What is done to the head for it to have the person's regional values."""
+        excess, drawn = self.anatomy.excess[modality], pattern.regional_changes(self.person, modality)
+        return {key: change - excess.get(key, 0.0) for key, change in drawn.items()}
+
     @cached_property
     def _velocity(self) -> np.ndarray:
-        changes = pattern.regional_changes(self.person, "mri")
-        return self.anatomy.controls.velocity(changes, deformation.random_velocity(self.person.rng(3)))
+        return self.anatomy.controls.velocity(self._changes("mri"), deformation.random_velocity(self.person.rng(3)))
 
     @cached_property
     def displacement(self) -> np.ndarray:
@@ -88,9 +89,9 @@ class Brain:
     @cached_property
     def uptake(self) -> np.ndarray:
         """FDG uptake relative to the healthy pons on the 2 mm template grid, before any blur."""
-        changes = pattern.regional_changes(self.person, "pet")
+        changes = self._changes("pet")
         by_label = np.zeros(self.anatomy.labels.max() + 1, np.float32)
-        for key, label in _labels().items():
+        for key, label in label_numbers().items():
             by_label[label] = changes.get(key, 0.0)
         # On the 4 mm grid, which softens the borders of the regions, too.
         change = deformation.coarsen(by_label[self.anatomy.nearest_labels])
@@ -106,29 +107,12 @@ class Brain:
 
     @cached_property
     def label_volumes(self) -> dict[tuple[str, str], float]:
-        """mL in the person's head of the anatomy's own labels LABELED, by region and side.
-
-        Each is the label's volume in the undeformed head, times what deformation and head size do to it.
-        """
-        ml = self.anatomy.label_sums(self.jacobian) * self.anatomy.label_ml_per_sum
-        return {key: float(ml[label]) for key, label in _labels().items() if key[0] in LABELED}
+        """As `Anatomy.label_volumes`, in the person's head."""
+        return self.anatomy.label_volumes(self.jacobian)
 
     def regions(self) -> pd.DataFrame:
-        """True `region side volume_ml suvr method`: every CerebrA region and side, the meta-ROI proxy and the pons.
-
-        Labels of the head itself where LABELED; else grey matter, fluid or all that lies in CerebrA's mask.
-        """
-        tissues = {"gm": self.anatomy.tissues.gray, "csf": self.anatomy.tissues.fluid}
-        labels, gray = self.label_volumes, self.anatomy.grey_uptake
-        table = measure_regions(self.jacobian, tissues, self.suvr, segmented_ml=labels, gray=gray)
-        return table.replace({"method": {"segmentation": "label"}})
-
-
-@lru_cache
-def _labels() -> dict[tuple[str, str], int]:
-    """CerebrA's numbers by (region, side)."""
-    table = template.region_table()
-    return dict(zip(zip(table.region, table.side, strict=True), table.label, strict=True))
+        """As `Anatomy.regions`, in the person's head."""
+        return self.anatomy.regions(self.jacobian, self.suvr)
 
 
 @lru_cache

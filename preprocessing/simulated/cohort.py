@@ -37,7 +37,7 @@ from preprocessing.steps.regions import measure_regions
 from preprocessing.subject import derivative
 
 # Raise it when the simulation changes what it writes: an older cohort in the same folder is then refused.
-VERSION = 6
+VERSION = 7
 TEMPLATE_FILE = "template.npz"
 
 

@@ -19,7 +19,7 @@ from preprocessing.cohort.run import MANIFEST_COLUMNS, preprocess_cohort
 from preprocessing.intake.prepared_people import PEOPLE_COLUMNS
 from preprocessing.ledger import LEDGER_COLUMNS
 from preprocessing.quality import pictures
-from preprocessing.simulated.brain import LABELED
+from preprocessing.simulated.anatomy import LABELED
 from preprocessing.steps import bias, refinement, register, template
 from preprocessing.steps.regions import COLUMNS as REGION_COLUMNS
 from preprocessing.subject import outcome, pet, t1

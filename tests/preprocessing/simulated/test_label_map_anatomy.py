@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from copy import copy
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from preprocessing.simulated import deformation
-from preprocessing.simulated.label_map_anatomy import STRUCTURES, LabelMapAnatomy, PointMap, cerebra_labels
+from preprocessing.simulated.brain import Brain
+from preprocessing.simulated.label_map_anatomy import (
+    MOST_EXCESS,
+    STRUCTURES,
+    LabelMapAnatomy,
+    PointMap,
+    cerebra_labels,
+    excess_values,
+)
 from preprocessing.simulated.label_maps import canonical
+from preprocessing.simulated.people import Person
 from preprocessing.steps import template
 
 MOVED_MM = 6
@@ -35,13 +47,28 @@ def head_numbers() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> LabelMapAnatomy:
-    """That head, lying where the template lies."""
-    file = tmp_path_factory.mktemp("heads") / "head.nii.gz"
-    nib.save(nib.Nifti1Image(head_numbers(), template.GRID_AFFINE), file)
-    still = np.zeros((3, *template.GRID_SHAPE), np.float32)
-    shift = (canonical(file).affine - template.GRID_AFFINE)[:3, 3].astype(np.float32).reshape(3, 1, 1, 1)
-    there, back = (PointMap(still + sign * shift, template.GRID_AFFINE) for sign in (1, -1))
-    return LabelMapAnatomy(file, there, back, 0)
+    return head_of(head_numbers(), tmp_path_factory.mktemp("heads") / "head.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def wasted(tmp_path_factory: pytest.TempPathFactory) -> LabelMapAnatomy:
+    """The same head with about half of its left hippocampus, and with fluid in every second column of its precuneus."""
+    numbers = head_numbers()
+    outside = np.argwhere(numbers == 17)
+    numbers[tuple(outside[outside[:, 2] > np.median(outside[:, 2])].T)] = 24
+    columns = np.arange(numbers.shape[0])[:, None, None] % 2 == 0
+    numbers[(template.labels() == NUMBER["precuneus", "left"]) & columns] = 24
+    return head_of(numbers, tmp_path_factory.mktemp("heads") / "wasted.nii.gz")
+
+
+def head_of(numbers: np.ndarray, file: Path, scale: float = 1.0) -> LabelMapAnatomy:
+    """A head of these numbers, lying where the template lies, if larger by `scale`."""
+    affine = template.GRID_AFFINE @ np.diag([scale, scale, scale, 1])
+    nib.save(nib.Nifti1Image(numbers, affine), file)
+    index = np.indices(template.GRID_SHAPE, dtype=np.float32)
+    index = np.concatenate([index, np.ones_like(index[:1])])
+    shift = np.tensordot(canonical(file).affine - template.GRID_AFFINE, index, axes=1)[:3].astype(np.float32)
+    return LabelMapAnatomy(file, PointMap(shift, template.GRID_AFFINE), PointMap(-shift, canonical(file).affine), 0)
 
 
 def test_structures_are_the_heads_own_and_cortex_has_the_nearest_parcel(head: LabelMapAnatomy) -> None:
@@ -81,6 +108,43 @@ def test_growth_of_a_structure_is_put_where_the_head_has_it(head: LabelMapAnatom
     jacobian = deformation.refine(deformation.determinant(deformation.exponential(velocity)))
     own = head.labels == NUMBER["hippocampus", "left"]
     assert np.log(jacobian[own].mean()) == pytest.approx(-0.2, abs=0.03)
+
+
+def test_what_a_head_has_too_much_or_too_little_of_is_taken_off_everybody(
+    head: LabelMapAnatomy, wasted: LabelMapAnatomy, person: Person
+) -> None:
+    """A person's hippocampus and uptake do not depend on whose head the person was given."""
+    heads = {"head": copy(head), "wasted": copy(wasted)}
+    excess = excess_values(heads)
+    np.testing.assert_allclose(excess.sum(axis=1), 0, atol=1e-6)
+    differences = []
+    for taken_off in (0 * excess, excess):
+        for name, anatomy in heads.items():
+            anatomy.take_off(taken_off[name])
+        tables = [Brain(person, anatomy).regions().set_index(["region", "side"]) for anatomy in heads.values()]
+        rows, columns = [("hippocampus", "left"), ("precuneus", "left")], ["volume_ml", "suvr"]
+        whole, small = (np.log(table.loc[rows, columns].astype(float)) for table in tables)
+        differences.append((whole - small).to_numpy())
+    before, after = differences
+    assert before[0, 0] > 0.5 and before[1, 1] > 0.2
+    assert (np.abs(after) < 0.4 * np.abs(before).max(0)).all()
+
+
+def test_no_more_is_taken_off_than_a_deformation_bears(head: LabelMapAnatomy, tmp_path: Path) -> None:
+    numbers = head_numbers()
+    numbers[tuple(np.argwhere(numbers == 17)[8:].T)] = 24
+    excess = excess_values({"head": head, "rest": head_of(numbers, tmp_path / "rest.nii.gz")})
+    assert excess["rest"]["mri", "hippocampus", "left"] == -MOST_EXCESS
+
+
+def test_people_of_a_large_head_are_no_larger(head: LabelMapAnatomy, tmp_path: Path, person: Person) -> None:
+    heads = {"head": copy(head), "large": head_of(head_numbers(), tmp_path / "large.nii.gz", scale=1.1)}
+    before = np.log(Brain(person, heads["large"]).brain_ml / Brain(person, heads["head"]).brain_ml)
+    excess = excess_values(heads)
+    for name, anatomy in heads.items():
+        anatomy.take_off(excess[name])
+    after = np.log(Brain(person, heads["large"]).brain_ml / Brain(person, heads["head"]).brain_ml)
+    assert before == pytest.approx(3 * np.log(1.1), abs=0.001) and abs(after) < 0.001
 
 
 def test_point_maps_move_points_by_what_they_hold() -> None:

@@ -11,8 +11,8 @@ import pytest
 from preprocessing.simulated import deformation, volume_error
 from preprocessing.simulated import people as model
 from preprocessing.simulated import registration_error as registration
-from preprocessing.simulated.anatomy import TemplateAnatomy
-from preprocessing.simulated.brain import LABELED, Brain
+from preprocessing.simulated.anatomy import LABELED, TemplateAnatomy
+from preprocessing.simulated.brain import Brain
 from preprocessing.steps import template
 from preprocessing.subject.plan import Recipe
 
