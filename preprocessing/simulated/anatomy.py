@@ -88,7 +88,7 @@ class Anatomy(ABC):
 
     @cached_property
     def controls(self) -> deformation.Controls:
-        return deformation.Controls.of(self.labels)
+        return deformation.Controls.of(self.labels, self.tissues.fluid)
 
     @cached_property
     def nearest_labels(self) -> np.ndarray:

@@ -26,7 +26,10 @@ SQUARINGS = 2
 # Anatomical variation that carries no information about anybody: displacement (mm) at two scales (mm).
 VARIATION = ((2.2, 24.0), (0.5, 10.0))
 CONTROLLED = tuple((region, side) for region in REGIONS["mri"] for side in SIDES)
-SOURCE_SOFTNESS, FLUID_REACH_MM = 0.75, 24.0  # voxels of the field; mm
+SOURCE_SOFTNESS, REACH_MM = 0.75, 24.0  # voxels of the field; mm
+# How readily white matter, and whatever else is no region, gives way, fluid being 1.
+YIELDING = 0.2
+SKULL_VOXELS = 4
 
 
 def coarsen(values: np.ndarray) -> np.ndarray:
@@ -93,10 +96,10 @@ def divergence(velocity: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Controls:
-    """How the volumes of an anatomy's regions are set: K regions of CONTROLLED, n voxels of the field.
+    """How the volumes of an anatomy's regions are set: those of CONTROLLED, and last the whole brain: K in all.
 
     weights (K, n) average over each region; sources (K, n) are divergences that change it; means (K, K): mean
-    divergence over each region of each source; inside (46, 55, 46) bool: the n voxels.
+    divergence over each region of each source; inside (46, 55, 46) bool: the n voxels of the field.
     """
 
     weights: np.ndarray
@@ -105,30 +108,35 @@ class Controls:
     inside: np.ndarray
 
     @classmethod
-    def of(cls, labels: np.ndarray) -> Controls:
-        """`labels`: CerebrA's numbers on the 2 mm template grid, (91, 109, 91)."""
+    def of(cls, labels: np.ndarray, fluid: np.ndarray) -> Controls:
+        """On the 2 mm template grid, (91, 109, 91): CerebrA's numbers, and the share of fluid."""
         brain = template.brain_mask()
-        rim = coarsen(ndimage.binary_dilation(brain, iterations=2) & ~ndimage.binary_erosion(brain))
         numbers = template.region_table().set_index(["region", "side"]).label
         boxes = ndimage.find_objects(labels, labels.max())
-        reach = _gaussian_spectrum(FLUID_REACH_MM).astype(np.float32)
+        reach = _gaussian_spectrum(REACH_MM).astype(np.float32)
+        yielding = coarsen((brain & (labels == 0)) * (YIELDING + (1 - YIELDING) * fluid))
         weights, sources = [], []
         for key in CONTROLLED:
             inside = _coarse_mask(labels, numbers[key], boxes[numbers[key] - 1])
             source = ndimage.gaussian_filter(inside, SOURCE_SOFTNESS)
             # What a region loses, the fluid around it gains; nothing far away moves.
-            fluid = fft.irfftn(fft.rfftn(inside) * reach, SHAPE) * rim
-            source -= fluid * (source.sum() / fluid.sum())
+            around = fft.irfftn(fft.rfftn(inside) * reach, SHAPE) * yielding
+            source -= around * (source.sum() / around.sum())
             sources.append(source.ravel() / source.max())
             weights.append(inside.ravel() / inside.sum())
+        # The skull keeps its size, whatever shrinks in it.
+        outside = coarsen(ndimage.binary_dilation(brain, iterations=SKULL_VOXELS) & ~brain)
+        source, inside = yielding / yielding.sum() - outside / outside.sum(), coarsen(brain)
+        sources.append(source.ravel() / source.max())
+        weights.append(inside.ravel() / inside.sum())
         weights, sources = np.stack(weights), np.stack(sources)
         changed = (weights != 0).any(0) | (sources != 0).any(0)
         weights, sources = weights[:, changed], sources[:, changed]
         return cls(weights, sources, weights @ sources.T, changed.reshape(SHAPE))
 
     def velocity(self, changes: dict[tuple[str, str], float], background: np.ndarray) -> np.ndarray:
-        """`background` corrected so that every region changes its log volume as `changes` says."""
-        wanted = np.array([changes[key] for key in CONTROLLED])
+        """`background` corrected: each region changes its log volume as `changes` says, the whole brain keeps it."""
+        wanted = np.array([*(changes[key] for key in CONTROLLED), 0.0])
         coefficients = np.linalg.solve(self.means, wanted - self.weights @ divergence(background)[self.inside])
         source = np.zeros(SHAPE, np.float32)
         source[self.inside] = coefficients.astype(np.float32) @ self.sources

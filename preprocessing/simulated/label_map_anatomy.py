@@ -38,7 +38,6 @@ GRID_MARGIN_MM = 20.0
 # No log volume is changed by more: the deformations that set it would fold.
 MOST_EXCESS = 0.7
 BRAIN, EXCESS = ("size", "brain", ""), "excess.tsv"
-UNCHANGED = dict.fromkeys(deformation.CONTROLLED, 0.0)
 # FreeSurfer's numbers (left, right) of structures that CerebrA has, too; those of the midline have one number.
 STRUCTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "hippocampus": ((17,), (53,)),
@@ -97,11 +96,9 @@ class LabelMapAnatomy(Anatomy):
         values = {"mri": table.volume_ml[list(deformation.CONTROLLED)], "pet": table.suvr[list(healthy.log_suvr_sd())]}
         return np.log(pd.concat(values, names=["modality"]))
 
-    def log_brain(self, changes: Mapping[tuple[str, str], float]) -> float:
-        """Log mL of the brain where log volumes of the head are changed so."""
-        moved = deformation.exponential(self.controls.velocity(changes, np.zeros((3, *deformation.SHAPE), np.float32)))
-        volume = deformation.refine(deformation.determinant(moved) * self.jacobian(moved))
-        return float(np.log(volume[template.brain_mask()].sum() * template.VOXEL_ML))
+    def log_brain(self) -> float:
+        """Log mL of the brain of the head as it is."""
+        return float(np.log(self.still[template.brain_mask()].sum() * template.VOXEL_ML))
 
     def take_off(self, excess: pd.Series) -> None:
         """From everybody who has this head: its column of `excess_values`."""
@@ -224,13 +221,12 @@ def prepare_anatomies(folder: Path, cache: Path, blurred: bool, jobs: int, progr
 
 def excess_values(heads: Mapping[str, LabelMapAnatomy]) -> pd.DataFrame:
     """(modalities, regions and sides; heads): by how much log volumes, of the brain's, and log SUVRs are larger than in
-    the mean of these heads, up to MOST_EXCESS; and at BRAIN the log volume of the brain with these taken off."""
+    the mean of these heads, up to MOST_EXCESS; and at BRAIN the log volume of the brain."""
     logs = pd.DataFrame({name: head.log_values() for name, head in heads.items()}).sort_index()
-    sizes = [head.log_brain(UNCHANGED) for head in heads.values()]
+    sizes = np.array([head.log_brain() for head in heads.values()])
     shares = logs - np.outer(logs.index.get_level_values("modality") == "mri", sizes)
     excess = shares.sub(shares.mean(axis=1), axis=0).clip(-MOST_EXCESS, MOST_EXCESS)
-    sizes = [head.log_brain((-excess.loc["mri", name]).to_dict()) for name, head in heads.items()]
-    size = pd.DataFrame([sizes - np.mean(sizes)], pd.MultiIndex.from_tuples([BRAIN], names=logs.index.names), heads)
+    size = pd.DataFrame([sizes - sizes.mean()], pd.MultiIndex.from_tuples([BRAIN], names=logs.index.names), heads)
     return pd.concat([excess, size])
 
 
