@@ -23,8 +23,7 @@ from benchmarks.ground_truth import design_for, find_transforms
 from preprocessing.cohort.run import preprocess_cohort
 from preprocessing.simulated import deformation, registration_error, scanner, volume_error
 from preprocessing.simulated import people as model
-from preprocessing.simulated.anatomy import TemplateAnatomy
-from preprocessing.simulated.anatomy import LABELED
+from preprocessing.simulated.anatomy import LABELED, TemplateAnatomy
 from preprocessing.simulated.brain import Brain
 from preprocessing.simulated.cohort import write_cohort
 from preprocessing.simulated.registration_error import kept, smooth, spread
