@@ -27,9 +27,9 @@ SQUARINGS = 2
 VARIATION = ((2.2, 24.0), (0.5, 10.0))
 CONTROLLED = tuple((region, side) for region in REGIONS["mri"] for side in SIDES)
 SOURCE_SOFTNESS, REACH_MM = 0.75, 24.0  # voxels of the field; mm
-# How readily white matter, and whatever else is no region, gives way, fluid being 1.
-YIELDING = 0.2
-SKULL_VOXELS = 4
+# How readily white matter, and whatever else in the skull is no region, gives way, fluid being 1; and how thick a shell
+# around it, on the 2 mm grid, gives way to what the skull would gain.
+YIELDING, SHELL_VOXELS = 0.2, 4
 
 
 def coarsen(values: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ class Controls:
             sources.append(source.ravel() / source.max())
             weights.append(inside.ravel() / inside.sum())
         # The skull keeps its size, whatever shrinks in it.
-        outside = coarsen(ndimage.binary_dilation(brain, iterations=SKULL_VOXELS) & ~brain)
+        outside = coarsen(ndimage.binary_dilation(brain, iterations=SHELL_VOXELS) & ~brain)
         source, inside = yielding / yielding.sum() - outside / outside.sum(), coarsen(brain)
         sources.append(source.ravel() / source.max())
         weights.append(inside.ravel() / inside.sum())
