@@ -6,7 +6,8 @@ path (`pipelines.simulate FULL --prepared-only`), from which the response of mea
 (`benchmarks.regional_cohorts`). Or `--anatomies DIR --label-rate 0.125` in the place of `--full FULL`: cohorts by the
 full path, on the heads of label maps in DIR, tested in five folds of heads (`benchmarks.anatomy_folds`).
 The primary family is TCGM on both modalities less each of FAMILY, AUC of the calibrated probability, the mean of a
-cohort's folds; intervals by t over cohorts, Holm over the family. All else is secondary. --nuisance, --site-effect:
+cohort's folds; intervals by t over cohorts, Holm over the family. All else is secondary. --peers: TCGM and all other
+methods instead, cross-entropy among them, with a table of their own, OUT/peers.tsv. --nuisance, --site-effect:
 cohorts with an unrecorded factor that both modalities share (its correlation), or with effects of scanners (in units of
 `preprocessing.simulated.sites`).
 Writes OUT/table.tsv, a row a seed, fold and learner; resumable, a fold at a time.
@@ -30,6 +31,7 @@ from adni_tcgm.evaluation.baselines import mean_z_scores, ridge_scores
 from adni_tcgm.evaluation.intervals import PairedRun, holm, paired_difference, verdicts
 from adni_tcgm.evaluation.metrics import binary_auc
 from adni_tcgm.files import whole_file, write_text
+from adni_tcgm.methods.registry import METHODS
 from adni_tcgm.storage import write_json
 from adni_tcgm.tables import to_tsv
 from adni_tcgm.tcgm.batch import UNLABELED, MultimodalBatch, Splits
@@ -61,6 +63,9 @@ LEARNERS = {
 }
 FAMILY = (CE, "mean z", "signature mean", "ridge logistic", "CE shrunk towards the signature mean")
 FIRST, SECOND = list(LEARNERS)[:3], list(LEARNERS)[3:]
+# Every other method, with the settings that the configuration has for it.
+PEERS = [name for name in METHODS if name not in ("tcgm", "ce")]
+LEARNERS |= {name: (name, {}, "visible") for name in PEERS}
 MODALITIES = ("mri", "pet", "all")
 
 
@@ -102,7 +107,7 @@ def judge_seed(
         found = calibrate(settings, fitted, splits, shown, train)
         said = {key: value.numpy() for key, value in predict(fitted, asked, chunk=500).items()}
         calibrated = found.calibration.apply(said, asked.present.numpy())
-        for modality in MODALITIES:
+        for modality in filter(calibrated.__contains__, MODALITIES):
             logs = calibrated[modality]
             yield row(seed, name, modality, asked, logs[:, 1] - logs[:, 0], logs)
         odds = said["all"][:, 1] - said["all"][:, 0]
@@ -205,15 +210,17 @@ def main() -> None:
     source.add_argument("--anatomies", type=Path, help="a folder of the label maps whose heads people have")
     parser.add_argument("--seeds", type=parse_seeds, required=True, help="the first and the last: 2000-2019")
     parser.add_argument("--label-rate", type=float, default=0.1)
-    parser.add_argument("--secondary", action="store_true", help="TCGM with CN/AD labels and all labels, too")
+    more = parser.add_mutually_exclusive_group()
+    more.add_argument("--secondary", action="store_true", help="TCGM with CN/AD labels and all labels, too")
+    more.add_argument("--peers", action="store_true", help="all other methods instead")
     parser.add_argument("--nuisance", type=float, default=0.0)
     parser.add_argument("--site-effect", type=float, default=0.0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     design = {"nuisance_correlation": arguments.nuisance, "site_effect": arguments.site_effect}
     response = None if arguments.anatomies else learned_response(arguments.out / "response.npz", arguments.full)
-    learners = [*FIRST, *(SECOND if arguments.secondary else ())]
-    kind = "all" if arguments.secondary else "primary"
+    learners = [*FIRST, *(SECOND if arguments.secondary else PEERS if arguments.peers else ())]
+    kind = "all" if arguments.secondary else "peers" if arguments.peers else "primary"
     tables = []
     for seed in arguments.seeds:
         if response:
@@ -227,15 +234,22 @@ def main() -> None:
             tables.append(read(file).assign(fold=fold))
         print(f"seed {seed} done", flush=True)
     table = pd.concat(tables, ignore_index=True)
-    write_text(arguments.out / "table.tsv", to_tsv(table.drop(columns=["labels", "scores"])))
+    write_text(
+        arguments.out / ("peers.tsv" if arguments.peers else "table.tsv"),
+        to_tsv(table.drop(columns=["labels", "scores"])),
+    )
     settings = load_settings("adni_regions", {})
     chosen = {"data": str(settings.data), "train": str(settings.train), "tcgm": settings.methods.get("tcgm")}
     write_json(arguments.out / "settings.json", chosen)
     by_cohort = table.groupby(["learner", "modality", "seed"], sort=False)[["auc", "log_loss"]].mean()
     shown = by_cohort.groupby(["learner", "modality"], sort=False).agg(["mean", "std"])
     print(shown.round(3).to_string(na_rep=""))
-    more = [(TCGM, [*SECOND, "CN/AD alone"]), (SECOND[0], ["CN/AD alone"])]
-    for first, others in [(TCGM, FAMILY), *(more if arguments.secondary else [(TCGM, ["CN/AD alone"])])]:
+    families = [(TCGM, FAMILY), (TCGM, ["CN/AD alone"])]
+    if arguments.secondary:
+        families[1:] = [(TCGM, [*SECOND, "CN/AD alone"]), (SECOND[0], ["CN/AD alone"])]
+    elif arguments.peers:
+        families = [(TCGM, [*FIRST[1:], *PEERS])]
+    for first, others in families:
         print(f"\n{'primary' if others == FAMILY else 'secondary'}: {len(arguments.seeds)} cohorts, 95 %, Holm")
         print(compare(table, first, others).round(4).to_string(index=False))
 
