@@ -5,7 +5,8 @@ OUT/raw       the download: ADNI/<PTID>/<series>/<date>/<image>/*.nii, a collect
               prepare people whose heads the shipped ones were trained on
 OUT/prepared  given.tsv, given_regions.tsv and the maps of people who arrive prepared
 OUT/truth     factors, true regional volumes and SUVRs, Bayes posteriors: for evaluation only, never for training;
-              later_visits.tsv: the factors at the second visit, where there is one
+              later_visits.tsv: the factors at the second visit, where there is one; anatomies/excess.tsv: what was
+              taken off everybody who has a head
 """
 
 from __future__ import annotations
