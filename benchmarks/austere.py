@@ -234,10 +234,8 @@ def main() -> None:
             tables.append(read(file).assign(fold=fold))
         print(f"seed {seed} done", flush=True)
     table = pd.concat(tables, ignore_index=True)
-    write_text(
-        arguments.out / ("peers.tsv" if arguments.peers else "table.tsv"),
-        to_tsv(table.drop(columns=["labels", "scores"])),
-    )
+    name = "peers.tsv" if arguments.peers else "table.tsv"
+    write_text(arguments.out / name, to_tsv(table.drop(columns=["labels", "scores"])))
     settings = load_settings("adni_regions", {})
     chosen = {"data": str(settings.data), "train": str(settings.train), "tcgm": settings.methods.get("tcgm")}
     write_json(arguments.out / "settings.json", chosen)

@@ -36,7 +36,7 @@ class Anatomy(ABC):
     mean_scale: float
     labels: np.ndarray
     label_ml: np.ndarray
-    excess: Mapping[str, Mapping[tuple[str, str], float]]
+    excess: Mapping[str, Mapping[tuple[str, str], float]] = {"mri": {}, "pet": {}}
 
     def __init__(self, cache: Path | None = None) -> None:
         """cache: a file of `write_cache`, or None: what it would hold is then made where it is asked for."""
@@ -156,7 +156,6 @@ class TemplateAnatomy(Anatomy):
 
     kind = "template"
     mean_scale = 0.93
-    excess: Mapping[str, Mapping[tuple[str, str], float]] = {"mri": {}, "pet": {}}
 
     @property
     def labels(self) -> np.ndarray:

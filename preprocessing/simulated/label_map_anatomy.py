@@ -35,7 +35,7 @@ from preprocessing.steps import register, template
 from preprocessing.steps.interpolation import trilinear
 
 GRID_MARGIN_MM = 20.0
-# No log volume is changed by more: the deformations that set it would fold.
+# No log volume is changed by more: the deformations that set it come near to folding.
 MOST_EXCESS = 0.7
 BRAIN, EXCESS = ("size", "brain", ""), "excess.tsv"
 # FreeSurfer's numbers (left, right) of structures that CerebrA has, too; those of the midline have one number.
@@ -83,7 +83,6 @@ class LabelMapAnatomy(Anatomy):
 
     kind = "heads"
     mean_scale = 1.0
-    excess: Mapping[str, Mapping[tuple[str, str], float]] = {"mri": {}, "pet": {}}
 
     def __init__(self, file: Path, forward: PointMap, backward: PointMap, seed: int, cache: Path | None = None) -> None:
         super().__init__(cache)
@@ -203,7 +202,8 @@ def cerebra_labels(numbers: np.ndarray) -> np.ndarray:
 
 
 def prepare_anatomies(folder: Path, cache: Path, blurred: bool, jobs: int, progress: bool = True) -> None:
-    """Register every label map of `folder` to the template, once; what is found goes to `cache`.
+    """Register every label map of `folder` to the template, once; what is found goes to `cache`, and so does what each
+    head has more or less of than the others.
 
     blurred: with what scans of soft scanners show of each head.
     """
@@ -220,8 +220,11 @@ def prepare_anatomies(folder: Path, cache: Path, blurred: bool, jobs: int, progr
 
 
 def excess_values(heads: Mapping[str, LabelMapAnatomy]) -> pd.DataFrame:
-    """(modalities, regions and sides; heads): by how much log volumes, of the brain's, and log SUVRs are larger than in
-    the mean of these heads, up to MOST_EXCESS; and at BRAIN the log volume of the brain."""
+    """Rows (modality, region, side), a column a head: by how much log volume, as a share of the brain's, and log SUVR
+    are larger than in the mean of these heads, up to MOST_EXCESS; and at BRAIN the same of the brain's log volume.
+
+    Natural logarithms. The rows of each modality sum to 0 over heads where none is cut off.
+    """
     logs = pd.DataFrame({name: head.log_values() for name, head in heads.items()}).sort_index()
     sizes = np.array([head.log_brain() for head in heads.values()])
     shares = logs - np.outer(logs.index.get_level_values("modality") == "mri", sizes)
